@@ -1,0 +1,19 @@
+"""Farthing plans, runs and proves LLaMA inference on the cheapest hardware that does the job.
+
+`import farthing` is light: `LLM` brings torch and is loaded when it is first asked for.
+"""
+
+import importlib
+from typing import Any
+
+from farthing.errors import FarthingError
+from farthing.sampling_params import SamplingParams
+
+__version__ = "0.1.0"
+__all__ = ["LLM", "FarthingError", "SamplingParams", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LLM":
+        return importlib.import_module("farthing.engine.llm").LLM
+    raise AttributeError(f"module 'farthing' has no attribute {name!r}")

@@ -1,0 +1,57 @@
+"""The error tree: everything that a user can cause is a FarthingError, with what happened, why and what to do.
+
+Knows no HTTP and no terminal: the CLI turns one into a line and exit code 2, the server into an error object.
+Our own broken invariants are `assert`, never one of these.
+"""
+
+
+class FarthingError(Exception):
+    """A mistake in the input or a limit of the machine.
+
+    `what` happened (with why), and `fix`: what the caller can do. The text is one line.
+    """
+
+    def __init__(self, what: str, *, fix: str = "") -> None:
+        self.what = " ".join(what.split())
+        self.fix = " ".join(fix.split())
+        super().__init__(f"{self.what} - {self.fix}" if fix else self.what)
+
+
+class UsageError(FarthingError):
+    """A flag, a combination of flags or an argument that makes no sense."""
+
+
+class MissingExtraError(FarthingError):
+    """A part of Farthing that is not installed (`pip install 'farthing[serve]'`)."""
+
+
+class ModelNotFoundError(FarthingError):
+    """No model under this path or name."""
+
+
+class ConfigError(FarthingError):
+    """A config.json or GGUF header that does not describe a possible model."""
+
+
+class UnsupportedError(FarthingError):
+    """A well-formed request for something that Farthing does not do; the text names it."""
+
+
+class CheckpointError(FarthingError):
+    """Weights that are damaged, incomplete, hostile or do not match the description."""
+
+
+class TokenizerError(FarthingError):
+    """A tokenizer file that is missing, damaged or does not match the model."""
+
+
+class ChatTemplateError(FarthingError):
+    """A chat template that is missing, fails, or exceeds its time or memory."""
+
+
+class DoesNotFitError(FarthingError):
+    """The model, with this format and context, needs more memory than the device has."""
+
+
+class RequestError(FarthingError):
+    """A request that can't be served: parameter out of range, prompt empty or too long."""

@@ -1,0 +1,34 @@
+"""What every test may ask for: outside material by --artefacts, deterministic hypothesis."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("farthing", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("farthing")
+
+_BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared"
+_WITHOUT_ARTEFACTS = "outside material absent: pass --artefacts DIR"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--artefacts", "--data", dest="artefacts", type=Path, default=_BESIDE_THE_CHECKOUT, metavar="DIR",
+        help="folder with fixtures/, corpus/ and data/ (default: ../shared where it stands beside the checkout)",
+    )  # fmt: skip
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if _WITHOUT_ARTEFACTS in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests need outside material: pass --artefacts DIR")
+
+
+@pytest.fixture(scope="session")
+def shared(request: pytest.FixtureRequest) -> Path:
+    """The folder of outside material; the test is skipped where it is absent."""
+    folder: Path = request.config.getoption("artefacts")
+    if not (folder / "fixtures").is_dir():
+        pytest.skip(_WITHOUT_ARTEFACTS)
+    return folder
