@@ -1,0 +1,83 @@
+"""What a user may choose about the engine, and what it comes to on a machine: EngineConfig and its resolved form.
+
+`resolve` is pure: the machine and the model are handed in, and nothing "auto" is left in what comes out. The objects
+stop at the composition root (engine.py), which hands plain arguments down.
+"""
+
+from dataclasses import dataclass
+
+from farthing.errors import UnsupportedError, UsageError
+from farthing.models.spec import ModelSpec, Precision
+from farthing.quantization.base import resolve as resolve_format
+from farthing.units import parse_bytes
+
+DEFAULT_CONTEXT = 4096
+CPU_SHARE, GPU_SHARE = 0.8, 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Each field is a flag of `run`; the comment is its help."""
+
+    format: str = "auto"  # weight format: auto, fp32, bf16, fp16, int8, int4, w8a8, w8a16, w4a8, w4a16, fp8
+    kv_format: str = "auto"  # format of the KV cache: auto (as the activations), fp32, bf16, fp16
+    context: int | None = None  # longest sequence in tokens; by default min(4096, the model's)
+    memory: str = "auto"  # memory the process may take: 20GiB, 85%, auto
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    weights: str = "auto"  # auto: from the model's files; random: any described model without files
+    max_num_seqs: int = 16  # sequences that run at a time
+    max_batch_tokens: int = 512  # tokens of one step; long prompts are computed in chunks of it
+    block_size: int = 16  # tokens of one KV block
+    prefix_caching: bool = True  # share the KV blocks of equal prefixes
+    batch_invariant: bool = False  # a row's result never depends on its batch; slower
+    seed: int = 0  # of random weights and of requests that bring no seed of their own
+
+    def __post_init__(self) -> None:
+        for name in ("max_num_seqs", "max_batch_tokens", "block_size", "context"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} is {value}", fix="it must be at least 1")
+        if self.weights not in ("auto", "random"):
+            raise UsageError(f"--weights is {self.weights!r}", fix="use auto or random")
+        if self.max_batch_tokens < self.max_num_seqs:
+            raise UsageError(
+                f"--max-batch-tokens {self.max_batch_tokens} is below --max-num-seqs {self.max_num_seqs}",
+                fix="a step must hold one token of every running sequence",
+            )
+
+
+def resolve_precision(config: EngineConfig, *, device_kind: str, fast_dtype: str) -> Precision:
+    """`fast_dtype`: what the device multiplies natively for this checkpoint's dtype (fp32, bf16 or fp16)."""
+    weight_format = resolve_format(fast_dtype if config.format == "auto" else config.format, device_kind)
+    plain = resolve_format(fast_dtype, device_kind)
+    activations = plain.name if weight_format.quantized else weight_format.name
+    kv_dtype = activations if config.kv_format == "auto" else resolve_format(config.kv_format, device_kind).name
+    if kv_dtype not in ("fp32", "bf16", "fp16"):
+        raise UnsupportedError(f"--kv-format {config.kv_format!r} is not supported", fix="use fp32, bf16 or fp16")
+    return Precision(weight_format, activations, kv_dtype)
+
+
+def resolve_context(config: EngineConfig, spec: ModelSpec) -> int:
+    """The longest sequence; UsageError if more is asked for than the model computes rightly."""
+    if config.context is None:
+        return min(DEFAULT_CONTEXT, spec.max_positions)
+    if config.context > spec.max_positions:
+        raise UsageError(
+            f"--context {config.context} is above {spec.max_positions} ({spec.max_positions_reason})",
+            fix=f"use at most {spec.max_positions}",
+        )
+    return config.context
+
+
+def resolve_budget(memory: str, *, available_bytes: int, device_kind: str) -> int:
+    """Bytes that the model may take: a size, a share of what is available, or a default share."""
+    text = f"{GPU_SHARE if device_kind == 'cuda' else CPU_SHARE:.0%}" if memory == "auto" else memory.strip()
+    try:
+        if not text.endswith("%"):
+            return parse_bytes(text)
+        share = float(text[:-1]) / 100
+    except ValueError:
+        raise UsageError(f"--memory is {memory!r}", fix="write a size such as 20GiB or a share such as 85%") from None
+    if not 0 < share <= 1:
+        raise UsageError(f"--memory is {memory!r}", fix="a share lies above 0% and at most at 100%")
+    return int(available_bytes * share)

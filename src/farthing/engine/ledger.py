@@ -1,0 +1,59 @@
+"""What the steps took, against what the measured machine allows: tokens, seconds, share of the limit.
+
+Every step is priced by the description (ModelSpec.cost) and the roofline of this machine's calibration. Knows no
+tensors and no requests.
+"""
+
+from dataclasses import dataclass
+
+from farthing.hardware.calibration import Calibration
+from farthing.models.memory import step_working_set_bytes
+from farthing.models.spec import ModelSpec
+from farthing.ops.batch import BatchShape
+from farthing.planner.roofline import StepTime, step_time
+
+
+@dataclass(slots=True)
+class PhaseTotals:
+    """Sums over the steps of one phase. `limit_seconds`: what the measured bandwidth and compute peaks allow."""
+
+    num_steps: int = 0
+    num_tokens: int = 0
+    seconds: float = 0.0
+    limit_seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.num_tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def share_of_limit(self) -> float | None:
+        return self.limit_seconds / self.seconds if self.seconds and self.limit_seconds else None
+
+
+class Ledger:
+    """`prefill` counts the tokens of steps that compute a prompt (mixed steps too), `decode` those of pure decode."""
+
+    def __init__(self, spec: ModelSpec, calibration: Calibration | None) -> None:
+        self.spec, self.calibration = spec, calibration
+        self.prefill, self.decode = PhaseTotals(), PhaseTotals()
+
+    def record(self, shape: BatchShape, seconds: float) -> None:
+        phase = self.decode if shape.num_tokens == shape.num_sequences else self.prefill
+        phase.num_steps += 1
+        phase.num_tokens += shape.num_tokens
+        phase.seconds += seconds
+        if self.calibration is not None:
+            forecast = self.forecast(shape)
+            phase.limit_seconds += max(forecast.bandwidth_seconds, forecast.compute_seconds)
+
+    def forecast(self, shape: BatchShape) -> StepTime:
+        """What one step should take on this machine, by the roofline."""
+        assert self.calibration is not None, "forecasts need a calibration"
+        return step_time(
+            self.spec.cost(shape),
+            calibration=self.calibration,
+            num_kernels=self.spec.num_ops,
+            rows=shape.num_tokens,
+            working_set_bytes=step_working_set_bytes(self.spec, shape),
+        )

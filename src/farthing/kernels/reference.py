@@ -1,0 +1,129 @@
+"""The kernels in plain torch: the interface, and the oracle that every faster backend is tested against.
+
+Tensors in, tensors out; knows no model. A row's result never depends on what else is in the batch: matrix products
+run in blocks of exactly ROWS rows (BLAS libraries pick another order of sums for another number of rows), attention
+goes row by row over fixed chunks of KV positions, combined in order.
+
+Shapes: T tokens of the step, K and N features, H query heads, J KV heads, D head_dim, B blocks, S slots of a block,
+L positions of one sequence, C positions of a chunk.
+"""
+
+import torch
+
+from farthing.kernels.weight import Weight, dequantize, round_activations
+
+ROWS = 8
+CHUNK = 256
+
+
+class ReferenceKernels:
+    """CPU and CUDA alike. A backend derives from this class once and overrides what it does better."""
+
+    name = "reference"
+    batch_invariant = True
+
+    def linear(self, x_TK: torch.Tensor, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
+        """x_TK @ W_NK^T + b_N in the dtype of x; the sum of a row is a function of that row alone."""
+        operand_TK, w_NK = self._operands(x_TK, weight)
+        y_TN = torch.cat([self._product(block_RK, w_NK) for block_RK in operand_TK.split(ROWS)]).to(x_TK.dtype)
+        return y_TN if bias_N is None else y_TN + bias_N
+
+    def _operands(self, x_TK: torch.Tensor, weight: Weight) -> tuple[torch.Tensor, torch.Tensor]:
+        """Plain weights multiply as they are stored; quantized ones are widened to fp32."""
+        if not weight.format.quantized:
+            return x_TK, weight.codes
+        return round_activations(x_TK, weight.format).float(), dequantize(weight)
+
+    def _product(self, x_RK: torch.Tensor, w_NK: torch.Tensor) -> torch.Tensor:
+        missing = ROWS - x_RK.shape[0]
+        padded_RK = torch.nn.functional.pad(x_RK, (0, 0, 0, missing)) if missing else x_RK
+        return torch.nn.functional.linear(padded_RK, w_NK)[: x_RK.shape[0]]
+
+    def rms_norm(self, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: float) -> torch.Tensor:
+        """x / sqrt(mean(x^2) + eps) * w over the last dimension, in fp32, rounded before the weight is applied."""
+        wide_TK = x_TK.float()
+        normed_TK = wide_TK * torch.rsqrt(wide_TK.square().mean(-1, keepdim=True) + eps)
+        return weight_K * normed_TK.to(x_TK.dtype)
+
+    def rotary_angles(
+        self, positions_T: torch.Tensor, frequencies_D2: torch.Tensor, factor: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin [T, 1, D/2] of position * frequency, times the attention factor of yarn; fp32."""
+        angles_TD2 = positions_T.float()[:, None] * frequencies_D2
+        return (angles_TD2.cos() * factor)[:, None], (angles_TD2.sin() * factor)[:, None]
+
+    def rope(self, x_THD: torch.Tensor, cos_T1D2: torch.Tensor, sin_T1D2: torch.Tensor) -> torch.Tensor:
+        """Rotate the pairs (i, i + D/2) of each head."""
+        first, second = x_THD.float().chunk(2, dim=-1)
+        rotated = torch.cat((first * cos_T1D2 - second * sin_T1D2, second * cos_T1D2 + first * sin_T1D2), dim=-1)
+        return rotated.to(x_THD.dtype)
+
+    def silu_mul(self, gate_TK: torch.Tensor, up_TK: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.silu(gate_TK) * up_TK
+
+    def store_kv(
+        self,
+        k_TJD: torch.Tensor,
+        v_TJD: torch.Tensor,
+        k_cache_BSJD: torch.Tensor,
+        v_cache_BSJD: torch.Tensor,
+        slots_T: torch.Tensor,
+    ) -> None:
+        """Write the new keys and values at slot = block * S + offset."""
+        k_cache_BSJD.flatten(0, 1)[slots_T] = k_TJD.to(k_cache_BSJD.dtype)
+        v_cache_BSJD.flatten(0, 1)[slots_T] = v_TJD.to(v_cache_BSJD.dtype)
+
+    def attention(
+        self,
+        q_THD: torch.Tensor,
+        k_cache_BSJD: torch.Tensor,
+        v_cache_BSJD: torch.Tensor,
+        sequences: list[tuple[int, int, int, torch.Tensor]],
+        window: int | None,
+    ) -> torch.Tensor:
+        """Causal attention of each new token to its sequence's cache, itself included (already stored).
+
+        `sequences`: (first row, rows, tokens before the first row, block table) each.
+        """
+        out_THD = torch.empty_like(q_THD)
+        for first_row, num_rows, start, block_table in sequences:
+            k_LJD = k_cache_BSJD[block_table].flatten(0, 1)[: start + num_rows]
+            v_LJD = v_cache_BSJD[block_table].flatten(0, 1)[: start + num_rows]
+            rows = slice(first_row, first_row + num_rows)
+            out_THD[rows] = self._attend_sequence(q_THD[rows], k_LJD, v_LJD, start, window)
+        return out_THD
+
+    def _attend_sequence(
+        self, q_RHD: torch.Tensor, k_LJD: torch.Tensor, v_LJD: torch.Tensor, start: int, window: int | None
+    ) -> torch.Tensor:
+        """All new rows of one sequence; row r stands at position start + r."""
+        num_kv_heads = k_LJD.shape[1]
+        k_JDL, v_JLD = k_LJD.float().permute(1, 2, 0), v_LJD.float().transpose(0, 1)
+        q_RJGD = q_RHD.float().unflatten(1, (num_kv_heads, -1)) * q_RHD.shape[-1] ** -0.5
+        rows = [
+            self._attend_row(q_JGD, k_JDL, v_JLD, 0 if window is None else max(0, end - window), end)
+            for end, q_JGD in enumerate(q_RJGD, start=start + 1)
+        ]
+        return torch.stack(rows).flatten(1, 2).to(q_RHD.dtype)
+
+    def _attend_row(
+        self, q_JGD: torch.Tensor, k_JDL: torch.Tensor, v_JLD: torch.Tensor, begin: int, end: int
+    ) -> torch.Tensor:
+        """One query against positions begin..end-1, chunk by chunk, with the running maximum and sum of flash attention
+        (Dao et al. 2022, arXiv 2205.14135). Chunks lie at multiples of CHUNK whatever `begin` is."""
+        out_JGD = top_JG1 = sum_JG1 = None
+        for chunk in range(begin - begin % CHUNK, end, CHUNK):
+            span = slice(max(chunk, begin), min(chunk + CHUNK, end))
+            scores_JGC = torch.matmul(q_JGD, k_JDL[:, :, span])
+            chunk_top_JG1 = scores_JGC.amax(-1, keepdim=True)
+            new_top_JG1 = chunk_top_JG1 if top_JG1 is None else torch.maximum(top_JG1, chunk_top_JG1)
+            weights_JGC = (scores_JGC - new_top_JG1).exp()
+            chunk_sum_JG1, chunk_out_JGD = weights_JGC.sum(-1, keepdim=True), torch.matmul(weights_JGC, v_JLD[:, span])
+            if out_JGD is None:
+                out_JGD, sum_JG1 = chunk_out_JGD, chunk_sum_JG1
+            else:
+                kept_JG1 = (top_JG1 - new_top_JG1).exp()
+                out_JGD, sum_JG1 = out_JGD * kept_JG1 + chunk_out_JGD, sum_JG1 * kept_JG1 + chunk_sum_JG1
+            top_JG1 = new_top_JG1
+        assert out_JGD is not None and sum_JG1 is not None
+        return out_JGD / sum_JG1

@@ -1,0 +1,97 @@
+"""The one memory plan: weights, KV pool, activations and reserve of one rank, forecast from the description.
+
+The planner prints it, the runtime allocates from it and asserts it after load (law 3). Knows no tensors; the reserve
+(interpreter, torch, CUDA context) is measured by runtime/probe.py and handed in.
+"""
+
+from dataclasses import dataclass
+
+from farthing.errors import DoesNotFitError
+from farthing.models.spec import ModelSpec
+from farthing.ops.batch import BatchShape
+from farthing.quantization.base import DTYPE_BYTES
+from farthing.units import format_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Bytes of one rank. `num_blocks` KV blocks of `block_size` tokens each are allocated at start."""
+
+    budget_bytes: int
+    weights_bytes: int
+    kv_bytes_per_token: int
+    block_size: int
+    num_blocks: int
+    activation_bytes: int
+    reserve_bytes: int
+
+    @property
+    def kv_tokens(self) -> int:
+        return self.num_blocks * self.block_size
+
+    @property
+    def kv_bytes(self) -> int:
+        return self.kv_tokens * self.kv_bytes_per_token
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.kv_bytes + self.activation_bytes + self.reserve_bytes
+
+
+def plan_memory(
+    spec: ModelSpec,
+    *,
+    budget_bytes: int,
+    reserve_bytes: int,
+    block_size: int,
+    max_num_seqs: int,
+    max_batch_tokens: int,
+    max_model_len: int,
+) -> MemoryPlan:
+    """As much KV room as `max_num_seqs` full contexts can use, or as the budget leaves.
+
+    DoesNotFitError, with the arithmetic, if one sequence of `max_model_len` tokens does not fit.
+    """
+    activation_bytes = activation_peak_bytes(spec, max_batch_tokens, max_num_seqs, max_model_len)
+    blocks_per_sequence = -(-max_model_len // block_size)
+    room = budget_bytes - spec.weight_bytes - activation_bytes - reserve_bytes
+    block_bytes = spec.kv_bytes_per_token * block_size
+    num_blocks = min(max(room, 0) // block_bytes, blocks_per_sequence * max_num_seqs)
+    if num_blocks < blocks_per_sequence:
+        raise DoesNotFitError(
+            f"weights {format_bytes(spec.weight_bytes)} + KV of one sequence of {max_model_len:,} tokens "
+            f"{format_bytes(blocks_per_sequence * block_bytes)} + activations {format_bytes(activation_bytes)} + reserve "
+            f"{format_bytes(reserve_bytes)} > {format_bytes(budget_bytes)} usable",
+            fix="use a smaller format (--format int8), a shorter --context, or more memory",
+        )
+    return MemoryPlan(
+        budget_bytes, spec.weight_bytes, spec.kv_bytes_per_token, block_size, num_blocks, activation_bytes, reserve_bytes
+    )
+
+
+def activation_peak_bytes(spec: ModelSpec, max_batch_tokens: int, max_logits: int, max_context: int) -> int:
+    """Largest sum of intermediates that live at once in one step of the eager decoder.
+
+    Residual and normed stream (the norm in fp32), then either attention (q, k, v, output, and the gathered K and V of
+    one sequence in fp32) or the MLP (gate, up, product); plus fp32 logits with three working copies in the sampler.
+    """
+    width = DTYPE_BYTES[spec.precision.activation_dtype]
+    layer = spec.layers[0]
+    attention = layer.attention
+    stream = max_batch_tokens * spec.hidden_size * (2 * width + 8)
+    query_key_value = (2 * attention.num_heads + 2 * attention.num_kv_heads) * attention.head_dim
+    gathered = 2 * max_context * attention.num_kv_heads * attention.head_dim * 4
+    in_attention = max_batch_tokens * query_key_value * width + gathered
+    in_mlp = 3 * max_batch_tokens * layer.gate_proj.out_features * width
+    logits = 4 * max_logits * (spec.head.out_features if spec.head else 0) * 4
+    return stream + max(in_attention, in_mlp) + logits
+
+
+def step_working_set_bytes(spec: ModelSpec, batch: BatchShape) -> int:
+    """Bytes that one step touches at least once: all weights (the embedding only by its rows) and the attended KV."""
+    tied = spec.head is not None and spec.head.tied is not None
+    rows = spec.embedding.stored()[0].num_bytes if spec.embedding and not tied else 0
+    kv_bytes = sum(
+        batch.attended_tokens(layer.attention.window) * layer.attention.kv_bytes_per_token for layer in spec.layers
+    )
+    return spec.weight_bytes - rows + kv_bytes

@@ -1,0 +1,67 @@
+"""The decoder of one rank: embedding, blocks of two residual lines, final norm, head. Reads like the paper.
+
+Built from the description (ModelSpec) and the loaded tensors. Knows neither files nor requests.
+
+Shapes: T tokens, H hidden_size, R rows that yield logits, V vocabulary.
+"""
+
+import torch
+
+from farthing.kernels.reference import ReferenceKernels
+from farthing.models.spec import Layer, ModelSpec
+from farthing.runtime.inputs import StepInputs
+from farthing.runtime.kv_cache import KVCache
+from farthing.runtime.layers import MLP, Angles, Attention, Linear, RMSNorm, Tensors
+
+
+class Block:
+    """Pre-norm transformer block."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        prefix: str,
+        tensors: Tensors,
+        kernels: ReferenceKernels,
+        cache: tuple[torch.Tensor, torch.Tensor],
+    ) -> None:
+        self.attention_norm = RMSNorm(layer.attention_norm, f"{prefix}.{layer.attention_norm.name}", tensors, kernels)
+        self.attention = Attention(layer, prefix, tensors, kernels, cache)
+        self.mlp_norm = RMSNorm(layer.mlp_norm, f"{prefix}.{layer.mlp_norm.name}", tensors, kernels)
+        self.mlp = MLP(layer, prefix, tensors, kernels)
+
+    def __call__(self, x_TH: torch.Tensor, angles: Angles, inputs: StepInputs) -> torch.Tensor:
+        x_TH = x_TH + self.attention(self.attention_norm(x_TH), angles, inputs)
+        x_TH = x_TH + self.mlp(self.mlp_norm(x_TH))
+        return x_TH
+
+
+class Decoder:
+    """A whole model on one rank. `tensors` by full name, as ModelSpec.stored_tensors() lists them."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        tensors: Tensors,
+        kernels: ReferenceKernels,
+        cache: KVCache,
+        frequencies: torch.Tensor,
+    ) -> None:
+        assert spec.embedding is not None and spec.norm is not None and spec.head is not None, "one rank, whole model"
+        self.embedding_VH = tensors[f"{spec.embedding.name}.weight"]
+        self.blocks = [
+            Block(layer, f"model.layers.{index}", tensors, kernels, (cache.keys[index], cache.values[index]))
+            for index, layer in enumerate(spec.layers)
+        ]
+        self.norm = RMSNorm(spec.norm, spec.norm.name, tensors, kernels)
+        self.head = Linear(spec.head, spec.head.name, tensors, kernels)
+        self.frequencies, self.rope_factor = frequencies, spec.rope.scaling.attention_factor
+        self.kernels = kernels
+
+    def __call__(self, inputs: StepInputs) -> torch.Tensor:
+        """logits_RV in fp32."""
+        x_TH = self.embedding_VH[inputs.token_ids_T]
+        angles = self.kernels.rotary_angles(inputs.positions_T, self.frequencies, self.rope_factor)
+        for block in self.blocks:
+            x_TH = block(x_TH, angles, inputs)
+        return self.head(self.norm(x_TH[inputs.logit_rows])).float()

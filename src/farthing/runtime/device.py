@@ -1,0 +1,58 @@
+"""One device: where tensors live, how much memory there is, which formats are fast on it, and a count of what we take.
+
+Knows no model. `Memory` hands out every tensor that lives longer than a step, so that law 3 can compare its count with
+the plan.
+"""
+
+import torch
+
+from farthing.errors import UsageError
+from farthing.kernels.weight import TORCH_DTYPES
+from farthing.runtime.process_memory import available_bytes
+
+
+class Memory:
+    """Allocates long-lived tensors on one device and counts them. `bytes_by_use` names what for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.bytes_by_use: dict[str, int] = {}
+
+    def empty(self, use: str, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
+        tensor = torch.empty(shape, dtype=TORCH_DTYPES[dtype], device=self.device)
+        self.bytes_by_use[use] = self.bytes_by_use.get(use, 0) + tensor.numel() * tensor.element_size()
+        return tensor
+
+    def zeros(self, use: str, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
+        """Written at once, so that memory which is not there fails at start-up and not in the middle of an answer."""
+        return self.empty(use, shape, dtype).zero_()
+
+
+def open_device(name: str) -> torch.device:
+    """'auto' (cuda where there is one), 'cpu', 'cuda', 'cuda:1'. UsageError if this machine has no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device {name!r} is not known", fix="use cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {name!r} is not supported", fix="use cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"there is no device {name!r} here: {torch.cuda.device_count()} CUDA devices", fix="use cpu")
+    return device
+
+
+def usable_bytes(device: torch.device) -> int:
+    """Memory that a model may take on the device now."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available_bytes()
+
+
+def fast_dtype(device: torch.device, stored: str) -> str:
+    """The activation dtype for weights stored as `stored`: 16-bit where the device multiplies it natively, else fp32."""
+    if device.type == "cuda":
+        return "fp16" if stored == "fp16" else "bf16"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if stored != "fp32" and native else "fp32"

@@ -1,0 +1,128 @@
+"""One rank at work: an Executor of scheduler/loop.py that computes a batch with the decoder and draws its tokens.
+
+Owns the weights, the KV cache and the sampling state of each sequence. Knows no text and no queues.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from farthing.kernels.reference import ReferenceKernels
+from farthing.models.memory import MemoryPlan
+from farthing.models.spec import ModelSpec
+from farthing.runtime.decoder import Decoder
+from farthing.runtime.device import Memory
+from farthing.runtime.inputs import build_inputs
+from farthing.runtime.kv_cache import KVCache
+from farthing.runtime.sampler import RequestState, TokenLogprobs, sample, token_logprobs
+from farthing.scheduler.batch import Batch, BatchItem, Done
+
+
+@dataclass(slots=True)
+class StepLogprobs:
+    """Log-probabilities of the batch collected last, by sequence: of its new token, and of prompt tokens."""
+
+    tokens: dict[int, TokenLogprobs] = field(default_factory=dict)
+    prompts: dict[int, list[TokenLogprobs]] = field(default_factory=dict)
+
+
+class ModelRunner:
+    """Runs batches one at a time, in this process (depth 1)."""
+
+    depth = 1
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        plan: MemoryPlan,
+        tensors: Mapping[str, torch.Tensor],
+        frequencies: torch.Tensor,
+        kernels: ReferenceKernels,
+        memory: Memory,
+    ) -> None:
+        cache = KVCache(spec, num_blocks=plan.num_blocks, block_size=plan.block_size, memory=memory)
+        _assert_as_planned(memory, plan)
+        self.decoder = Decoder(spec, tensors, kernels, cache, frequencies)
+        self.block_size, self.device = plan.block_size, memory.device
+        self.states: dict[int, RequestState] = {}
+        self.prompts: dict[int, _PromptProgress] = {}
+        self.logprobs = StepLogprobs()
+        self.done: Done | None = None
+        self.last_done: Done | None = None  # what the ledger accounts for
+
+    @property
+    def in_flight(self) -> int:
+        return int(self.done is not None)
+
+    def add(self, seq_id: int, state: RequestState, prompt_ids: Sequence[int]) -> None:
+        """Before the sequence is first scheduled."""
+        self.states[seq_id] = state
+        if state.params.prompt_logprobs is not None:
+            self.prompts[seq_id] = _PromptProgress(prompt_ids)
+
+    def remove(self, seq_id: int) -> None:
+        """When the sequence has ended; unknown ids are ignored."""
+        self.states.pop(seq_id, None)
+        self.prompts.pop(seq_id, None)
+
+    @torch.inference_mode()
+    def submit(self, batch: Batch) -> None:
+        assert self.done is None, "one batch at a time"
+        inputs = build_inputs(batch, self.block_size, self.device, self.prompts.keys())
+        logits_RV = self.decoder(inputs)
+        self.done = Done(batch, self._draw(batch, logits_RV), time.monotonic())
+
+    def collect(self) -> Done:
+        assert self.done is not None, "nothing in flight"
+        done, self.done = self.done, None
+        self.last_done = done
+        return done
+
+    def _draw(self, batch: Batch, logits_RV: torch.Tensor) -> dict[int, int]:
+        """The token of each sampling item; log-probabilities on the side."""
+        self.logprobs = StepLogprobs()
+        rows: list[int] = []
+        row = 0
+        for item in batch.items:
+            if item.seq_id in self.prompts:
+                span = logits_RV[row : row + len(item.token_ids)]
+                self._record_prompt(item, span)
+                row += len(item.token_ids)
+            elif item.samples:
+                row += 1
+            if item.samples:
+                rows.append(row - 1)
+        sampling = [item for item in batch.items if item.samples]
+        states = [self.states[item.seq_id] for item in sampling]
+        tokens = sample(logits_RV[rows], states, [item.output_index for item in sampling])
+        for item, state, row, token in zip(sampling, states, rows, tokens, strict=True):
+            state.saw(token)
+            if state.params.logprobs is not None:
+                self.logprobs.tokens[item.seq_id] = token_logprobs(logits_RV[row], token, state.params.logprobs)
+        return {item.seq_id: token for item, token in zip(sampling, tokens, strict=True)}
+
+    def _record_prompt(self, item: BatchItem, logits_RV: torch.Tensor) -> None:
+        """The row at position p tells of the prompt's token p + 1; each is told once, whatever is computed again."""
+        prompt, num_top = self.prompts[item.seq_id], self.states[item.seq_id].params.prompt_logprobs
+        for position, logits_V in enumerate(logits_RV, start=item.start + 1):
+            if position == prompt.told and position < len(prompt.ids):
+                found = token_logprobs(logits_V, prompt.ids[position], num_top or 0)
+                self.logprobs.prompts.setdefault(item.seq_id, []).append(found)
+                prompt.told += 1
+
+
+@dataclass(slots=True)
+class _PromptProgress:
+    """A prompt whose log-probabilities were asked for; those of the tokens before `told` are out."""
+
+    ids: Sequence[int]
+    told: int = 1
+
+
+def _assert_as_planned(memory: Memory, plan: MemoryPlan) -> None:
+    """Law 3: what was allocated is what the plan said, to the byte."""
+    taken = memory.bytes_by_use
+    assert taken.get("weights", 0) == plan.weights_bytes, (taken, plan)
+    assert taken.get("kv", 0) == plan.kv_bytes, (taken, plan)

@@ -1,0 +1,127 @@
+"""From logits to tokens: penalties, bias, temperature, top-k, top-p, min-p, one draw; and log-probabilities.
+
+Every row is worked on by itself, so a token never depends on its batch; the random number of a row is a pure function
+of (request seed, sample, token index). Knows requests by id; knows no text and no scheduling.
+
+The order is that of Hugging Face's generation: penalties and bias, temperature, top-k, top-p, min-p.
+Sources: nucleus sampling Holtzman et al. 2019 (arXiv 1904.09751), min-p Nguyen et al. 2024 (arXiv 2407.01082).
+
+Shapes: R rows, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from farthing.kernels.philox import uniform
+from farthing.sampling_params import SamplingParams
+
+_NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probability of the token and of the `top` most likely ones (id, log-probability), of the model itself:
+    before temperature, penalties and bias. `rank` 1 is the most likely token."""
+
+    token_id: int
+    logprob: float
+    rank: int
+    top: tuple[tuple[int, float], ...]
+
+
+class RequestState:
+    """What the sampler keeps of one running sequence. `stop_ids` are masked while min_tokens is not reached."""
+
+    def __init__(
+        self, params: SamplingParams, *, seed: int, sample_index: int, prompt_ids: Sequence[int], stop_ids: frozenset[int]
+    ) -> None:
+        self.params = params
+        self.seed = (seed + 2**63) % 2**64 - 2**63  # as a signed 64-bit value
+        self.sample_index = sample_index
+        self.stop_ids = torch.tensor(sorted(stop_ids), dtype=torch.int64)
+        self.bias_ids = torch.tensor(list(params.logit_bias), dtype=torch.int64)
+        self.biases = torch.tensor(list(params.logit_bias.values()), dtype=torch.float32)
+        self.prompt_ids = torch.tensor(sorted(set(prompt_ids)) if params.needs_history else [], dtype=torch.int64)
+        self.output_counts: dict[int, int] = {}
+
+    def saw(self, token_id: int) -> None:
+        """A token was drawn for this sequence."""
+        if self.params.needs_history:
+            self.output_counts[token_id] = self.output_counts.get(token_id, 0) + 1
+
+
+def sample(logits_RV: torch.Tensor, states: Sequence[RequestState], output_indices: Sequence[int]) -> list[int]:
+    """One token a row. `output_indices`: how many tokens each sequence has put out before (fp32 logits, unchanged)."""
+    greedy = logits_RV.argmax(-1).tolist()  # of equal logits the lowest id
+    tokens: list[int] = []
+    for row, (state, output_index) in enumerate(zip(states, output_indices, strict=True)):
+        if state.params.greedy and not _adjusts(state, output_index):
+            tokens.append(greedy[row])
+            continue
+        logits_V = _adjusted(logits_RV[row], state, output_index)
+        tokens.append(int(logits_V.argmax()) if state.params.greedy else _draw(logits_V, state, output_index))
+    return tokens
+
+
+def _adjusts(state: RequestState, output_index: int) -> bool:
+    masks_stop = output_index < state.params.min_tokens and state.stop_ids.numel() > 0
+    return state.params.needs_history or bool(state.params.logit_bias) or masks_stop
+
+
+def _adjusted(logits_V: torch.Tensor, state: RequestState, output_index: int) -> torch.Tensor:
+    """Penalties (Keskar et al. 2019, arXiv 1909.05858; OpenAI), logit bias, no end before min_tokens."""
+    params, device = state.params, logits_V.device
+    logits_V = logits_V.clone()
+    if params.needs_history:
+        output_ids = torch.tensor(list(state.output_counts), dtype=torch.int64)
+        counts = torch.tensor(list(state.output_counts.values()), dtype=torch.float32, device=device)
+        seen = torch.cat((state.prompt_ids, output_ids)).unique().to(device)
+        values = logits_V[seen]
+        penalty = params.repetition_penalty
+        logits_V[seen] = torch.where(values > 0, values / penalty, values * penalty)
+        logits_V[output_ids.to(device)] -= params.frequency_penalty * counts + params.presence_penalty
+    if params.logit_bias:
+        logits_V[state.bias_ids.to(device)] += state.biases.to(device)
+    if output_index < params.min_tokens:
+        logits_V[state.stop_ids.to(device)] = _NEVER
+    return logits_V
+
+
+def _draw(logits_V: torch.Tensor, state: RequestState, output_index: int) -> int:
+    """Inverse of the cumulative distribution at one Philox number, in float64 and in order of token ids."""
+    probabilities_V = torch.softmax(_filtered(logits_V / state.params.temperature, state.params).double(), dim=-1)
+    cumulative_V = probabilities_V.cumsum(-1)
+    index = torch.tensor([output_index])
+    number = uniform(torch.tensor([state.seed]), index, torch.tensor([state.sample_index]))
+    token = torch.searchsorted(cumulative_V, number.to(cumulative_V.device) * cumulative_V[-1], right=True)
+    last_possible = probabilities_V.nonzero()[-1]
+    return int(torch.minimum(token, last_possible))
+
+
+def _filtered(logits_V: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    if params.top_k is not None and params.top_k < logits_V.numel():
+        kth = logits_V.topk(params.top_k).values[-1]
+        logits_V = logits_V.masked_fill(logits_V < kth, _NEVER)
+    if params.top_p < 1.0:
+        ordered = logits_V.sort(descending=True, stable=True)
+        before = ordered.values.softmax(-1).cumsum(-1).roll(1)
+        before[0] = 0.0
+        logits_V = logits_V.masked_fill(
+            torch.zeros_like(logits_V, dtype=torch.bool).scatter(0, ordered.indices, before >= params.top_p), _NEVER
+        )
+    if params.min_p > 0.0:
+        probabilities_V = logits_V.softmax(-1)
+        logits_V = logits_V.masked_fill(probabilities_V < params.min_p * probabilities_V.max(), _NEVER)
+    return logits_V
+
+
+def token_logprobs(logits_V: torch.Tensor, token_id: int, num_top: int) -> TokenLogprobs:
+    """Natural logarithms, fp32; equal ones in order of token ids."""
+    logprobs_V = logits_V.log_softmax(-1)
+    chosen = logprobs_V[token_id]
+    rank = int((logprobs_V > chosen).sum()) + 1
+    values, ids = logprobs_V.sort(descending=True, stable=True) if num_top else (logprobs_V[:0], logprobs_V[:0])
+    top = zip(ids[:num_top].tolist(), values[:num_top].tolist(), strict=True)
+    return TokenLogprobs(token_id, float(chosen), rank, tuple((int(token), value) for token, value in top))
