@@ -36,7 +36,7 @@ def parse_bytes(text: str) -> int:
     """'20GiB', '512 MB', '1073741824' -> bytes. ValueError with the accepted forms otherwise."""
     digits = text.strip()
     number = digits.rstrip("KMGTiBkmgtb ").strip()
-    unit = digits[len(number):].strip().upper()
+    unit = digits[len(number) :].strip().upper()
     factors = {"": 1, "B": 1}
     for power, letter in enumerate("KMGT", start=1):
         factors[f"{letter}IB"] = 1024**power

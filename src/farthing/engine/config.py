@@ -5,6 +5,9 @@ stop at the composition root (engine.py), which hands plain arguments down.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from farthing.errors import UnsupportedError, UsageError
 from farthing.models.spec import ModelSpec, Precision
@@ -17,20 +20,48 @@ CPU_SHARE, GPU_SHARE = 0.8, 0.9
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Each field is a flag of `run`; the comment is its help."""
+    """Each field is a flag of `run`.
 
-    format: str = "auto"  # weight format: auto, fp32, bf16, fp16, int8, int4, w8a8, w8a16, w4a8, w4a16, fp8
-    kv_format: str = "auto"  # format of the KV cache: auto (as the activations), fp32, bf16, fp16
-    context: int | None = None  # longest sequence in tokens; by default min(4096, the model's)
-    memory: str = "auto"  # memory the process may take: 20GiB, 85%, auto
-    device: str = "auto"  # auto, cpu, cuda, cuda:N
-    weights: str = "auto"  # auto: from the model's files; random: any described model without files
-    max_num_seqs: int = 16  # sequences that run at a time
-    max_batch_tokens: int = 512  # tokens of one step; long prompts are computed in chunks of it
-    block_size: int = 16  # tokens of one KV block
-    prefix_caching: bool = True  # share the KV blocks of equal prefixes
-    batch_invariant: bool = False  # a row's result never depends on its batch; slower
-    seed: int = 0  # of random weights and of requests that bring no seed of their own
+    Parameters
+    ----------
+    format
+        Weight format: auto, fp32, bf16, fp16, int8, int4, w8a8, w8a16, w4a8, w4a16, fp8.
+    kv_format
+        Format of the KV cache: auto (as the activations), fp32, bf16, fp16.
+    context
+        Longest sequence in tokens; by default min(4096, the model's).
+    memory
+        Memory the process may take: 20GiB, 85%, auto.
+    device
+        auto (a GPU where there is one), cpu, cuda, cuda:N.
+    weights
+        auto: from the model's files; random: any described model without files.
+    max_num_seqs
+        Sequences that run at a time.
+    max_batch_tokens
+        Tokens of one step; long prompts are computed in chunks of it.
+    block_size
+        Tokens of one KV block.
+    prefix_caching
+        Share the KV blocks of equal prefixes.
+    batch_invariant
+        A row's result never depends on its batch; slower.
+    weights_seed
+        Seed of random weights.
+    """
+
+    format: str = "auto"
+    kv_format: str = "auto"
+    context: int | None = None
+    memory: str = "auto"
+    device: str = "auto"
+    weights: str = "auto"
+    max_num_seqs: int = 16
+    max_batch_tokens: int = 512
+    block_size: int = 16
+    prefix_caching: Annotated[bool, Parameter(negative="--no-prefix-caching")] = True
+    batch_invariant: bool = False
+    weights_seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("max_num_seqs", "max_batch_tokens", "block_size", "context"):

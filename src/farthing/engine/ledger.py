@@ -36,7 +36,7 @@ class Ledger:
 
     def __init__(self, spec: ModelSpec, calibration: Calibration | None) -> None:
         self.spec, self.calibration = spec, calibration
-        self.prefill, self.decode = PhaseTotals(), PhaseTotals()
+        self.reset()
 
     def record(self, shape: BatchShape, seconds: float) -> None:
         phase = self.decode if shape.num_tokens == shape.num_sequences else self.prefill
@@ -44,16 +44,20 @@ class Ledger:
         phase.num_tokens += shape.num_tokens
         phase.seconds += seconds
         if self.calibration is not None:
-            forecast = self.forecast(shape)
-            phase.limit_seconds += max(forecast.bandwidth_seconds, forecast.compute_seconds)
+            step = forecast(self.spec, shape, self.calibration)
+            phase.limit_seconds += max(step.bandwidth_seconds, step.compute_seconds)
 
-    def forecast(self, shape: BatchShape) -> StepTime:
-        """What one step should take on this machine, by the roofline."""
-        assert self.calibration is not None, "forecasts need a calibration"
-        return step_time(
-            self.spec.cost(shape),
-            calibration=self.calibration,
-            num_kernels=self.spec.num_ops,
-            rows=shape.num_tokens,
-            working_set_bytes=step_working_set_bytes(self.spec, shape),
-        )
+    def reset(self) -> None:
+        """Start counting anew."""
+        self.prefill, self.decode = PhaseTotals(), PhaseTotals()
+
+
+def forecast(spec: ModelSpec, shape: BatchShape, calibration: Calibration) -> StepTime:
+    """What one step should take on the machine that was measured, by the roofline."""
+    return step_time(
+        spec.cost(shape),
+        calibration=calibration,
+        num_kernels=spec.num_ops,
+        rows=shape.num_tokens,
+        working_set_bytes=step_working_set_bytes(spec, shape),
+    )

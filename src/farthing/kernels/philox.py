@@ -27,7 +27,7 @@ def philox(counter: Words, key: tuple[torch.Tensor, torch.Tensor]) -> Words:
 
 
 def uniform(seeds_R: torch.Tensor, token_indices_R: torch.Tensor, sample_indices_R: torch.Tensor) -> torch.Tensor:
-    """One float64 in [0, 1) per row with 53 random bits, from (request seed int64, token index, sample of the request)."""
+    """One float64 in [0, 1) per row, of 53 random bits, from (request seed int64, token index, sample index)."""
     zero_R = torch.zeros_like(seeds_R)
     key = (seeds_R & _MASK, (seeds_R >> 32) & _MASK)
     high, low, _, _ = philox((token_indices_R, sample_indices_R, zero_R, zero_R), key)

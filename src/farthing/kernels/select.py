@@ -1,4 +1,4 @@
-"""Which kernels run: chosen once at start-up, by what the caller asked for, and printed. Never an environment variable."""
+"""Which kernels run: chosen once at start-up by what the caller asked for, and printed; never by the environment."""
 
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.vendor import VendorKernels

@@ -1,4 +1,4 @@
-"""The kernels with the vendor's libraries: one BLAS call a product (oneDNN, MKL, cuBLAS), torch's fused attention for prefill.
+"""The vendor's libraries: one BLAS call a product (oneDNN, MKL, cuBLAS), torch's fused attention for prefill.
 
 Fast, and not batch-invariant: these libraries choose the order of a sum by the number of rows. Everything else is the
 reference. Shapes as in reference.py.

@@ -33,11 +33,12 @@ def find_model(name: str) -> Path:
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.is_file():
-        raise ModelNotFoundError(f"{name} is a file of no known kind", fix="name a folder, a config.json or a .gguf file")
+        raise ModelNotFoundError(f"{name} is a file of no known kind", fix="name a folder or a .gguf file")
     near = difflib.get_close_matches(name, ALIASES, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ModelNotFoundError(
-        f"there is no model {name!r}", fix=f"{hint}name a folder with config.json, a .gguf file, or one of: {', '.join(ALIASES)}"
+        f"there is no model {name!r}",
+        fix=f"{hint}name a folder with config.json, a .gguf file, or one of: {', '.join(ALIASES)}",
     )
 
 
@@ -104,5 +105,6 @@ def _family(config: ConfigReader) -> ModuleType:
         if architecture in families:
             return families[architecture]
     raise UnsupportedError(
-        f"{config.source}: architecture {architectures[0]!r} is not supported", fix=f"supported: {', '.join(sorted(families))}"
+        f"{config.source}: architecture {architectures[0]!r} is not supported",
+        fix=f"supported: {', '.join(sorted(families))}",
     )

@@ -30,9 +30,11 @@ def decoder_spec(
     qk_norm: bool = False,
     windows: tuple[int | None, ...] | None = None,
 ) -> ModelSpec:
-    """`windows`: the sliding window of each layer (None: full attention). ConfigError, UnsupportedError name the key."""
+    """`windows`: the sliding window of each layer (None: full attention). Errors name the key."""
     if config.text("hidden_act", "silu") not in ("silu", "swish"):
-        raise UnsupportedError(f"{config.source}: hidden_act {config.text('hidden_act')!r} is not supported (only silu)")
+        raise UnsupportedError(
+            f"{config.source}: hidden_act {config.text('hidden_act')!r} is not supported (only silu)"
+        )
     hidden_size, intermediate_size = config.size("hidden_size"), config.size("intermediate_size")
     num_heads = config.size("num_attention_heads", maximum=65536)
     num_kv_heads = config.size("num_key_value_heads", default_kv_heads or num_heads, maximum=65536)
@@ -139,7 +141,11 @@ def _rope(config: ConfigReader, head_dim: int) -> tuple[Rope, int, str]:
         )
         return Rope(head_dim, theta, RopeScaling()), max_positions, reason
     if kind == "factors":
-        return Rope(head_dim, theta, RopeScaling("factors", factors_tensor=section.text("factors"))), max_positions, reason
+        return (
+            Rope(head_dim, theta, RopeScaling("factors", factors_tensor=section.text("factors"))),
+            max_positions,
+            reason,
+        )
     original = section.size(
         "original_max_position_embeddings",
         config.size("original_max_position_embeddings", max_positions, maximum=2**31),

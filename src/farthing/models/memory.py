@@ -60,12 +60,18 @@ def plan_memory(
     if num_blocks < blocks_per_sequence:
         raise DoesNotFitError(
             f"weights {format_bytes(spec.weight_bytes)} + KV of one sequence of {max_model_len:,} tokens "
-            f"{format_bytes(blocks_per_sequence * block_bytes)} + activations {format_bytes(activation_bytes)} + reserve "
-            f"{format_bytes(reserve_bytes)} > {format_bytes(budget_bytes)} usable",
+            f"{format_bytes(blocks_per_sequence * block_bytes)} + activations {format_bytes(activation_bytes)} + "
+            f"reserve {format_bytes(reserve_bytes)} > {format_bytes(budget_bytes)} usable",
             fix="use a smaller format (--format int8), a shorter --context, or more memory",
         )
     return MemoryPlan(
-        budget_bytes, spec.weight_bytes, spec.kv_bytes_per_token, block_size, num_blocks, activation_bytes, reserve_bytes
+        budget_bytes,
+        spec.weight_bytes,
+        spec.kv_bytes_per_token,
+        block_size,
+        num_blocks,
+        activation_bytes,
+        reserve_bytes,
     )
 
 

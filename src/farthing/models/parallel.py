@@ -1,8 +1,8 @@
 """Divides a description over tensor-parallel ranks and pipeline stages, and inserts what the ranks say to each other.
 
-Tensor parallelism (Shoeybi et al. 2019, arXiv 1909.08053): columns of q, k, v, gate, up and the head, rows of o and down,
-an all-reduce behind each row-divided product; KV heads are repeated where there are fewer of them than ranks. Pipeline
-stages are runs of whole layers. Knows no transport and no tensors.
+Tensor parallelism (Shoeybi et al. 2019, arXiv 1909.08053): columns of q, k, v, gate, up and the head, rows of o and
+down, an all-reduce behind each row-divided product; KV heads are repeated where there are fewer of them than ranks.
+Pipeline stages are runs of whole layers. Knows no transport and no tensors.
 """
 
 from dataclasses import replace
@@ -82,7 +82,9 @@ def _divide(spec: ModelSpec, tp: int) -> ModelSpec:
 def _divide_layer(layer: Layer, tp: int) -> Layer:
     attention = layer.attention
     if attention.num_heads % tp:
-        raise UnsupportedError(f"{attention.num_heads} attention heads do not divide by tp {tp}", fix="use another tp, or pp")
+        raise UnsupportedError(
+            f"{attention.num_heads} attention heads do not divide by tp {tp}", fix="use another tp, or pp"
+        )
     if attention.num_kv_heads % tp and tp % attention.num_kv_heads:
         raise UnsupportedError(
             f"{attention.num_kv_heads} KV heads neither divide by tp {tp} nor divide it", fix="use another tp, or pp"

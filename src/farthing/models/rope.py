@@ -27,7 +27,7 @@ class RopeScaling:
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """`head_dim` values of a head are rotated in pairs (i, i + head_dim / 2), the layout of Hugging Face checkpoints."""
+    """`head_dim` values of a head rotate in pairs (i, i + head_dim / 2), the layout of Hugging Face checkpoints."""
 
     head_dim: int
     theta: float

@@ -13,7 +13,7 @@ from farthing.quantization.base import DTYPE_BYTES, StoredTensor
 
 @dataclass(frozen=True, slots=True)
 class RMSNorm:
-    """y = x / sqrt(mean(x^2) + eps) * w over the last `dim` values; `num_groups` of them a token (heads, in QK norm)."""
+    """y = x / sqrt(mean(x^2) + eps) * w over `dim` values; `num_groups` of them a token (heads, in QK norm)."""
 
     name: str
     dim: int
@@ -32,7 +32,7 @@ class RMSNorm:
 
 @dataclass(frozen=True, slots=True)
 class Elementwise:
-    """`inputs` vectors of `dim` read and one written per token: rope, SwiGLU (2 in, 1 out), residual add (2 in, 1 out)."""
+    """`inputs` vectors of `dim` read and one written per token: rope (1 in), SwiGLU and residual add (2 in)."""
 
     name: str
     dim: int

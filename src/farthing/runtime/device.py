@@ -51,7 +51,7 @@ def usable_bytes(device: torch.device) -> int:
 
 
 def fast_dtype(device: torch.device, stored: str) -> str:
-    """The activation dtype for weights stored as `stored`: 16-bit where the device multiplies it natively, else fp32."""
+    """Activation dtype for weights stored as `stored`: 16-bit where the device multiplies it natively, else fp32."""
     if device.type == "cuda":
         return "fp16" if stored == "fp16" else "bf16"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -22,7 +22,9 @@ class StepInputs:
     logit_rows: torch.Tensor
 
 
-def build_inputs(batch: Batch, block_size: int, device: torch.device, all_rows_of: Set[int] = frozenset()) -> StepInputs:
+def build_inputs(
+    batch: Batch, block_size: int, device: torch.device, all_rows_of: Set[int] = frozenset()
+) -> StepInputs:
     """`all_rows_of`: ids of sequences whose every row yields logits (prompt logprobs), not just the sampling one."""
     token_ids: list[int] = []
     positions: list[int] = []

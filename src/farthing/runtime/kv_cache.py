@@ -1,6 +1,7 @@
 """The paged KV cache of one rank: per layer two tensors [blocks, block_size, KV heads, head_dim].
 
-Knows no sequences: which block belongs to whom is scheduler/block_pool.py's. Source: Kwon et al. 2023 (arXiv 2309.06180).
+Knows no sequences: which block belongs to whom is scheduler/block_pool.py's.
+Source: Kwon et al. 2023 (arXiv 2309.06180).
 """
 
 import torch

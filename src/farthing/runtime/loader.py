@@ -40,14 +40,16 @@ def load_weights(
                 full_name = f"{name}.{stored.suffix}"
                 value = checkpoint.read(full_name)
                 if not bool(torch.isfinite(value.sum(dtype=torch.float64))):
-                    raise CheckpointError(f"{path.name}: {full_name} holds NaN or infinity", fix="download the file again")
+                    raise CheckpointError(
+                        f"{path.name}: {full_name} holds NaN or infinity", fix="download the file again"
+                    )
                 done += _place(tensors, name, op, full_name, value, memory)
                 progress(done, spec.weight_bytes)
         return tensors, _frequencies(spec, checkpoint, memory)
 
 
 def random_weights(spec: ModelSpec, seed: int, memory: Memory) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The same tensors with values drawn from (seed, name): norms 1, matrices of a scale that keeps activations near 1."""
+    """The same tensors drawn from (seed, name): norms 1, matrices of a scale that keeps activations near 1."""
     tensors: dict[str, torch.Tensor] = {}
     for name, op in spec.named_ops():
         for stored in op.stored():
@@ -100,11 +102,13 @@ def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
                 continue
             if full_name not in names:
                 raise CheckpointError(
-                    f"{path.name} has no tensor {full_name}, which config.json asks for", fix="use the matching config.json"
+                    f"{path.name} has no tensor {full_name}, which config.json asks for",
+                    fix="use the matching config.json",
                 )
             if checkpoint.shape(full_name) != shape:
                 raise CheckpointError(
-                    f"{path.name}: {full_name} has shape {list(checkpoint.shape(full_name))}, config.json says {list(shape)}",
+                    f"{path.name}: {full_name} has shape {list(checkpoint.shape(full_name))}, "
+                    f"config.json says {list(shape)}",
                     fix="use the matching config.json",
                 )
     described = set(spec.stored_tensors())
@@ -119,8 +123,10 @@ def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
 def _ignorable(name: str, spec: ModelSpec) -> bool:
     """Buffers that some files carry although they follow from config.json, and the second copy of a tied head."""
     tied = spec.head is not None and spec.head.tied is not None
-    return name.endswith("rotary_emb.inv_freq") or name == spec.rope.scaling.factors_tensor or (
-        tied and name == "lm_head.weight"
+    return (
+        name.endswith("rotary_emb.inv_freq")
+        or name == spec.rope.scaling.factors_tensor
+        or (tied and name == "lm_head.weight")
     )
 
 

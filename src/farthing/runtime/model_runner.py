@@ -20,14 +20,6 @@ from farthing.runtime.sampler import RequestState, TokenLogprobs, sample, token_
 from farthing.scheduler.batch import Batch, BatchItem, Done
 
 
-@dataclass(slots=True)
-class StepLogprobs:
-    """Log-probabilities of the batch collected last, by sequence: of its new token, and of prompt tokens."""
-
-    tokens: dict[int, TokenLogprobs] = field(default_factory=dict)
-    prompts: dict[int, list[TokenLogprobs]] = field(default_factory=dict)
-
-
 class ModelRunner:
     """Runs batches one at a time, in this process (depth 1)."""
 
@@ -47,8 +39,8 @@ class ModelRunner:
         self.decoder = Decoder(spec, tensors, kernels, cache, frequencies)
         self.block_size, self.device = plan.block_size, memory.device
         self.states: dict[int, RequestState] = {}
-        self.prompts: dict[int, _PromptProgress] = {}
-        self.logprobs = StepLogprobs()
+        self.prompts: dict[int, _PromptLogprobs] = {}
+        self.logprobs: dict[int, TokenLogprobs] = {}  # of the batch collected last, by sequence
         self.done: Done | None = None
         self.last_done: Done | None = None  # what the ledger accounts for
 
@@ -60,7 +52,11 @@ class ModelRunner:
         """Before the sequence is first scheduled."""
         self.states[seq_id] = state
         if state.params.prompt_logprobs is not None:
-            self.prompts[seq_id] = _PromptProgress(prompt_ids)
+            self.prompts[seq_id] = _PromptLogprobs(prompt_ids)
+
+    def prompt_logprobs(self, seq_id: int) -> Sequence[TokenLogprobs]:
+        """Of the prompt's tokens from the second on, as far as they are computed; () if not asked for."""
+        return self.prompts[seq_id].logprobs if seq_id in self.prompts else ()
 
     def remove(self, seq_id: int) -> None:
         """When the sequence has ended; unknown ids are ignored."""
@@ -81,8 +77,8 @@ class ModelRunner:
         return done
 
     def _draw(self, batch: Batch, logits_RV: torch.Tensor) -> dict[int, int]:
-        """The token of each sampling item; log-probabilities on the side."""
-        self.logprobs = StepLogprobs()
+        """The token of each sampling item; log-probabilities into `logprobs`."""
+        self.logprobs = {}
         rows: list[int] = []
         row = 0
         for item in batch.items:
@@ -100,25 +96,23 @@ class ModelRunner:
         for item, state, row, token in zip(sampling, states, rows, tokens, strict=True):
             state.saw(token)
             if state.params.logprobs is not None:
-                self.logprobs.tokens[item.seq_id] = token_logprobs(logits_RV[row], token, state.params.logprobs)
+                self.logprobs[item.seq_id] = token_logprobs(logits_RV[row], token, state.params.logprobs)
         return {item.seq_id: token for item, token in zip(sampling, tokens, strict=True)}
 
     def _record_prompt(self, item: BatchItem, logits_RV: torch.Tensor) -> None:
-        """The row at position p tells of the prompt's token p + 1; each is told once, whatever is computed again."""
+        """The row at position p tells of the prompt's token p + 1; each counts once, whatever is computed again."""
         prompt, num_top = self.prompts[item.seq_id], self.states[item.seq_id].params.prompt_logprobs
         for position, logits_V in enumerate(logits_RV, start=item.start + 1):
-            if position == prompt.told and position < len(prompt.ids):
-                found = token_logprobs(logits_V, prompt.ids[position], num_top or 0)
-                self.logprobs.prompts.setdefault(item.seq_id, []).append(found)
-                prompt.told += 1
+            if position == len(prompt.logprobs) + 1 and position < len(prompt.ids):
+                prompt.logprobs.append(token_logprobs(logits_V, prompt.ids[position], num_top or 0))
 
 
 @dataclass(slots=True)
-class _PromptProgress:
-    """A prompt whose log-probabilities were asked for; those of the tokens before `told` are out."""
+class _PromptLogprobs:
+    """A prompt whose log-probabilities were asked for, and those of its tokens from the second on."""
 
     ids: Sequence[int]
-    told: int = 1
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
 
 
 def _assert_as_planned(memory: Memory, plan: MemoryPlan) -> None:

@@ -35,7 +35,13 @@ class RequestState:
     """What the sampler keeps of one running sequence. `stop_ids` are masked while min_tokens is not reached."""
 
     def __init__(
-        self, params: SamplingParams, *, seed: int, sample_index: int, prompt_ids: Sequence[int], stop_ids: frozenset[int]
+        self,
+        params: SamplingParams,
+        *,
+        seed: int,
+        sample_index: int,
+        prompt_ids: Sequence[int],
+        stop_ids: frozenset[int],
     ) -> None:
         self.params = params
         self.seed = (seed + 2**63) % 2**64 - 2**63  # as a signed 64-bit value

@@ -1,0 +1,136 @@
+"""The command `farthing`: names, one-line descriptions and examples of the commands, and what an error looks like.
+
+Each command is a function in a module of its own that is imported when it is asked for; this file loads neither torch
+nor any of them. Knows no flag: those belong to the commands.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
+
+from farthing import __version__
+from farthing.cli.output import print_error
+from farthing.errors import FarthingError, MissingExtraError, UsageError
+
+_EXIT_MISTAKE, _EXIT_INTERRUPTED, _EXIT_BROKEN_PIPE = 2, 130, 141
+
+# Name, function, description, examples; in the order of the help.
+_COMMANDS = (
+    (
+        "run",
+        "farthing.cli.run:run",
+        "Chat with a model, or answer one prompt.",
+        """
+        farthing run                               chat with the bundled model
+        farthing run "Once upon a time"            one answer
+        farthing run ./Llama-3.2-1B-Instruct       chat with a checkpoint
+        echo "Tell me a story." | farthing run model.gguf
+        """,
+    ),
+    (
+        "probe",
+        "farthing.cli.probe:probe",
+        "Measure this machine: memory bandwidth, matrix products, overhead.",
+        """
+        farthing probe                             everything, in under a minute
+        farthing probe --quick                     fewer sizes, in 3 seconds
+        farthing probe --device cuda:1 --json      the second GPU, as JSON
+        """,
+    ),
+)
+
+_EXTRAS = {
+    "serve": ("torch", "numpy", "safetensors", "tokenizers", "sentencepiece", "gguf", "jinja2", "psutil"),
+    "report": ("matplotlib",),
+}
+
+
+def _examples(text: str) -> str:
+    lines = [line.strip() for line in text.strip().splitlines()]
+    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+def _shown_default(value: Any) -> str | None:
+    """What the help says of a default: nothing of a switch that is off or of a flag that has none."""
+    return None if value is None or value is False else str(value)
+
+
+def _build() -> App:
+    app = App(
+        name="farthing",
+        version=f"farthing {__version__}",
+        help="Plans, runs and proves LLaMA inference on the cheapest hardware that does the job.",
+        help_format="plaintext",
+        help_epilogue=_examples("farthing run 'Once upon a time'\nfarthing probe --quick\nfarthing COMMAND --help"),
+        default_parameter=Parameter(negative=(), show_default=_shown_default),
+        suppress_keyboard_interrupt=False,
+        exit_on_error=False,
+        print_error=False,
+        result_action="return_int_as_exit_code_else_zero",
+    )
+    for position, (name, function, description, examples) in enumerate(_COMMANDS):
+        app.command(function, name=name, help=description, help_epilogue=_examples(examples), sort_key=position)
+    app.register_install_completion_command(
+        help="Install completion for your shell.", help_epilogue=_examples("farthing --install-completion --shell zsh")
+    )
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (`sys.argv` by default) and exit: 0, 2 for a mistake, 130 interrupted, 141 reader gone.
+
+    A mistake of the user is one line on stderr. Any other exception is ours and keeps its traceback.
+    """
+    try:
+        exit_code = _build()(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except (FarthingError, CycloptsError, ImportError) as error:
+        mistake = _as_farthing_error(error)
+        if mistake is None:
+            raise
+        print_error(mistake)
+        exit_code = _EXIT_MISTAKE
+    except KeyboardInterrupt:
+        exit_code = _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit has somewhere to go
+        exit_code = _EXIT_BROKEN_PIPE
+    sys.exit(exit_code)
+
+
+def _as_farthing_error(error: Exception) -> FarthingError | None:
+    """What the user is told, or None if this is no mistake of the user."""
+    match error:
+        case FarthingError():
+            return error
+        case UnknownCommandError(unused_tokens=[name, *_]):
+            return _unknown_command(name)
+        case CycloptsError():  # it names the nearest flag itself
+            command = " ".join(["farthing", *(error.command_chain or ())])
+            return UsageError(str(error).rstrip("."), fix=f"see {command} --help")
+        case ImportError():
+            return _missing_extra(error)
+    return None
+
+
+def _unknown_command(name: str) -> UsageError:
+    """The nearest command, found without importing any: the parser's own message would import all of them."""
+    names = [command for command, *_ in _COMMANDS]
+    nearest = difflib.get_close_matches(name, names, n=1)
+    fix = f"did you mean {nearest[0]}?" if nearest else f"the commands are {', '.join(names)}"
+    return UsageError(f"there is no command {name!r}", fix=fix)
+
+
+def _missing_extra(error: ImportError) -> MissingExtraError | None:
+    """The error for a package of an extra that is not installed; None for any other failed import."""
+    cause: BaseException | None = error
+    while cause is not None:
+        for extra, packages in _EXTRAS.items():
+            if isinstance(cause, ModuleNotFoundError) and cause.name in packages:
+                return MissingExtraError(f"this command needs {cause.name}", fix=f"pip install 'farthing[{extra}]'")
+        cause = cause.__cause__
+    return None

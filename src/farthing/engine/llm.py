@@ -1,0 +1,117 @@
+"""LLM, the Python API: `LLM("bundled").generate("Once upon a time").text`, `.chat()`, `.stream()`, `.iterate()`.
+
+Blocking, iterating and asynchronous calls share one engine on a thread of its own and may be mixed. Knows no HTTP.
+"""
+
+import asyncio
+import itertools
+import queue
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+
+from farthing.engine.config import EngineConfig
+from farthing.engine.engine import Engine
+from farthing.engine.engine_thread import EngineThread
+from farthing.engine.plan import plan_engine
+from farthing.engine.request import Delta, Request, RequestOutput, empty_output
+from farthing.sampling_params import SamplingParams
+
+Prompt = str | Sequence[int]
+Messages = Sequence[Mapping[str, object]]
+
+
+class LLM:
+    """A model, loaded and ready. A context manager; `close()` frees its thread.
+
+    `model`: a folder with config.json, a .gguf file, or an alias ("bundled"). FarthingError if it can't be run.
+    """
+
+    def __init__(
+        self, model: str = "bundled", config: EngineConfig | None = None, *, engine: Engine | None = None
+    ) -> None:
+        self.engine = engine or Engine(plan_engine(model, config or EngineConfig()))
+        self._thread = EngineThread(self.engine)
+        self._request_ids = (f"request-{number}" for number in itertools.count())
+
+    def __enter__(self) -> "LLM":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._thread.close()
+
+    def generate(
+        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | None = None
+    ) -> RequestOutput | list[RequestOutput]:
+        """Continue one prompt (text or token ids) or a list of prompts, computed together; outputs in their order."""
+        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
+            return self._complete([self.request(prompts, params)])[0]  # type: ignore[arg-type]
+        return self._complete([self.request(prompt, params) for prompt in prompts])  # type: ignore[arg-type]
+
+    def chat(self, messages: Messages, params: SamplingParams | None = None) -> RequestOutput:
+        """Answer a conversation: `[{"role": "user", "content": "..."}]`."""
+        return self._complete([self.chat_request(messages, params)])[0]
+
+    def iterate(self, request: Request) -> Iterator[Delta]:
+        """Deltas as they come, from a blocking iterator; leaving it early cancels the request."""
+        deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
+        self._thread.submit(request, deltas.put)
+        unfinished = request.params.n
+        try:
+            while unfinished:
+                delta = deltas.get()
+                if isinstance(delta, BaseException):
+                    raise delta
+                unfinished -= delta.finish_reason is not None
+                yield delta
+        finally:
+            self._thread.cancel(request.request_id)
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta]:
+        """Deltas as they come, without blocking the event loop; leaving it early cancels the request."""
+        loop = asyncio.get_running_loop()
+        deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
+        self._thread.submit(request, lambda delta: loop.call_soon_threadsafe(deltas.put_nowait, delta) and None)
+        unfinished = request.params.n
+        try:
+            while unfinished:
+                delta = await deltas.get()
+                if isinstance(delta, BaseException):
+                    raise delta
+                unfinished -= delta.finish_reason is not None
+                yield delta
+        finally:
+            self._thread.cancel(request.request_id)
+
+    def request(self, prompt: Prompt, params: SamplingParams | None = None) -> Request:
+        """A request for `iterate` or `stream` that continues a prompt; RequestError if it can't be served."""
+        return self._request(self.engine.encode(prompt) if isinstance(prompt, str) else tuple(prompt), params)
+
+    def chat_request(self, messages: Messages, params: SamplingParams | None = None) -> Request:
+        """A request for `iterate` or `stream` that answers a conversation."""
+        return self._request(self.engine.encode_chat(messages), params)
+
+    def _request(self, prompt_ids: tuple[int, ...], params: SamplingParams | None) -> Request:
+        params = params or SamplingParams()
+        seed = params.seed if params.seed is not None else secrets.randbits(63)
+        request = Request(next(self._request_ids), prompt_ids, params, seed)
+        self.engine.check(request)
+        return request
+
+    def _complete(self, requests: Sequence[Request]) -> list[RequestOutput]:
+        outputs = {request.request_id: empty_output(request) for request in requests}
+        deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
+        for request in requests:
+            self._thread.submit(request, deltas.put)
+        try:
+            while not all(output.finished for output in outputs.values()):
+                delta = deltas.get()
+                if isinstance(delta, BaseException):
+                    raise delta
+                outputs[delta.request_id].add(delta)
+        finally:
+            for request in requests:
+                self._thread.cancel(request.request_id)
+        return list(outputs.values())

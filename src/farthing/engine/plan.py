@@ -1,0 +1,78 @@
+"""Before any weight is read: what will run where, in which format, with how much memory - from the config alone.
+
+The same description and memory plan as the planner's, with this machine's figures handed in. Knows no requests;
+engine.py builds what is planned here.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision
+from farthing.errors import DoesNotFitError
+from farthing.hardware.calibration import Calibration, DeviceKey, load
+from farthing.kernels.reference import ReferenceKernels
+from farthing.kernels.select import select_kernels
+from farthing.models.auto import describe, find_model, read_config, stored_dtype
+from farthing.models.config_reader import ConfigReader
+from farthing.models.memory import MemoryPlan, plan_memory
+from farthing.models.spec import ModelSpec
+from farthing.runtime.device import fast_dtype, open_device, usable_bytes
+from farthing.runtime.probe import device_key
+from farthing.runtime.process_memory import process_bytes
+
+_CUDA_CONTEXT_BYTES = 600 * 2**20  # until probe has measured it: context and library workspaces of torch 2.11 on Hopper
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """Everything resolved: nothing here says "auto"."""
+
+    name: str
+    path: Path
+    model_config: ConfigReader
+    config: EngineConfig
+    device: torch.device
+    spec: ModelSpec
+    memory: MemoryPlan
+    context: int
+    kernels: ReferenceKernels
+    key: DeviceKey
+    calibration: Calibration | None
+
+    def with_calibration(self, calibration: Calibration) -> "EnginePlan":
+        """The same plan on a machine that has been measured since."""
+        return replace(self, calibration=calibration)
+
+
+def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
+    """FarthingError, naming the cause, if the model is not found, not supported or does not fit."""
+    path = find_model(model)
+    model_config = read_config(path)
+    device = open_device(config.device)
+    key = device_key(device)
+    calibration = load(key)
+    fast = fast_dtype(device, stored_dtype(model_config))
+    precision = resolve_precision(config, device_kind=device.type, fast_dtype=fast)
+    spec = describe(model_config, precision)
+    context = resolve_context(config, spec)
+    on_cpu = device.type == "cpu"
+    context_bytes = calibration.device_context_bytes if calibration else _CUDA_CONTEXT_BYTES
+    reserve_bytes = process_bytes() if on_cpu else context_bytes
+    available_bytes = usable_bytes(device) + (reserve_bytes if on_cpu else 0)
+    try:
+        memory = plan_memory(
+            spec,
+            budget_bytes=resolve_budget(config.memory, available_bytes=available_bytes, device_kind=device.type),
+            reserve_bytes=reserve_bytes,
+            block_size=config.block_size,
+            max_num_seqs=config.max_num_seqs,
+            max_batch_tokens=config.max_batch_tokens,
+            max_model_len=context,
+        )
+    except DoesNotFitError as error:
+        reason = f"{model} does not fit {device} in {precision.format.name}: {error.what}"
+        raise DoesNotFitError(reason, fix=error.fix) from None
+    kernels = select_kernels(batch_invariant=config.batch_invariant)
+    return EnginePlan(model, path, model_config, config, device, spec, memory, context, kernels, key, calibration)

@@ -1,0 +1,87 @@
+"""One quick probe of this machine: every figure is there and sane. How fast the machine is stays its own affair."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from farthing.errors import UsageError
+from farthing.hardware.calibration import Calibration, cpu_key, load, save
+from farthing.runtime.probe import probe
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def reports() -> list[tuple[str, float]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def calibration(reports: list[tuple[str, float]]) -> Calibration:
+    return probe("cpu", quick=True, progress=lambda what, fraction: reports.append((what, fraction)))
+
+
+def test_bandwidth_is_measured_by_working_set_with_one_and_with_all_threads(calibration: Calibration):
+    sizes = {point.working_set_bytes for point in calibration.bandwidth}
+    assert min(sizes) == MIB // 4
+    assert len(sizes) >= 4
+    for threads in {1, torch.get_num_threads()}:
+        assert {p.working_set_bytes for p in calibration.bandwidth if p.num_threads == threads} >= {MIB // 4, MIB}
+
+
+def test_matrix_products_are_measured_in_fp32_from_one_row_up(calibration: Calibration):
+    rows = {point.m for point in calibration.gemm if point.math == "fp32"}
+    assert {1, 8} <= rows
+    assert all(point.n == point.k for point in calibration.gemm)
+
+
+def test_every_point_is_measured_once(calibration: Calibration):
+    read = [(point.working_set_bytes, point.num_threads, point.op) for point in calibration.bandwidth]
+    multiplied = [(point.math, point.m, point.n, point.num_threads) for point in calibration.gemm]
+    assert len(set(read)) == len(read)
+    assert len(set(multiplied)) == len(multiplied)
+
+
+def test_spreads_are_not_negative(calibration: Calibration):
+    assert all(point.spread >= 0 for point in (*calibration.bandwidth, *calibration.gemm))
+
+
+def test_fixed_memory_is_that_of_a_process_with_torch(calibration: Calibration):
+    assert 20 * MIB < calibration.process_bytes < 2**36
+    assert calibration.device_context_bytes == 0
+
+
+def test_the_lookups_answer_from_what_was_measured(calibration: Calibration):
+    assert 0 < calibration.overhead_seconds_per_op < 1
+    assert calibration.read_bandwidth(64 * MIB) > 0
+    assert calibration.flops_per_second("bf16", 16) > 0
+
+
+def test_a_measured_calibration_is_found_again_by_the_key_of_this_machine(calibration: Calibration, tmp_path: Path):
+    save(calibration, tmp_path)
+    assert load(cpu_key(), tmp_path) == calibration
+
+
+def test_progress_never_goes_back_and_ends_at_one(calibration: Calibration, reports: list[tuple[str, float]]):
+    fractions = [fraction for _, fraction in reports]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert {"memory bandwidth", "matrix products"} <= {what for what, _ in reports}
+
+
+def test_the_number_of_threads_is_put_back_when_a_probe_is_interrupted():
+    before = torch.get_num_threads()
+
+    def interrupt(what: str, fraction: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        probe("cpu", quick=True, progress=interrupt)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("device", ["", "cpv", "mps", "cuda:99"])
+def test_a_device_that_is_not_here_is_a_usage_error(device: str):
+    with pytest.raises(UsageError):
+        probe(device, quick=True, progress=lambda what, fraction: None)
