@@ -73,9 +73,13 @@ def _divide(spec: ModelSpec, tp: int) -> ModelSpec:
         spec,
         layers=tuple(divided[layer] for layer in spec.layers),
         embedding=embedding,
-        embedding_reduce=embedding and Comm("model.embed_tokens.reduce", "all_reduce", spec.hidden_size, dtype, tp),
+        embedding_reduce=Comm("model.embed_tokens.reduce", "all_reduce", spec.hidden_size, dtype, tp)
+        if embedding is not None
+        else None,
         head=head,
-        head_gather=head and Comm("lm_head.gather", "all_gather", head.out_features, "fp32", tp, on_logits=True),
+        head_gather=Comm("lm_head.gather", "all_gather", head.out_features, "fp32", tp, on_logits=True)
+        if head is not None
+        else None,
     )
 
 
