@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
-from farthing.engine.chat import ChatTemplate
+from farthing.engine.chat import load_chat_template
 from farthing.engine.defaults import generation_defaults
 from farthing.engine.detokenizer import Detokenizer
 from farthing.engine.gguf_tokenizer import tokenizer_from_gguf
@@ -42,7 +42,7 @@ class Engine:
         if self.tokenizer is not None:
             _check_vocabulary(self.tokenizer, spec.vocab_size)
             self.eos_ids |= self.tokenizer.eos_ids
-        self.template = self._load_template()
+        self.template = self.tokenizer and load_chat_template(self.tokenizer)
         self.generation_defaults = generation_defaults(plan.path)
         memory = Memory(plan.device)
         if config.weights == "random":
@@ -178,12 +178,6 @@ class Engine:
     def _forget(self, seq_id: int) -> None:
         self.runner.remove(seq_id)
         del self._samples[seq_id], self._sequences[seq_id]
-
-    def _load_template(self) -> ChatTemplate | None:
-        """The model's own template, tried once: a hostile or broken one is refused here, before anything is served."""
-        if self.tokenizer is None or self.tokenizer.chat_template is None:
-            return None
-        return ChatTemplate(self.tokenizer.chat_template, special_tokens=self.tokenizer.special_tokens)
 
 
 def _load_tokenizer(path: Path, *, required: bool) -> Tokenizer | None:

@@ -1,0 +1,68 @@
+"""What goes to an executor and what comes back: plain values that can cross a process border.
+
+Knows no sequence objects, no tensors and no prices. `Batch.shape` is what ops/ needs to price the step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from farthing.ops.batch import BatchShape
+from farthing.scheduler.sequence import FinishReason
+
+PENDING_TOKEN = -1
+"""Stands for a token that was still in flight when the batch was made: the executor puts in what its newest earlier
+batch with a sampling item of this sequence has drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """The part of one sequence in one step.
+
+    `start`: tokens whose KV is there before this step = position of the first new token.
+    `token_ids`: the new tokens; exactly `(PENDING_TOKEN,)` where the newest token is still in flight.
+    `block_ids`: the block table, just long enough for start + len(token_ids) tokens.
+    `samples`: whether the step yields a token: a decode, or the last chunk of a prefix.
+    `output_index`: index of that token among the output tokens, from 0 (the counter of the random numbers).
+    """
+
+    seq_id: int
+    start: int
+    token_ids: tuple[int, ...]
+    block_ids: tuple[int, ...]
+    samples: bool
+    output_index: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step. `batch_id` counts from 0; batches are executed and collected in this order."""
+
+    batch_id: int
+    items: tuple[BatchItem, ...]
+
+    @cached_property
+    def shape(self) -> BatchShape:
+        """(new tokens, context tokens) per item; one row of logits per sampling item."""
+        return BatchShape.of(
+            ((len(item.token_ids), item.start) for item in self.items),
+            num_logits=sum(item.samples for item in self.items),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A collected batch: seq_id -> sampled token for its sampling items, and when it finished, in seconds."""
+
+    batch: Batch
+    token_ids: Mapping[int, int]
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOutput:
+    """A new token of a sequence; `finish_reason` is set with the last one."""
+
+    seq_id: int
+    token_id: int | None
+    finish_reason: FinishReason | None

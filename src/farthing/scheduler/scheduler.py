@@ -1,0 +1,314 @@
+"""Which tokens are computed in the next step: continuous batching, chunked prefill, prefix caching, preemption.
+
+One order rules everything, the rank (smaller first): priority + arrival / aging_seconds, then arrival, then id. It is
+constant, and still it ages: a request of priority p ranks as one of priority 0 that came p * aging_seconds later, so
+whoever comes after that stands behind it. Waiting requests are admitted in this order, none past another.
+Blocks for the whole prefix (prompt, output so far and one more token) are taken at admission; after that only a decode
+asks for one. If there is none, the last in rank is preempted, perhaps the asker itself. So the first in rank always
+gets on, and every request ends. Knows neither tensors nor prices, and not what a token means.
+"""
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from farthing.errors import RequestError, UsageError
+from farthing.scheduler.batch import PENDING_TOKEN, Batch, BatchItem, Done, TokenOutput
+from farthing.scheduler.block_pool import BlockPool
+from farthing.scheduler.sequence import FinishReason, Sequence, SequenceStatus
+
+_rank = attrgetter("rank")
+
+
+@dataclass(slots=True)
+class SchedulerStats:
+    """Counts since the start."""
+
+    num_scheduled_tokens: int = 0
+    num_cached_tokens: int = 0  # prompt tokens that were not scheduled, since the prefix cache had them
+    num_dropped_tokens: int = 0  # sampled past a stop, a cancel or a finish
+    num_preemptions: int = 0
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A batch from `schedule` to `update`.
+
+    `members`: per item its sequence and the number of its preemptions, which tells whether the item's block table is
+    still the sequence's own. `tables`: block tables that were given up while this batch was the last to touch them.
+    """
+
+    batch_id: int
+    budget: int
+    items: list[BatchItem] = field(default_factory=list)
+    members: list[tuple[Sequence, int]] = field(default_factory=list)
+    tables: list[list[int]] = field(default_factory=list)
+
+    def take(self, sequence: Sequence, num_tokens: int, block_size: int) -> None:
+        """Adds the next `num_tokens` tokens of a sequence that has the blocks for them."""
+        start, num_known = sequence.num_scheduled_tokens, len(sequence.token_ids)
+        end = start + num_tokens
+        samples = end == num_known + sequence.num_pending_tokens
+        self.items.append(
+            BatchItem(
+                seq_id=sequence.seq_id,
+                start=start,
+                token_ids=tuple(sequence.token_ids[start:end]) if end <= num_known else (PENDING_TOKEN,),
+                block_ids=tuple(sequence.block_ids[: -(-end // block_size)]),
+                samples=samples,
+                output_index=num_known + sequence.num_pending_tokens - sequence.num_prompt_tokens,
+            )
+        )
+        self.members.append((sequence, sequence.num_preemptions))
+        self.budget -= num_tokens
+        sequence.num_scheduled_tokens = end
+        sequence.num_pending_tokens += samples
+        sequence.last_batch_id = self.batch_id
+
+
+class Scheduler:
+    """Owns the sequences from `add` to their end, and the block pool. The same calls give the same batches.
+
+    `max_num_seqs`: running at a time. `max_batch_tokens`: new tokens of one step; at least max_num_seqs, so that no
+    decode or prefill ever stands still for want of budget. `max_model_len`: tokens of a sequence, prompt and output;
+    the pool's size bounds it too. `max_tokens_in_flight`: tokens of one sequence that may still be in flight when it
+    is scheduled again; 0 unless the executor can fill in PENDING_TOKEN. `aging_seconds`: the wait that makes up for
+    one step of priority; infinity for strict priorities.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_blocks: int,
+        block_size: int,
+        max_num_seqs: int,
+        max_batch_tokens: int,
+        max_model_len: int,
+        max_tokens_in_flight: int = 0,
+        enable_prefix_caching: bool = True,
+        aging_seconds: float = 30.0,
+    ) -> None:
+        assert max_num_seqs > 0 and max_tokens_in_flight >= 0 and aging_seconds > 0
+        if max_batch_tokens < max_num_seqs:
+            raise UsageError(
+                f"max_batch_tokens {max_batch_tokens} is below max_num_seqs {max_num_seqs}: a step could not hold one "
+                "token of each running sequence",
+                fix="raise the one or lower the other",
+            )
+        self.block_pool = BlockPool(num_blocks, block_size)
+        self.stats = SchedulerStats()
+        self._max_num_seqs = max_num_seqs
+        self._max_batch_tokens = max_batch_tokens
+        self._max_sequence_tokens = min(max_model_len, num_blocks * block_size)
+        self._max_tokens_in_flight = max_tokens_in_flight
+        self._enable_prefix_caching = enable_prefix_caching
+        self._aging_seconds = aging_seconds
+        self._sequences: dict[int, Sequence] = {}
+        self._waiting: list[Sequence] = []  # in rank order, as is _running
+        self._running: list[Sequence] = []
+        self._in_flight: dict[int, _Flight] = {}  # by batch id, oldest first
+        self._num_batches = 0
+        self._refused = (-1, 0)  # head of the queue that did not fit, and how many available blocks it needs
+
+    @property
+    def has_unfinished(self) -> bool:
+        return bool(self._sequences)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queues a new sequence; its id is never used again. Raises RequestError if it could never yield a token."""
+        assert sequence.seq_id not in self._sequences and sequence.status is SequenceStatus.WAITING
+        assert sequence.max_output_tokens >= 1, "sampling parameters have been checked before"
+        if not sequence.num_prompt_tokens:
+            raise RequestError("the prompt is empty", fix="give at least one token")
+        room = self._max_sequence_tokens - sequence.num_prompt_tokens
+        if room < 1:
+            raise RequestError(
+                f"the prompt has {sequence.num_prompt_tokens} tokens, and there is room for "
+                f"{self._max_sequence_tokens}, output included",
+                fix="shorten the prompt, or serve with a longer context",
+            )
+        sequence.max_output_tokens = min(sequence.max_output_tokens, room)
+        age = sequence.arrival_time / self._aging_seconds
+        sequence.rank = (sequence.priority + age, sequence.arrival_time, sequence.seq_id)
+        self._sequences[sequence.seq_id] = sequence
+        insort(self._waiting, sequence, key=_rank)
+
+    def cancel(self, seq_id: int) -> bool:
+        """Ends a sequence wherever it is. False if there is none (any more)."""
+        return self.finish(seq_id, "cancelled")
+
+    def finish(self, seq_id: int, reason: FinishReason = "stop") -> bool:
+        """Ends a sequence for a reason that only the caller sees, like a stop string. False if there is none."""
+        sequence = self._sequences.get(seq_id)
+        if sequence is None:
+            return False
+        self._end(sequence, reason)
+        return True
+
+    def reset_prefix_cache(self) -> None:
+        """Nothing computed until now is shared any more; running sequences keep what they have to themselves."""
+        self.block_pool.forget()
+        for sequence in self._running:
+            sequence.publishes = False
+
+    def schedule(self, now: float) -> Batch | None:
+        """The next batch: decodes first, then running prefills, then new ones; None if nothing can be computed now."""
+        draft = _Flight(self._num_batches, self._max_batch_tokens)
+        self._take_running(draft)
+        self._admit(draft, now)
+        if not draft.items:
+            return None
+        self._num_batches += 1
+        self._in_flight[draft.batch_id] = draft
+        self.stats.num_scheduled_tokens += self._max_batch_tokens - draft.budget
+        return Batch(draft.batch_id, tuple(draft.items))
+
+    def update(self, done: Done) -> tuple[TokenOutput, ...]:
+        """Takes back the oldest batch in flight: appends its tokens, publishes full blocks, releases what it was last
+        to touch."""
+        assert done.batch.batch_id == min(self._in_flight), "batches are collected in order"
+        flight = self._in_flight.pop(done.batch.batch_id)
+        outputs = []
+        for item, (sequence, num_preemptions) in zip(flight.items, flight.members, strict=True):
+            sequence.num_pending_tokens -= item.samples
+            if sequence.status is SequenceStatus.FINISHED:
+                self.stats.num_dropped_tokens += item.samples
+                continue
+            if sequence.num_preemptions == num_preemptions:
+                sequence.num_computed_tokens = item.start + len(item.token_ids)
+                self._publish(sequence)
+            if item.samples:  # a preempted sequence keeps its token too
+                token_id = done.token_ids[item.seq_id]
+                reason = sequence.append(token_id)
+                if reason is not None:
+                    self._end(sequence, reason)
+                outputs.append(TokenOutput(item.seq_id, token_id, reason))
+            if len(item.token_ids) > 1:
+                self._refused = (-1, 0)  # what a prefill has published may be just what the head of the queue needs
+        for block_ids in flight.tables:
+            self.block_pool.release(block_ids)
+        return tuple(outputs)
+
+    def _take_running(self, draft: _Flight) -> None:
+        """Decodes, then prefills, each in rank order."""
+        block_size = self.block_pool.block_size
+        prefills = []
+        index = 0
+        while index < len(self._running):  # preemption shortens the list, at its end
+            sequence = self._running[index]
+            index += 1
+            if sequence.num_tokens_to_schedule > 1:
+                prefills.append(sequence)
+            elif self._may_decode(sequence) and self._find_room(sequence):
+                draft.take(sequence, 1, block_size)
+        for sequence in prefills:
+            if draft.budget:
+                draft.take(sequence, min(sequence.num_tokens_to_schedule, draft.budget), block_size)
+
+    def _may_decode(self, sequence: Sequence) -> bool:
+        num_pending = sequence.num_pending_tokens
+        if num_pending > self._max_tokens_in_flight:
+            return False
+        return sequence.num_output_tokens + num_pending < sequence.max_output_tokens
+
+    def _find_room(self, sequence: Sequence) -> bool:
+        """Whether a decode has a slot for its token. Preempts from the end of the ranks for it, itself if need be."""
+        if sequence.num_scheduled_tokens < len(sequence.block_ids) * self.block_pool.block_size:
+            return True
+        while not self.block_pool.num_available:
+            if any(flight.tables for flight in self._in_flight.values()):
+                return False  # blocks are about to come back: nobody else needs to go
+            victim = self._running.pop()
+            self._preempt(victim)
+            if victim is sequence:
+                return False
+        sequence.block_ids += self.block_pool.allocate(1)
+        return True
+
+    def _admit(self, draft: _Flight, now: float) -> None:
+        while self._waiting and draft.budget and len(self._running) < self._max_num_seqs:
+            sequence = self._waiting[0]
+            if sequence.num_pending_tokens or not self._allocate_prefix(sequence):
+                return  # nobody passes it, or big requests would wait for ever
+            del self._waiting[0]
+            insort(self._running, sequence, key=_rank)
+            sequence.status = SequenceStatus.RUNNING
+            if sequence.first_scheduled_time is None:
+                sequence.first_scheduled_time = now
+                sequence.num_cached_tokens = sequence.num_computed_tokens
+                self.stats.num_cached_tokens += sequence.num_cached_tokens
+            draft.take(sequence, min(sequence.num_tokens_to_schedule, draft.budget), self.block_pool.block_size)
+
+    def _allocate_prefix(self, sequence: Sequence) -> bool:
+        """Blocks for all tokens of a waiting sequence and the next one, shared as far as they are cached; or none."""
+        pool = self.block_pool
+        if sequence.seq_id == self._refused[0] and pool.num_available < self._refused[1]:
+            return False  # the search below costs as much as the prompt is long: not at every step
+        shared: list[int] = []
+        if self._enable_prefix_caching and sequence.use_prefix_cache:
+            # At least one token is computed: its logits are what the sequence is here for.
+            max_blocks = (len(sequence.token_ids) - 1) // pool.block_size
+            shared = pool.find_prefix(sequence.token_ids, sequence.salt, max_blocks)
+        num_blocks = pool.blocks_for(len(sequence.token_ids) + 1)
+        num_needed = num_blocks - sum(pool.num_references(block_id) > 0 for block_id in shared)
+        if num_needed > pool.num_available:
+            self._refused = (sequence.seq_id, num_needed)
+            return False
+        pool.acquire(shared)
+        sequence.block_ids = shared + pool.allocate(num_blocks - len(shared))
+        sequence.num_published_blocks = len(shared)
+        sequence.num_scheduled_tokens = sequence.num_computed_tokens = len(shared) * pool.block_size
+        sequence.publishes = self._enable_prefix_caching
+        return True
+
+    def _publish(self, sequence: Sequence) -> None:
+        """Puts blocks that have become full into the prefix cache; where an equal one is there, uses that one."""
+        block_size = self.block_pool.block_size
+        num_full = sequence.num_computed_tokens // block_size
+        while sequence.publishes and sequence.num_published_blocks < num_full:
+            index = sequence.num_published_blocks
+            own = sequence.block_ids[index]
+            parent = sequence.block_ids[index - 1] if index else None
+            token_ids = sequence.token_ids[index * block_size : (index + 1) * block_size]
+            published = self.block_pool.publish(own, parent, token_ids, sequence.salt)
+            if published != own:
+                sequence.block_ids[index] = published
+                self._release(sequence, [own])
+            sequence.num_published_blocks += 1
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Back to the queue, at its rank; all is computed again, except what the prefix cache still has by then."""
+        self._give_up_blocks(sequence)
+        sequence.num_scheduled_tokens = sequence.num_computed_tokens = sequence.num_published_blocks = 0
+        sequence.num_preemptions += 1
+        self.stats.num_preemptions += 1
+        sequence.status = SequenceStatus.WAITING
+        insort(self._waiting, sequence, key=_rank)
+
+    def _end(self, sequence: Sequence, reason: FinishReason) -> None:
+        queue = self._running if sequence.status is SequenceStatus.RUNNING else self._waiting
+        del queue[bisect_left(queue, sequence.rank, key=_rank)]
+        del self._sequences[sequence.seq_id]
+        self._give_up_blocks(sequence)
+        sequence.status = SequenceStatus.FINISHED
+        sequence.finish_reason = reason
+
+    def _give_up_blocks(self, sequence: Sequence) -> None:
+        block_ids, sequence.block_ids = sequence.block_ids, []
+        self._release(sequence, block_ids)
+
+    def _release(self, sequence: Sequence, block_ids: list[int]) -> None:
+        """At once, or with the last batch in flight that touches the sequence's blocks."""
+        flight = self._in_flight.get(sequence.last_batch_id)
+        if flight is None:
+            self.block_pool.release(block_ids)
+        else:
+            flight.tables.append(block_ids)
