@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("farthing", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("farthing")
+torch.set_num_threads(1)  # tiny models: a second thread only waits
 
 _BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared"
 _WITHOUT_ARTEFACTS = "outside material absent: pass --artefacts DIR"
@@ -20,7 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    skipped = [report for report in terminalreporter.stats.get("skipped", []) if _WITHOUT_ARTEFACTS in str(report.longrepr)]
+    skipped = [
+        report for report in terminalreporter.stats.get("skipped", []) if _WITHOUT_ARTEFACTS in str(report.longrepr)
+    ]
     if skipped:
         terminalreporter.write_line(f"{len(skipped)} tests need outside material: pass --artefacts DIR")
 

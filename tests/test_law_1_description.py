@@ -1,0 +1,103 @@
+"""Law 1: FLOPs, parameter bytes, KV bytes and communication of a model exist once; PyTorch's own count equals them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import CASES, Case, load, make_reference, save_reference
+from torch.utils.flop_counter import FlopCounterMode
+
+from farthing.kernels.reference import ROWS, ReferenceKernels
+from farthing.kernels.vendor import VendorKernels
+from farthing.models.parallel import parallelize
+from farthing.models.spec import ModelSpec, Op
+from farthing.ops.attention import Attention
+from farthing.ops.batch import BatchShape
+from farthing.ops.comm import Comm
+from farthing.ops.linear import Linear
+from farthing.runtime.inputs import StepInputs, build_inputs
+from farthing.scheduler.batch import Batch, BatchItem
+
+DECODE = ((1, 30), (1, 7), (1, 0), (1, 300), (1, 255), (1, 256), (1, 12), (1, 99))
+PREFILL = ((24, 0), (40, 0), (16, 0), (8, 0), (8, 0), (16, 0), (8, 0), (16, 0))
+MIXED = ((1, 30), (9, 17), (1, 0), (5, 270))
+SHAPES = {"decode": DECODE, "prefill": PREFILL, "mixed": MIXED, "one": ((1, 40),)}
+
+
+def inputs_of(shape: tuple[tuple[int, int], ...], block_size: int) -> StepInputs:
+    items, next_block = [], 0
+    for seq_id, (new, context) in enumerate(shape):
+        num_blocks = -(-(new + context) // block_size)
+        table = tuple(range(next_block, next_block + num_blocks))
+        next_block += num_blocks
+        items.append(BatchItem(seq_id, context, tuple(range(3, 3 + new)), table, samples=True, output_index=0))
+    return build_inputs(Batch(0, tuple(items)), block_size, torch.device("cpu"))
+
+
+def described_flops(spec: ModelSpec, kind: type[Op], batch: BatchShape) -> int:
+    return sum(op.cost(batch).total_flops for _, op in spec.named_ops() if isinstance(op, kind))
+
+
+def counted_flops(loaded, shape) -> dict[str, int]:
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        loaded.runner.decoder(inputs_of(shape, loaded.runner.block_size))
+    counts = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}
+    attention = sum(flops for op, flops in counts.items() if "bmm" in op)
+    return {"attention": attention, "linear": sum(counts.values()) - attention}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize("case", CASES[::3], ids=lambda case: case.name)
+def test_counted_flops_equal_the_description(case: Case, shape: tuple[tuple[int, int], ...], tmp_path: Path) -> None:
+    """Attention on the reference, row by row; linears on one BLAS call each, where nothing is padded."""
+    save_reference(make_reference(case), tmp_path)
+    batch = BatchShape.of(shape)
+    on_reference = load(tmp_path, kernels=ReferenceKernels())
+    on_vendor = load(tmp_path, kernels=VendorKernels())
+    assert counted_flops(on_reference, shape)["attention"] == described_flops(on_reference.spec, Attention, batch)
+    assert counted_flops(on_vendor, shape)["linear"] == described_flops(on_vendor.spec, Linear, batch)
+
+
+@pytest.mark.parametrize("shape", [DECODE, PREFILL], ids=["decode", "prefill"])
+def test_the_reference_computes_no_other_linear_flops_where_its_blocks_are_full(
+    shape: tuple[tuple[int, int], ...], tmp_path: Path
+) -> None:
+    save_reference(make_reference(CASES[1]), tmp_path)
+    loaded = load(tmp_path, kernels=ReferenceKernels())
+    batch = BatchShape.of(shape)
+    assert batch.num_tokens % ROWS == 0 and batch.num_logits % ROWS == 0
+    assert counted_flops(loaded, shape)["linear"] == described_flops(loaded.spec, Linear, batch)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_parameter_and_kv_bytes_are_what_the_runtime_allocates(case: Case, tmp_path: Path) -> None:
+    save_reference(make_reference(case), tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.memory.bytes_by_use["weights"] == loaded.spec.weight_bytes
+    assert loaded.memory.bytes_by_use["kv"] == loaded.spec.kv_bytes_per_token * 256 * 8
+
+
+@pytest.mark.parametrize("case", CASES[::4], ids=lambda case: case.name)
+def test_a_step_costs_the_sum_of_its_ops_and_only_matrix_products_have_flops(case: Case, tmp_path: Path) -> None:
+    save_reference(make_reference(case), tmp_path)
+    spec = load(tmp_path).spec
+    batch = BatchShape.of(MIXED)
+    costs = [(op, op.cost(batch)) for _, op in spec.named_ops()]
+    whole = spec.cost(batch)
+    assert whole.total_flops == sum(cost.total_flops for _, cost in costs)
+    assert whole.moved_bytes == sum(cost.moved_bytes for _, cost in costs)
+    assert all(cost.total_flops == 0 for op, cost in costs if not isinstance(op, (Linear, Attention)))
+
+
+def test_communicated_bytes_are_the_payload_that_a_rank_hands_over(tmp_path: Path) -> None:
+    save_reference(make_reference(CASES[1]), tmp_path)
+    spec = load(tmp_path).spec
+    batch = BatchShape.of(MIXED)
+    hidden_bytes = batch.num_tokens * spec.hidden_size * 4
+    (rank,) = parallelize(spec, tp=2)
+    logits_bytes = batch.num_logits * spec.vocab_size // 2 * 4
+    assert rank.cost(batch).comm_bytes == (2 * len(spec.layers) + 1) * hidden_bytes + logits_bytes
+    first, last = parallelize(spec, pp=2)
+    assert first.cost(batch).comm_bytes == hidden_bytes
+    assert last.cost(batch).comm_bytes == 0
+    assert not any(isinstance(op, Comm) for _, op in spec.named_ops())
