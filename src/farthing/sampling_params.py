@@ -4,7 +4,6 @@ Frozen and checked once, here; scheduler, sampler, engine and server read it. Kn
 stop strings are text and are found by engine/detokenizer.py, stop token ids by scheduler/scheduler.py.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -53,17 +52,21 @@ class SamplingParams:
         _require("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
         _require_int("top_k", self.top_k, 1, 2**31 - 1)
         _require_int("seed", self.seed, -(2**63), 2**64 - 1)
-        _require_int("n", self.n, 1, MAX_N)
+        _require_int("n", self.n, 1, MAX_N, optional=False)
         _require_int("max_tokens", self.max_tokens, 1, 2**31 - 1)
-        _require_int("min_tokens", self.min_tokens, 0, 2**31 - 1)
+        _require_int("min_tokens", self.min_tokens, 0, 2**31 - 1, optional=False)
         _require_int("logprobs", self.logprobs, 0, MAX_LOGPROBS)
         _require_int("prompt_logprobs", self.prompt_logprobs, 0, MAX_LOGPROBS)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise RequestError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}", fix="lower it")
-        if len(self.stop) > MAX_STOP_STRINGS or not all(self.stop):
-            raise RequestError(f"stop takes at most {MAX_STOP_STRINGS} strings, none of them empty")
-        for token_id in (*self.stop_token_ids, *self.logit_bias):
-            _require_int("a token id in stop_token_ids or logit_bias", token_id, 0, 2**31 - 1)
+        if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
+            raise RequestError(f"stop is {self.stop!r:.80}", fix="it must be a list of strings, none of them empty")
+        if len(self.stop) > MAX_STOP_STRINGS:
+            raise RequestError(f"stop has {len(self.stop)} strings", fix=f"it takes at most {MAX_STOP_STRINGS}")
+        for token_id in self.stop_token_ids:
+            _require_int("a token id of stop_token_ids", token_id, 0, 2**31 - 1, optional=False)
+        for token_id in self.logit_bias:
+            _require_int("a token id of logit_bias", token_id, 0, 2**31 - 1, optional=False)
         for bias in self.logit_bias.values():
             _require("a logit_bias", bias, -100.0, 100.0)
 
@@ -78,13 +81,14 @@ class SamplingParams:
 
 
 def _require(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not low <= value <= high or (open_low and value == low):
-        raise RequestError(f"{name} is {value!r}", fix=f"it must be a number from {low:g} to {high:g}")
+        bounds = f"above {low:g} and at most {high:g}" if open_low else f"from {low:g} to {high:g}"
+        raise RequestError(f"{name} is {value!r:.80}", fix=f"it must be a number {bounds}")
 
 
-def _require_int(name: str, value: int | None, low: int, high: int) -> None:
-    if value is None:
+def _require_int(name: str, value: int | None, low: int, high: int, *, optional: bool = True) -> None:
+    if value is None and optional:
         return
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise RequestError(f"{name} is {value!r}", fix=f"it must be a whole number from {low} to {high}")
+        raise RequestError(f"{name} is {value!r:.80}", fix=f"it must be a whole number from {low} to {high}")

@@ -18,18 +18,22 @@ def format_bytes(num_bytes: float) -> str:
 def format_count(value: float, unit: str = "") -> str:
     """A count or rate in decimal units: 1_008e9 with 'B/s' -> '1.01 TB/s'; 6_738_415_616 -> '6.74 G'."""
     scaled, prefix = float(value), 0
-    while abs(scaled) >= 1000 and prefix < len(_DECIMAL) - 1:
+    while _rounded(scaled) >= 1000 and prefix < len(_DECIMAL) - 1:
         scaled, prefix = scaled / 1000, prefix + 1
-    text = f"{scaled:.0f}" if prefix == 0 and scaled == int(scaled) else f"{scaled:.3g}"
-    return f"{text} {_DECIMAL[prefix]}{unit}".rstrip()
+    return f"{scaled:.3g} {_DECIMAL[prefix]}{unit}".rstrip()
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration with the unit that suits it: 0.00123 -> '1.23 ms'; 75 -> '75.0 s'."""
+    """A duration with the unit that suits it: 0.00123 -> '1.23 ms'; 75 -> '75 s'."""
     for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
-        if abs(seconds) >= factor:
-            return f"{seconds / factor:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"
+        if _rounded(seconds / factor) >= 1:
+            return f"{seconds / factor:.3g} {unit}" if _rounded(seconds) < 1000 else f"{seconds:.0f} s"
     return f"{seconds / 1e-9:.3g} ns"
+
+
+def _rounded(value: float) -> float:
+    """The magnitude that three printed digits show: the unit is chosen by it, so that 999.7 K is 1 M and not 1e+03 K."""
+    return abs(float(f"{value:.3g}"))
 
 
 def parse_bytes(text: str) -> int:
@@ -45,6 +49,6 @@ def parse_bytes(text: str) -> int:
         value = float(number) * factors[unit]
     except (KeyError, ValueError):
         raise ValueError(f"{text!r} is not a size; write it as 20GiB, 512MB or a number of bytes") from None
-    if not 0 < value < 2**63:
+    if not 1 <= value < 2**63:
         raise ValueError(f"{text!r} is not a size between 1 byte and 8 EiB")
     return int(value)

@@ -38,7 +38,7 @@ class RunFlags:
     min_p: Annotated[float, Parameter(help="Drop tokens below this share of the most likely one.")] = 0.0
     repetition_penalty: Annotated[float, Parameter(help="Above 1: repeat less.")] = 1.0
     seed: Annotated[int | None, Parameter(help="The same seed gives the same answer.")] = None
-    stop: Annotated[tuple[str, ...], Parameter(help="End before this text; may be given again.")] = ()
+    stop: Annotated[tuple[str, ...], Parameter(show_default=False, help="End before this text; may be repeated.")] = ()
     ignore_eos: Annotated[bool, Parameter(help="Go on past the model's end of text, to --max-tokens.")] = False
     json: Annotated[bool, Parameter(help="Print one JSON object with the answer and the figures.")] = False
 
@@ -60,10 +60,8 @@ def run(
     model, prompt = _model_and_prompt(first, second, flags)
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read().strip()
-        if not prompt:
-            raise UsageError(
-                "the prompt is empty", fix="pipe some text in, or give a prompt: farthing run 'Once upon a time'"
-            )
+    if prompt is not None and not prompt.strip():
+        raise UsageError("the prompt is empty", fix="give some text: farthing run 'Once upon a time'")
     if flags.json and prompt is None:
         raise UsageError("--json needs a prompt", fix="give one: farthing run --json 'Once upon a time'")
     llm = _load(model, config)

@@ -12,6 +12,10 @@ from farthing.models.spec import ModelSpec
 from farthing.ops.batch import BatchShape
 from farthing.planner.roofline import StepTime, step_time
 
+# torch calls of the eager kernels, counted with a dispatch mode (tests/engine/test_ledger.py holds them to 20 %).
+_CALLS_PER_OP = 5
+_CALLS_PER_ATTENTION = 28
+
 
 @dataclass(slots=True)
 class PhaseTotals:
@@ -57,7 +61,12 @@ def forecast(spec: ModelSpec, shape: BatchShape, calibration: Calibration) -> St
     return step_time(
         spec.cost(shape),
         calibration=calibration,
-        num_kernels=spec.num_ops,
+        num_kernels=num_torch_calls(spec, shape),
         rows=shape.num_tokens,
         working_set_bytes=step_working_set_bytes(spec, shape),
     )
+
+
+def num_torch_calls(spec: ModelSpec, shape: BatchShape) -> int:
+    """Calls that the eager decoder makes in one step: attention goes sequence by sequence, all else batch by batch."""
+    return _CALLS_PER_OP * spec.num_ops + _CALLS_PER_ATTENTION * len(spec.layers) * shape.num_sequences

@@ -21,6 +21,9 @@ class VendorKernels(ReferenceKernels):
             return y_TN if bias_N is None else y_TN + bias_N
         return torch.nn.functional.linear(operand_TK, w_NK, bias_N)
 
+    def silu_mul(self, gate_TK: torch.Tensor, up_TK: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.silu(gate_TK) * up_TK
+
     def _attend_sequence(
         self, q_RHD: torch.Tensor, k_LJD: torch.Tensor, v_LJD: torch.Tensor, start: int, window: int | None
     ) -> torch.Tensor:

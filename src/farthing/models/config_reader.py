@@ -3,12 +3,12 @@
 Knows JSON types. Knows no family: what a key means is said in models/families.
 """
 
-import math
 from collections.abc import Mapping
 
 from farthing.errors import ConfigError
 
 MAX_SIZE = 2**24  # no published model has a dimension near it; it keeps products inside 64 bits
+MAX_NUMBER = 1e15  # nor a number outside 1e-15..1e15: within, no product or quotient of a few of them overflows
 
 
 class ConfigReader:
@@ -35,14 +35,14 @@ class ConfigReader:
         return value
 
     def number(self, key: str, default: float | None = None, *, positive: bool = True) -> float:
-        """A finite number, above zero unless `positive` is False."""
+        """A number of at most MAX_NUMBER, at least 1 / MAX_NUMBER, or also zero if `positive` is False."""
         value = self.values.get(key)
         if value is None and default is not None:
             return default
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not good or (positive and float(value) <= 0):  # type: ignore[arg-type]
-            raise self.fail(key, "a finite number" + (" above 0" if positive else ""))
-        return float(value)  # type: ignore[arg-type]
+        low = 1 / MAX_NUMBER if positive else 0.0
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= MAX_NUMBER:
+            raise self.fail(key, f"a number from {low:g} to {MAX_NUMBER:g}")
+        return float(value)
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.values.get(key)

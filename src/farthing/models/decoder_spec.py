@@ -126,6 +126,8 @@ def _rope(config: ConfigReader, head_dim: int) -> tuple[Rope, int, str]:
     reason = "the model's max_position_embeddings"
     section = config.section("rope_parameters" if config.has("rope_parameters") else "rope_scaling")
     theta = section.number("rope_theta", config.number("rope_theta", 10000.0))
+    if theta <= 1:
+        raise (section if section.has("rope_theta") else config).fail("rope_theta", "a number above 1")
     if section.number("partial_rotary_factor", config.number("partial_rotary_factor", 1.0)) != 1.0:
         raise UnsupportedError(f"{config.source}: partial_rotary_factor other than 1 is not supported")
     if config.flag("rope_interleaved"):

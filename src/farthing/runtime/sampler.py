@@ -91,19 +91,25 @@ def _adjusted(logits_V: torch.Tensor, state: RequestState, output_index: int) ->
     if params.logit_bias:
         logits_V[state.bias_ids.to(device)] += state.biases.to(device)
     if output_index < params.min_tokens:
-        logits_V[state.stop_ids.to(device)] = _NEVER
+        inside = state.stop_ids < logits_V.numel()  # an end token beyond the vocabulary is never drawn anyway
+        logits_V[state.stop_ids[inside].to(device)] = _NEVER
     return logits_V
 
 
 def _draw(logits_V: torch.Tensor, state: RequestState, output_index: int) -> int:
     """Inverse of the cumulative distribution at one Philox number, in float64 and in order of token ids."""
-    probabilities_V = torch.softmax(_filtered(logits_V / state.params.temperature, state.params).double(), dim=-1)
+    probabilities_V = torch.softmax(_filtered(_tempered(logits_V, state.params), state.params).double(), dim=-1)
     cumulative_V = probabilities_V.cumsum(-1)
     index = torch.tensor([output_index])
     number = uniform(torch.tensor([state.seed]), index, torch.tensor([state.sample_index]))
     token = torch.searchsorted(cumulative_V, number.to(cumulative_V.device) * cumulative_V[-1], right=True)
     last_possible = probabilities_V.nonzero()[-1]
     return int(torch.minimum(token, last_possible))
+
+
+def _tempered(logits_V: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """The largest becomes 0, so that no temperature above 0, however small, makes infinity minus infinity."""
+    return ((logits_V - logits_V.max()).double() / params.temperature).to(logits_V.dtype)
 
 
 def _filtered(logits_V: torch.Tensor, params: SamplingParams) -> torch.Tensor:

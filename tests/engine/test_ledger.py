@@ -1,0 +1,49 @@
+"""What a step is forecast to take: the calls that are counted on are those that torch sees."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import CASES, load, make_reference, save_reference
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from farthing.engine.ledger import Ledger, num_torch_calls
+from farthing.kernels.vendor import VendorKernels
+from farthing.ops.batch import BatchShape
+from farthing.runtime.inputs import build_inputs
+from farthing.scheduler.batch import Batch, BatchItem
+
+
+class CallCounter(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_calls = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.num_calls += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["llama-2-gqa", "qwen3", "llama-both-biases-tied"])
+@pytest.mark.parametrize("num_sequences", [1, 8])
+def test_forecast_calls_are_within_a_fifth_of_those_that_torch_sees(
+    name: str, num_sequences: int, tmp_path: Path
+) -> None:
+    save_reference(make_reference(next(case for case in CASES if case.name == name)), tmp_path)
+    loaded = load(tmp_path, kernels=VendorKernels())
+    items = tuple(BatchItem(i, 63, (5,), tuple(range(8 * i, 8 * i + 8)), True, 0) for i in range(num_sequences))
+    batch = Batch(0, items)
+    with CallCounter() as counter, torch.inference_mode():
+        loaded.runner.decoder(build_inputs(batch, loaded.runner.block_size, torch.device("cpu")))
+    assert num_torch_calls(loaded.spec, batch.shape) == pytest.approx(counter.num_calls, rel=0.2)
+
+
+def test_pure_decode_and_steps_with_a_prompt_are_kept_apart(tmp_path: Path) -> None:
+    save_reference(make_reference(CASES[1]), tmp_path)
+    ledger = Ledger(load(tmp_path).spec, calibration=None)
+    ledger.record(BatchShape.of([(1, 5), (1, 9)]), 0.5)
+    ledger.record(BatchShape.of([(1, 5), (7, 0)]), 0.25)
+    assert (ledger.decode.num_tokens, ledger.decode.tokens_per_second) == (2, 4.0)
+    assert (ledger.prefill.num_tokens, ledger.prefill.tokens_per_second) == (8, 32.0)
+    assert ledger.decode.share_of_limit is None, "no limit is known without a calibration"
