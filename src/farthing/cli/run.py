@@ -79,7 +79,7 @@ def _model_and_prompt(first: str | None, second: str | None, flags: RunFlags) ->
     """One argument with white space is the prompt, one without is a model; -m and -p say it outright."""
     given = [text for text in (first, second) if text is not None]
     model, prompt = flags.model, flags.prompt
-    if model is None and given and (len(given) == 2 or prompt is not None or not _has_white_space(given[0])):
+    if model is None and given and (len(given) == 2 or prompt is not None or not _is_prompt(given[0])):
         model = given.pop(0)
     if prompt is None and given:
         prompt = given.pop(0)
@@ -88,8 +88,9 @@ def _model_and_prompt(first: str | None, second: str | None, flags: RunFlags) ->
     return model or "bundled", None if prompt == "-" else prompt
 
 
-def _has_white_space(text: str) -> bool:
-    return any(character.isspace() for character in text)
+def _is_prompt(text: str) -> bool:
+    """White space makes a prompt; so does nothing at all, which no model is called."""
+    return not text or any(character.isspace() for character in text)
 
 
 def _load(model: str, config: EngineConfig) -> Any:

@@ -13,7 +13,7 @@ import torch
 
 from farthing.errors import CheckpointError
 from farthing.kernels.weight import Weight, quantize
-from farthing.models.spec import ModelSpec
+from farthing.models.spec import ModelSpec, Op
 from farthing.ops.elementwise import RMSNorm
 from farthing.ops.linear import Linear
 from farthing.runtime.checkpoint import Checkpoint, open_checkpoint
@@ -38,12 +38,14 @@ def load_weights(
                 if stored.suffix == "weight_scale":
                     continue  # comes with its weight
                 full_name = f"{name}.{stored.suffix}"
-                value = checkpoint.read(full_name)
-                if not bool(torch.isfinite(value.sum(dtype=torch.float64))):
+                placed = _place(name, op, full_name, checkpoint.read(full_name), memory)
+                if not all(_is_finite(tensor) for tensor in placed.values()):
                     raise CheckpointError(
-                        f"{path.name}: {full_name} holds NaN or infinity", fix="download the file again"
+                        f"{path.name}: {full_name} holds NaN, infinity or numbers too large for {stored.dtype}",
+                        fix="download the file again, or use --format bf16",
                     )
-                done += _place(tensors, name, op, full_name, value, memory)
+                tensors |= placed
+                done += sum(tensor.nbytes for tensor in placed.values())
                 progress(done, spec.weight_bytes)
         return tensors, _frequencies(spec, checkpoint, memory)
 
@@ -54,7 +56,7 @@ def random_weights(spec: ModelSpec, seed: int, memory: Memory) -> tuple[dict[str
     for name, op in spec.named_ops():
         for stored in op.stored():
             full_name = f"{name}.{stored.suffix}"
-            generator = torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(full_name.encode()))
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {full_name}".encode()))
             match op:
                 case Linear() if stored.suffix == "weight":
                     shape = (op.out_features, op.in_features)
@@ -65,33 +67,35 @@ def random_weights(spec: ModelSpec, seed: int, memory: Memory) -> tuple[dict[str
                     value = torch.ones(stored.shape)
                 case _:
                     value = torch.randn(stored.shape, generator=generator) * 0.1
-            _place(tensors, name, op, full_name, value, memory)
+            tensors |= _place(name, op, full_name, value, memory)
     return tensors, _frequencies(spec, None, memory)
 
 
-def _place(
-    tensors: dict[str, torch.Tensor], name: str, op: object, full_name: str, value: torch.Tensor, memory: Memory
-) -> int:
-    """Copy `value` into memory of the op's format; bytes taken."""
-    stored = {tensor.suffix: tensor for tensor in op.stored()}  # type: ignore[attr-defined]
+def _place(name: str, op: Op, full_name: str, value: torch.Tensor, memory: Memory) -> dict[str, torch.Tensor]:
+    """Copy `value` into memory of the op's format: one tensor, or codes and scales."""
+    stored = {tensor.suffix: tensor for tensor in op.stored()}
     if isinstance(op, Linear) and full_name == f"{name}.weight" and op.format.quantized:
         packed: Weight = quantize(value, op.format)
         parts = {"weight": packed.codes, "weight_scale": packed.scale_NG}
     else:
         parts = {full_name.rsplit(".", 1)[1]: value}
-    placed = 0
+    placed: dict[str, torch.Tensor] = {}
     for suffix, part in parts.items():
         assert part is not None
         tensor = memory.empty("weights", stored[suffix].shape, stored[suffix].dtype)
         tensor.copy_(part)
-        tensors[f"{name}.{suffix}"] = tensor
-        placed += stored[suffix].num_bytes
+        placed[f"{name}.{suffix}"] = tensor
     return placed
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Of codes nothing is asked: where the weights were not finite, their scales are not."""
+    return tensor.element_size() == 1 or bool(torch.isfinite(tensor.sum(dtype=torch.float64)))
 
 
 def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
     """Names and shapes of the file against the description, before any memory is taken."""
-    names = set(checkpoint.names)
+    names, described = set(checkpoint.names), set[str]()
     for name, op in spec.named_ops():
         for stored in op.stored():
             full_name = f"{name}.{stored.suffix}"
@@ -100,6 +104,7 @@ def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
                 shape = (op.out_features, op.in_features)
             if stored.suffix == "weight_scale":
                 continue
+            described.add(full_name)
             if full_name not in names:
                 raise CheckpointError(
                     f"{path.name} has no tensor {full_name}, which config.json asks for",
@@ -111,7 +116,6 @@ def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
                     f"config.json says {list(shape)}",
                     fix="use the matching config.json",
                 )
-    described = set(spec.stored_tensors())
     extra = sorted(name for name in names if name not in described and not _ignorable(name, spec))
     if extra:
         raise CheckpointError(
