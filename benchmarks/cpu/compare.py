@@ -1,0 +1,115 @@
+"""Farthing beside llama.cpp and transformers on this CPU, in one run: rounds of all systems in turn, medians, a page.
+
+Usage: python benchmarks/cpu/compare.py PAGE.md [--rounds 3] [--big CHECKPOINT_DIR MODEL-f16.gguf]
+Needs: farthing[test], llama-cpp-python built for this CPU (CMAKE_ARGS=-DGGML_NATIVE=ON). The bundled model is always
+timed; --big adds a checkpoint and the f16 GGUF of the same weights. Quote ratios: the machine drifts, the turns do not.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from farthing.hardware.calibration import Calibration, save
+from farthing.models.auto import find_model
+from farthing.runtime.probe import probe
+
+HERE = Path(__file__).parent
+Figures = dict[str, dict[str, float]]  # by system and format: the median of each figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--big", nargs=2, metavar=("CHECKPOINT_DIR", "GGUF"))
+    arguments = parser.parse_args()
+    print("measuring the machine ...", file=sys.stderr)
+    calibration = probe("cpu", quick=False, progress=lambda what, share: None)
+    save(calibration)
+    sections = []
+    with tempfile.TemporaryDirectory() as folder:
+        small = str(Path(folder) / "bundled.gguf")
+        subprocess.run([sys.executable, HERE / "write_gguf.py", find_model("bundled"), small], check=True)
+        sections.append(
+            ("bundled model (3.5 M parameters)", compare(str(find_model("bundled")), small, 100, arguments.rounds))
+        )
+        if arguments.big:
+            sections.append(("1.1 B LLaMA, random weights", compare(*arguments.big, 16, arguments.rounds)))
+    page = render(calibration, sections, arguments.rounds)
+    arguments.page.write_text(page)
+    print(page)
+
+
+def compare(checkpoint: str, gguf: str, num_steps: int, rounds: int) -> Figures:
+    """Every system in turn, `rounds` times; the median of each figure."""
+    runs = [
+        ("farthing", checkpoint, "bf16"),
+        ("llama.cpp", gguf, "bf16"),
+        ("transformers", checkpoint, "bf16"),
+        ("farthing", checkpoint, "bf16+invariant"),
+        ("farthing", checkpoint, "fp32"),
+        ("transformers", checkpoint, "fp32"),
+        ("llama.cpp", gguf, "q8_0"),
+        ("llama.cpp", gguf, "q4_0"),
+    ]
+    found: dict[str, list[dict[str, float]]] = {}
+    for number in range(rounds):
+        for system, model, weight_format in runs:
+            print(f"round {number + 1}: {system} {weight_format}", file=sys.stderr)
+            command = [sys.executable, HERE / "time_one.py", system, model, weight_format, str(num_steps)]
+            result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+            found.setdefault(f"{system} {weight_format}", []).append(json.loads(result.stdout.splitlines()[-1]))
+    return {
+        name: {figure: statistics.median(run[figure] for run in results) for figure in results[0]}
+        for name, results in found.items()
+    }
+
+
+def render(calibration: Calibration, sections: list[tuple[str, Figures]], rounds: int) -> str:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout
+    device = calibration.device
+    lines = [
+        "# CPU: Farthing beside llama.cpp and transformers",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d} · commit {commit.strip()} · {device.name}, {device.num_cores} cores · "
+        f"Python {platform.python_version()} · {device.versions} · transformers {version('transformers')} · "
+        f"llama-cpp-python {version('llama_cpp_python')}",
+        "",
+        f"Command: `python benchmarks/cpu/compare.py PAGE.md --rounds {rounds} --big CHECKPOINT_DIR GGUF`. Tokens/s, medians "
+        f"of {rounds} rounds that time all systems in turn on two threads. Prefill of 512 tokens (bundled: 510), decode "
+        "after 32 tokens. `+invariant` is `--batch-invariant`. llama.cpp's q8_0 and q4_0 read fewer bytes and are shown "
+        "for scale.",
+        "",
+        f"Measured limits of the machine (`farthing probe`): memory {calibration.read_bandwidth(2**30) / 1e9:.1f} GB/s at "
+        f"1 GiB, bf16 {calibration.flops_per_second('bf16', 512) / 1e9:.0f} GFLOP/s and fp32 "
+        f"{calibration.flops_per_second('fp32', 512) / 1e9:.0f} GFLOP/s at 512 rows.",
+    ]
+    for title, figures in sections:
+        columns = [name for name in figures["farthing bf16"] if name.startswith(("prefill", "decode"))]
+        lines += ["", f"## {title}", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        for name, values in figures.items():
+            lines.append(f"| {name} | {' | '.join(f'{values[column]:,.1f}' for column in columns)} |")
+        ours = figures["farthing bf16"]
+        for peer in ("llama.cpp bf16", "transformers bf16"):
+            ratios = " | ".join(f"{ours[column] / figures[peer][column]:.2f}x" for column in columns)
+            lines.append(f"| **farthing / {peer}** | {ratios} |")
+        for name in ("farthing bf16", "farthing fp32"):
+            values = figures[name]
+            lines += [
+                "",
+                f"{name}, decode at batch 1: {values['share of limit b1']:.0%} of the measured limit; forecast "
+                f"{values['forecast b1']:,.1f} tok/s, measured {values['decode b1']:,.1f} "
+                f"(forecast / measured {values['forecast b1'] / values['decode b1']:.2f}).",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""A LLaMA checkpoint folder (safetensors) as an f16 GGUF with a vocabulary of placeholders, so that llama.cpp can time it.
+
+Usage: python benchmarks/cpu/write_gguf.py CHECKPOINT_DIR OUT.gguf      needs: farthing[test]
+"""
+
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+
+from farthing.models.auto import describe, read_config
+from farthing.models.spec import ModelSpec, Precision
+from farthing.quantization.base import resolve
+from farthing.runtime.checkpoint import open_checkpoint
+
+_NAMES = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+_ENDS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+
+
+def main(checkpoint_dir: Path, out: Path) -> None:
+    spec = describe(read_config(checkpoint_dir), Precision.of(resolve("bf16", "cpu")))
+    writer = gguf.GGUFWriter(out, "llama")
+    _write_metadata(writer, spec)
+    checkpoint = open_checkpoint(checkpoint_dir)
+    for full_name in spec.stored_tensors():
+        name, suffix = full_name.rsplit(".", 1)
+        values = checkpoint.read(full_name).float()
+        if name.endswith(("q_proj", "k_proj")):
+            values = _interleaved(values, spec.rope.head_dim)
+        dtype = np.float32 if values.ndim == 1 else np.float16
+        writer.add_tensor(f"{_gguf_name(name)}.{suffix}", values.numpy().astype(dtype))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _write_metadata(writer: gguf.GGUFWriter, spec: ModelSpec) -> None:
+    layer = spec.layers[0]
+    writer.add_context_length(spec.max_positions)
+    writer.add_embedding_length(spec.hidden_size)
+    writer.add_block_count(len(spec.layers))
+    writer.add_feed_forward_length(layer.gate_proj.out_features)
+    writer.add_head_count(layer.attention.num_heads)
+    writer.add_head_count_kv(layer.attention.num_kv_heads)
+    writer.add_layer_norm_rms_eps(layer.attention_norm.eps)
+    writer.add_rope_freq_base(spec.rope.theta)
+    writer.add_rope_dimension_count(spec.rope.head_dim)
+    writer.add_vocab_size(spec.vocab_size)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    types = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL, *[gguf.TokenType.BYTE] * 256]
+    while len(tokens) < spec.vocab_size:
+        tokens.append(f"▁placeholder{len(tokens)}")
+        types.append(gguf.TokenType.NORMAL)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-float(index) for index in range(len(tokens))])
+    writer.add_token_types(types)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+
+
+def _interleaved(w_NK: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """Rows of a head from halves to neighbouring pairs, the rotary layout of GGUF's llama architecture."""
+    return w_NK.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+
+
+def _gguf_name(name: str) -> str:
+    if name in _ENDS:
+        return _ENDS[name]
+    _, _, index, rest = name.split(".", 3)
+    return f"blk.{index}.{_NAMES[rest]}"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
