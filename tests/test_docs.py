@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from farthing.cli import app
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "farthing"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+CHECK = (ROOT / "scripts" / "check").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -48,11 +51,13 @@ def house() -> list[tuple[str, list[str]]]:
     return [(folder, re.findall(r"`([^`]+)`", files)) for folder, files in rows]
 
 
-def help_of(*command: str) -> str:
-    """The help as users see it, in a terminal wide enough not to break a flag."""
+@cache
+def flags_of(*command: str) -> frozenset[str]:
+    """The flags in the help of a command, in a terminal wide enough not to break one; without a command, the common."""
     arguments = [sys.executable, "-m", "farthing", *command, "--help"]
     environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    return frozenset(flags_in(done.stdout))
 
 
 def flags_in(text: str) -> set[str]:
@@ -65,11 +70,21 @@ def invocations(text: str) -> list[str]:
     return [found for line in (*lines, *code_spans(text)) for found in re.findall(r"\bfarthing(?: .*|$)", line)]
 
 
+def body_of_fast() -> str:
+    """What scripts/check does without a flag."""
+    return CHECK[CHECK.index("fast() {") :].partition("\n}")[0]
+
+
+def assert_prints_only_to_stdout(*arguments: str) -> None:
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
+
+
 def test_the_table_of_floors_names_every_folder_of_the_package_and_no_other():
-    named = {folder.removeprefix("./") for folder, _ in house()}
-    assert named == {
-        f"{path.parent.relative_to(PACKAGE).as_posix()}/".removeprefix("./") for path in PACKAGE.rglob("__init__.py")
-    }
+    folders = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("__init__.py")}
+    assert {Path(folder).as_posix() for folder, _ in house()} == folders
 
 
 @pytest.mark.parametrize(("folder", "files"), house(), ids=[folder for folder, _ in house()])
@@ -84,9 +99,7 @@ def test_every_path_in_a_document_exists(document: str):
     text = without_plans(DOCUMENTS[document])
     is_path = re.compile(r"[\w./-]+/[\w./-]*|[\w.-]+\.(?:md|py|toml)")
     spans = [span.split()[0] for span in code_spans(text)]
-    paths = [
-        re.sub(r"/x\.py$", "/", span) for span in spans if is_path.fullmatch(span) and not span.startswith("farthing.")
-    ]
+    paths = [re.sub(r"/x\.py$", "/", span) for span in spans if is_path.fullmatch(span)]
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
     beside = (ROOT / document).parent
     assert [path for path in paths if not exists(path)] == []
@@ -95,14 +108,13 @@ def test_every_path_in_a_document_exists(document: str):
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_flag_in_a_document_exists(document: str):
+    """In a call of a command, a flag of that command; alone in a span, one of any command."""
     text = without_plans(DOCUMENTS[document])
-    known = {name: flags_in(help_of(name)) for name in COMMANDS}
-    everywhere = flags_in(help_of())
     for invocation in invocations(text):
-        name = (invocation.split() + [""])[1]
-        assert flags_in(invocation) <= known.get(name, set()) | everywhere, invocation
+        of_command = flags_of(*(name for name in invocation.split()[1:2] if name in COMMANDS))
+        assert flags_in(invocation) <= of_command | flags_of(), invocation
     alone = {flag for span in code_spans(text) if span.startswith("--") for flag in flags_in(span)}
-    assert alone <= everywhere.union(*known.values())
+    assert alone <= flags_of().union(*map(flags_of, COMMANDS))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -122,20 +134,15 @@ def test_ci_runs_the_two_commands_of_the_readme():
         "pip install '.[serve]' && farthing run \"Once upon a time\"",
         "pip install '.[test]' && pytest",
     ]
-    ci, check = (ROOT / ".ci" / "run").read_text(), (ROOT / "scripts" / "check").read_text()
-    run = "\n".join((ci, check[check.index("fast()") : check.index("slow()")]))
-    position = 0
-    for part in (part for command in commands for part in command.split(" && ")):
-        found = re.compile(rf"(?:^|&& ){re.escape(part)}", re.M).search(run.replace("    ", ""), position)
-        assert found, f"{part} is not run, or not in this order"
-        position = found.end()
+    parts = [part for command in commands for part in command.split(" && ")]
+    lines = iter([*CI.splitlines(), *body_of_fast().splitlines()])
+    for part in parts:  # each behind the one before
+        assert any(re.search(rf"^\s*(\(.* && )?{re.escape(part)}(\s|$)", line) for line in lines), part
 
 
 def test_ci_ends_with_the_tests_so_that_their_summary_is_the_last_line():
-    ci, check = (ROOT / ".ci" / "run").read_text(), (ROOT / "scripts" / "check").read_text()
-    assert ci.rstrip().endswith("\nscripts/check")
-    fast = check[check.index("fast() {") :].partition("}")[0]
-    assert fast.split()[-1] == "pytest"
+    assert CI.rstrip().splitlines()[-1] == "scripts/check"
+    assert body_of_fast().split()[-1] == "pytest"
 
 
 def test_the_changelog_has_the_version_of_the_package():
@@ -146,17 +153,9 @@ def test_the_changelog_has_the_version_of_the_package():
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_is_short_and_runs(example: Path):
     assert len(example.read_text(encoding="utf-8").splitlines()) < 40
-    done = subprocess.run(
-        [sys.executable, str(example)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.strip()
+    assert_prints_only_to_stdout(str(example))
 
 
 def test_the_python_of_the_readme_runs():
     (code,) = blocks(README, "python")
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.strip()
+    assert_prints_only_to_stdout("-c", code)

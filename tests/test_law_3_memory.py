@@ -37,8 +37,14 @@ llm = LLM(sys.argv[1], EngineConfig(weights="random", format=sys.argv[2], contex
 plan, memory = llm.engine.plan.memory, llm.engine.memory
 llm.generate([[5] * 700, [6] * 600, [7] * 30], SamplingParams(temperature=0.0, max_tokens=3))
 running = False; watcher.join(); llm.close()
-print(json.dumps({"forecast": plan.total_bytes, "peak": peak, "kv_tokens": plan.kv_tokens, "planned": plan.weights_bytes + plan.kv_bytes,
-                  "allocated": sum(memory.bytes_by_use.values()), "pool": llm.engine.scheduler.block_pool.num_available * plan.block_size}))
+print(json.dumps({
+    "forecast": plan.total_bytes,
+    "peak": peak,
+    "kv_tokens": plan.kv_tokens,
+    "planned": plan.weights_bytes + plan.kv_bytes,
+    "allocated": sum(memory.bytes_by_use.values()),
+    "pool": llm.engine.scheduler.block_pool.num_available * plan.block_size,
+}))
 """
 
 

@@ -74,7 +74,9 @@ CASES = (
     _llama("mlp-bias", mlp_bias=True),
     _llama("both-biases-tied", attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
     _llama("head-dim", head_dim=24),
-    _llama("odd-sizes", hidden_size=60, intermediate_size=100, head_dim=10, num_attention_heads=6, num_key_value_heads=3),
+    _llama(
+        "odd-sizes", hidden_size=60, intermediate_size=100, head_dim=10, num_attention_heads=6, num_key_value_heads=3
+    ),
     _llama("linear", rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}),
     _llama("yarn", rope_parameters={**_YARN, "rope_theta": 10000.0}),
     _llama("yarn-no-truncate", rope_parameters={**_YARN, "rope_theta": 10000.0, "truncate": False}),
@@ -93,7 +95,9 @@ CASES = (
     Case("qwen3-wide-heads", "Qwen3", {"head_dim": 48, "tie_word_embeddings": True}),
     Case("qwen3-bias", "Qwen3", {"head_dim": 16, "attention_bias": True}),
     Case(
-        "qwen3-window", "Qwen3", {"head_dim": 16, "use_sliding_window": True, "sliding_window": 12, "max_window_layers": 2}
+        "qwen3-window",
+        "Qwen3",
+        {"head_dim": 16, "use_sliding_window": True, "sliding_window": 12, "max_window_layers": 2},
     ),
 )
 

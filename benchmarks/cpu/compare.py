@@ -82,13 +82,13 @@ def render(calibration: Calibration, sections: list[tuple[str, Figures]], rounds
         f"Python {platform.python_version()} · {device.versions} · transformers {version('transformers')} · "
         f"llama-cpp-python {version('llama_cpp_python')}",
         "",
-        f"Command: `python benchmarks/cpu/compare.py PAGE.md --rounds {rounds} --big CHECKPOINT_DIR GGUF`. Tokens/s, medians "
-        f"of {rounds} rounds that time all systems in turn on two threads. Prefill of 512 tokens (bundled: 510), decode "
-        "after 32 tokens. `+invariant` is `--batch-invariant`. llama.cpp's q8_0 and q4_0 read fewer bytes and are shown "
-        "for scale.",
+        f"Command: `python benchmarks/cpu/compare.py PAGE.md --rounds {rounds} --big CHECKPOINT_DIR GGUF`. Tokens/s, "
+        f"medians of {rounds} rounds that time all systems in turn on two threads. Prefill of 512 tokens (bundled: "
+        "510), decode after 32 tokens. `+invariant` is `--batch-invariant`. llama.cpp's q8_0 and q4_0 read fewer bytes "
+        "and are shown for scale.",
         "",
-        f"Measured limits of the machine (`farthing probe`): memory {calibration.read_bandwidth(2**30) / 1e9:.1f} GB/s at "
-        f"1 GiB, bf16 {calibration.flops_per_second('bf16', 512) / 1e9:.0f} GFLOP/s and fp32 "
+        f"Measured limits of the machine (`farthing probe`): memory {calibration.read_bandwidth(2**30) / 1e9:.1f} GB/s "
+        f"at 1 GiB, bf16 {calibration.flops_per_second('bf16', 512) / 1e9:.0f} GFLOP/s and fp32 "
         f"{calibration.flops_per_second('fp32', 512) / 1e9:.0f} GFLOP/s at 512 rows.",
     ]
     for title, figures in sections:

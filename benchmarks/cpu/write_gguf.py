@@ -1,4 +1,4 @@
-"""A LLaMA checkpoint folder (safetensors) as an f16 GGUF with a vocabulary of placeholders, so that llama.cpp can time it.
+"""A LLaMA checkpoint folder as an f16 GGUF with a vocabulary of placeholders, so that llama.cpp can time it.
 
 Usage: python benchmarks/cpu/write_gguf.py CHECKPOINT_DIR OUT.gguf      needs: farthing[test]
 """

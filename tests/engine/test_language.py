@@ -37,6 +37,7 @@ def test_short_english_prompts_names_and_sums_do(text: str) -> None:
 
 
 def test_nearly_all_held_out_english_documents_look_english() -> None:
-    documents = [json.loads(line) for line in gzip.open(HELD_OUT, "rt", encoding="utf-8")][:1000]
+    lines = gzip.decompress(HELD_OUT.read_bytes()).decode().splitlines()
+    documents = [json.loads(line) for line in lines[:1000]]
     texts = [str(document.get("text", document)) for document in documents]
     assert sum(map(looks_english, texts)) > 0.98 * len(texts)
