@@ -220,3 +220,23 @@ def test_the_ledger_counts_every_computed_token(llm: LLM) -> None:
     assert ledger.prefill.num_tokens == len(output.prompt_ids)
     assert ledger.decode.num_tokens == 6  # the first of the seven came out of the prefill
     assert ledger.decode.seconds > 0 and ledger.prefill.seconds > 0
+
+
+def test_closing_tells_those_who_wait_and_refuses_who_comes_later() -> None:
+    llm = LLM("bundled", EngineConfig(format="fp32", context=512, max_num_seqs=2))
+    stream = llm.iterate(llm.request(PROMPT, SamplingParams(ignore_eos=True)))
+    next(stream)
+    llm.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        list(stream)
+    with pytest.raises(RuntimeError, match="closed"):
+        llm.generate(PROMPT, GREEDY)
+
+
+def test_a_listener_that_raises_loses_its_request_and_nobody_else_does(llm: LLM) -> None:
+    def gone(delta: object) -> None:
+        raise RuntimeError("the event loop is closed")
+
+    llm._thread.submit(llm.request(PROMPT, SamplingParams(ignore_eos=True)), gone)
+    assert llm.generate(PROMPT, GREEDY).text
+    assert not llm.engine.has_unfinished

@@ -6,6 +6,8 @@ is loaded when it is needed.
 
 import sys
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -165,7 +167,11 @@ class _Session:
 
     def chat(self) -> None:
         """Until end of file, /exit or Ctrl-C; a mistake in one turn does not end the conversation."""
-        output.stderr.print("type a message; /reset starts anew, /exit or Ctrl-D ends", style="dim")
+        output.stderr.print(
+            "type a message; Ctrl-C ends an answer, /reset starts anew, /exit or Ctrl-D ends", style="dim"
+        )
+        if find_spec("readline"):  # line editing and history; not in every Python
+            import_module("readline")
         while True:
             try:
                 prompt = input("> ").strip()
@@ -183,13 +189,17 @@ class _Session:
                     output.print_error(error)
 
     def _turn(self, prompt: str) -> None:
+        """One message and its answer. An answer that fails or is interrupted leaves no trace in the conversation."""
         self._note_language(prompt)
         before = list(self.messages)
         try:
             text, _, _ = self._stream(self._request(prompt), quiet=False)
-        except FarthingError:
+        except (FarthingError, KeyboardInterrupt) as error:
             self.messages = before
-            raise
+            if isinstance(error, FarthingError):
+                raise
+            output.stdout.print()
+            return
         if not self.raw:
             self.messages.append({"role": "assistant", "content": text})
         self._print_statistics()

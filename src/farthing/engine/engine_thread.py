@@ -15,17 +15,21 @@ OnDelta = Callable[[Delta | BaseException], None]
 
 class EngineThread:
     """`on_delta` of a request is called on the engine's thread with each delta, the last one with a finish reason per
-    sample; with an exception instead if the request can't be served or the engine broke."""
+    sample; with an exception instead if the request can't be served, the engine broke or was closed. A listener that
+    raises has gone away: its request is cancelled."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[str, OnDelta] = {}
-        self._broken: BaseException | None = None
+        self._ended: BaseException | None = None  # why nothing is served any more
         self._thread = threading.Thread(target=self._run, name="farthing-engine", daemon=True)
         self._thread.start()
 
     def submit(self, request: Request, on_delta: OnDelta) -> None:
+        """RuntimeError after `close`."""
+        if not self._thread.is_alive():
+            raise RuntimeError("the engine was closed")
         self._commands.put(lambda: self._add(request, on_delta))
 
     def cancel(self, request_id: str) -> None:
@@ -33,7 +37,7 @@ class EngineThread:
         self._commands.put(lambda: self._cancel(request_id))
 
     def close(self) -> None:
-        """Finish the step in hand and end; requests still running get no more deltas."""
+        """Finish the step in hand and end; requests still running are told so."""
         self._commands.put(None)
         self._thread.join()
         self.engine.close()
@@ -43,10 +47,12 @@ class EngineThread:
             try:
                 deltas = self.engine.step()
             except BaseException as error:  # a broken invariant: every waiting caller must hear of it
-                self._break(error)
-                continue
+                self._end(error)
+                self._refuse_the_rest()
+                return
             for delta in deltas:
-                self._listeners[delta.request_id](delta)
+                self._tell(delta.request_id, delta)
+        self._end(RuntimeError("the engine was closed"))
 
     def _obey(self) -> bool:
         """Carry out what has been asked for; wait while there is nothing to compute. False: end."""
@@ -60,22 +66,36 @@ class EngineThread:
             command()
 
     def _add(self, request: Request, on_delta: OnDelta) -> None:
+        self._listeners[request.request_id] = on_delta
         try:
-            if self._broken is not None:
-                raise RuntimeError("the engine has stopped after an error") from self._broken
+            if self._ended is not None:
+                raise RuntimeError(f"the engine has ended: {self._ended}") from self._ended
             self.engine.add(request)
         except Exception as error:
-            on_delta(error)
-        else:
-            self._listeners[request.request_id] = on_delta
+            self._tell(request.request_id, error)
+            self._listeners.pop(request.request_id, None)
 
     def _cancel(self, request_id: str) -> None:
-        self.engine.cancel(request_id)
         self._listeners.pop(request_id, None)
-
-    def _break(self, error: BaseException) -> None:
-        self._broken = error
-        for request_id, on_delta in list(self._listeners.items()):
+        if self._ended is None:
             self.engine.cancel(request_id)
-            on_delta(error)
+
+    def _tell(self, request_id: str, news: Delta | BaseException) -> None:
+        on_delta = self._listeners.get(request_id)
+        if on_delta is None:
+            return
+        try:
+            on_delta(news)
+        except Exception:  # the caller's code, such as an event loop that has closed
+            self._cancel(request_id)
+
+    def _end(self, reason: BaseException) -> None:
+        self._ended = reason
+        for request_id in list(self._listeners):
+            self._tell(request_id, reason)
         self._listeners.clear()
+
+    def _refuse_the_rest(self) -> None:
+        """After the engine broke: every later request is told why, until `close`."""
+        while (command := self._commands.get()) is not None:
+            command()

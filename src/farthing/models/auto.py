@@ -20,6 +20,7 @@ from farthing.models.spec import ModelSpec, Precision
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 ALIASES = {"bundled": Path(bundled.__file__).parent}
 _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
+_QUANTIZATION_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 _FAMILIES = "farthing.models.families"
 
 
@@ -47,6 +48,12 @@ def read_config(path: Path) -> ConfigReader:
     if path.suffix == ".gguf":
         return ConfigReader(config_from_gguf(read_gguf_header(path)), path.name)
     file = path / "config.json" if path.is_dir() else path
+    for name in _QUANTIZATION_FILES:
+        if (file.parent / name).is_file():
+            raise UnsupportedError(
+                f"{name} beside {file.name} says that these weights are quantized, in a form that is not supported",
+                fix="use the unquantized checkpoint with --format int8 or int4, or a GGUF file",
+            )
     if not file.is_file():
         raise ModelNotFoundError(f"{file} does not exist", fix="name a folder that holds config.json, or a .gguf file")
     return ConfigReader(read_json_object(file), file.name)
