@@ -14,6 +14,7 @@ from farthing.engine.engine import Engine
 from farthing.engine.engine_thread import EngineThread
 from farthing.engine.plan import plan_engine
 from farthing.engine.request import Delta, Request, RequestOutput, empty_output
+from farthing.errors import RequestError
 from farthing.sampling_params import SamplingParams
 
 Prompt = str | Sequence[int]
@@ -43,12 +44,18 @@ class LLM:
         self._thread.close()
 
     def generate(
-        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | None = None
+        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None
     ) -> RequestOutput | list[RequestOutput]:
-        """Continue one prompt (text or token ids) or a list of prompts, computed together; outputs in their order."""
+        """Continue one prompt (text or token ids), or a list of them, computed together; outputs in their order.
+
+        `params` of all prompts, or a list with those of each.
+        """
         if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
             return self._complete([self.request(prompts, params)])[0]  # type: ignore[arg-type]
-        return self._complete([self.request(prompt, params) for prompt in prompts])  # type: ignore[arg-type]
+        each = [params] * len(prompts) if params is None or isinstance(params, SamplingParams) else params
+        if len(each) != len(prompts):
+            raise RequestError(f"there are {len(prompts)} prompts and {len(each)} params", fix="give one for each")
+        return self._complete([self.request(*pair) for pair in zip(prompts, each, strict=True)])  # type: ignore[arg-type]
 
     def chat(self, messages: Messages, params: SamplingParams | None = None) -> RequestOutput:
         """Answer a conversation: `[{"role": "user", "content": "..."}]`."""
