@@ -1,0 +1,43 @@
+"""The same runtime on a CUDA device: the plain torch kernels compute there what they compute on the CPU."""
+
+import pytest
+import torch
+
+from farthing import LLM, SamplingParams
+from farthing.engine.config import EngineConfig
+from farthing.runtime.probe import probe
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and this machine has none"),
+]
+PROMPTS = ["Once upon a time", "The king said", "One day, a fox and a hen"]
+
+
+@pytest.mark.parametrize("batch_invariant", [True, False])
+def test_greedy_text_in_fp32_is_that_of_the_cpu(batch_invariant: bool) -> None:
+    params = SamplingParams(temperature=0.0, max_tokens=32)
+    texts = []
+    for device in ("cpu", "cuda"):
+        config = EngineConfig(device=device, format="fp32", batch_invariant=batch_invariant)
+        with LLM("bundled", config) as llm:
+            texts.append([output.text for output in llm.generate(PROMPTS, params)])
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("weight_format", ["bf16", "fp16", "int8", "int4"])
+def test_every_format_answers_with_all_sampling_options(weight_format: str) -> None:
+    params = SamplingParams(
+        temperature=0.8, top_k=50, top_p=0.9, min_p=0.01, repetition_penalty=1.1, presence_penalty=0.1,
+        logit_bias={5: -1.0}, min_tokens=3, logprobs=2, prompt_logprobs=1, max_tokens=16, seed=1,
+    )  # fmt: skip
+    with LLM("bundled", EngineConfig(device="cuda", format=weight_format)) as llm:
+        outputs = llm.generate(PROMPTS, params)
+        again = llm.generate(PROMPTS[1], params)
+    assert all(output.finished and output.prompt_logprobs for output in outputs)
+    assert again.completions[0].token_ids
+
+
+def test_the_device_is_measured() -> None:
+    calibration = probe("cuda", quick=True, progress=lambda what, share: None)
+    assert calibration.read_bandwidth(2**28) > 0 and calibration.flops_per_second("bf16", 128) > 0
