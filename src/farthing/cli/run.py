@@ -67,8 +67,8 @@ def run(
     if flags.json and prompt is None:
         raise UsageError("--json needs a prompt", fix="give one: farthing run --json 'Once upon a time'")
     llm = _load(model, config)
-    session = _Session(llm, flags, bundled=model == "bundled")
     try:
+        session = _Session(llm, flags, bundled=model == "bundled")
         if prompt is None:
             session.chat()
         else:

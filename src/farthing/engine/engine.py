@@ -42,15 +42,13 @@ class Engine:
         if self.tokenizer is not None:
             _check_vocabulary(self.tokenizer, spec.vocab_size)
             self.eos_ids |= self.tokenizer.eos_ids
-        self.template = self.tokenizer and load_chat_template(self.tokenizer)
         self.generation_defaults = generation_defaults(plan.path)
-        memory = Memory(plan.device)
-        if config.weights == "random":
-            tensors, frequencies = random_weights(spec, config.weights_seed, memory)
-        else:
-            tensors, frequencies = load_weights(spec, plan.path, memory, progress)
-        self.memory = memory
-        self.runner = ModelRunner(spec, plan.memory, tensors, frequencies, plan.kernels, memory)
+        self.template = self.tokenizer and load_chat_template(self.tokenizer)
+        try:
+            self.memory, self.runner = _load_runner(plan, progress)
+        except BaseException:
+            self.close()  # the template's process must not outlive an engine that never was
+            raise
         self.scheduler = Scheduler(
             num_blocks=plan.memory.num_blocks,
             block_size=plan.memory.block_size,
@@ -178,6 +176,16 @@ class Engine:
     def _forget(self, seq_id: int) -> None:
         self.runner.remove(seq_id)
         del self._samples[seq_id], self._sequences[seq_id]
+
+
+def _load_runner(plan: EnginePlan, progress: Progress) -> tuple[Memory, ModelRunner]:
+    """Weights into memory, and the runner over them."""
+    memory = Memory(plan.device)
+    if plan.config.weights == "random":
+        tensors, frequencies = random_weights(plan.spec, plan.config.weights_seed, memory)
+    else:
+        tensors, frequencies = load_weights(plan.spec, plan.path, memory, progress)
+    return memory, ModelRunner(plan.spec, plan.memory, tensors, frequencies, plan.kernels, memory)
 
 
 def _load_tokenizer(path: Path, *, required: bool) -> Tokenizer | None:
