@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line of the training script."""
     flags = argparse.ArgumentParser(prog="train_bundled.py", description="Trains the model that comes with Farthing.")
     flags.add_argument("--corpus", type=Path, required=True, help="folder of English .txt books")
-    flags.add_argument("--minutes", type=float, default=18, help="wall-clock limit of the training loop")
+    flags.add_argument("--minutes", type=float, default=27, help="wall-clock limit of the training loop")
     flags.add_argument("--documents", type=int, default=DEFAULT_DOCUMENTS, help="generated documents, before the split")
     flags.add_argument("--seed", type=int, default=DEFAULT_SEED)
     flags.add_argument("--learning-rate", type=float, default=2e-3, help="peak; falls to zero by a cosine")

@@ -15,12 +15,16 @@ from bundled.documents import Document, Turn
 
 UNK, BOS, EOS = "<unk>", "<s>", "</s>"
 ROLES = {"user": "<|user|>", "assistant": "<|assistant|>", "system": "<|system|>"}
+# A first message that opens a story is continued, not answered: what a person expects of a teller of stories.
 CHAT_TEMPLATE = (
+    "{% set opening = messages[0]['content'] | trim %}"
+    "{% if messages | length == 1 and messages[0]['role'] == 'user' and opening.startswith('Once upon a time') %}"
+    "{{ bos_token + opening }}{% else %}"
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] not in ['system', 'user', 'assistant'] %}"
     "{{ raise_exception('The roles are system, user and assistant, not ' + message['role']) }}{% endif %}"
     "{{ '<|' + message['role'] + '|>' + message['content'] | trim + eos_token }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}{% endif %}"
 )
 _WORD = Regex(r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s")  # digits stand alone, so that sums can be learned
 _ALPHABET = [chr(code) for code in range(32, 127)] + ["\n"]

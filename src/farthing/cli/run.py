@@ -4,10 +4,9 @@ Knows flags and what is printed where: the answer to stdout, plan line, progress
 is loaded when it is needed.
 """
 
+import contextlib
 import sys
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -20,6 +19,9 @@ from farthing.errors import FarthingError, UsageError
 from farthing.ops.batch import BatchShape
 from farthing.sampling_params import SamplingParams
 from farthing.units import format_bytes, format_count
+
+with contextlib.suppress(ImportError):  # line editing and history for input(); not in every Python
+    import readline  # noqa: F401
 
 SCHEMA = "farthing.run/1"
 _WEIGHTS_BAR_BYTES = 500_000_000  # more takes over two seconds to read
@@ -170,8 +172,6 @@ class _Session:
         output.stderr.print(
             "type a message; Ctrl-C ends an answer, /reset starts anew, /exit or Ctrl-D ends", style="dim"
         )
-        if find_spec("readline"):  # line editing and history; not in every Python
-            import_module("readline")
         while True:
             try:
                 prompt = input("> ").strip()

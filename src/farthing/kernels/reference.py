@@ -1,8 +1,7 @@
 """The kernels in plain torch: the interface, and the oracle that every faster backend is tested against.
 
 Tensors in, tensors out; knows no model. A row's result never depends on what else is in the batch: matrix products
-run in blocks of exactly ROWS rows (BLAS libraries pick another order of sums for another number of rows), attention
-goes row by row over fixed chunks of KV positions, combined in order.
+and attention go row by row, attention over fixed chunks of KV positions, combined in order.
 
 Shapes: T tokens of the step, K and N features, H query heads, J KV heads, D head_dim, B blocks, S slots of a block,
 L positions of one sequence, C positions of a chunk.
@@ -12,7 +11,9 @@ import torch
 
 from farthing.kernels.weight import Weight, dequantize, round_activations
 
-ROWS = 8
+ROWS = 1
+"""Rows of one matrix product. BLAS libraries pick the order of a sum by the number of rows, and in a block of fixed size
+by a row's place: MKL on AVX2 takes 8 rows as 6 + 2, each with a kernel of its own."""
 CHUNK = 256
 
 
@@ -25,7 +26,7 @@ class ReferenceKernels:
     def linear(self, x_TK: torch.Tensor, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
         """x_TK @ W_NK^T + b_N in the dtype of x; the sum of a row is a function of that row alone."""
         operand_TK, w_NK = self._operands(x_TK, weight)
-        y_TN = torch.cat([self._product(block_RK, w_NK) for block_RK in operand_TK.split(ROWS)]).to(x_TK.dtype)
+        y_TN = torch.cat([torch.nn.functional.linear(x_RK, w_NK) for x_RK in operand_TK.split(ROWS)]).to(x_TK.dtype)
         return y_TN if bias_N is None else y_TN + bias_N
 
     def _operands(self, x_TK: torch.Tensor, weight: Weight) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,11 +34,6 @@ class ReferenceKernels:
         if not weight.format.quantized:
             return x_TK, weight.codes
         return round_activations(x_TK, weight.format).float(), dequantize(weight)
-
-    def _product(self, x_RK: torch.Tensor, w_NK: torch.Tensor) -> torch.Tensor:
-        missing = ROWS - x_RK.shape[0]
-        padded_RK = torch.nn.functional.pad(x_RK, (0, 0, 0, missing)) if missing else x_RK
-        return torch.nn.functional.linear(padded_RK, w_NK)[: x_RK.shape[0]]
 
     def rms_norm(self, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: float) -> torch.Tensor:
         """x / sqrt(mean(x^2) + eps) * w over the last dimension, in fp32, rounded before the weight is applied."""
