@@ -4,7 +4,6 @@ Knows flags and what is printed where: the answer to stdout, plan line, progress
 is loaded when it is needed.
 """
 
-import contextlib
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -19,9 +18,6 @@ from farthing.errors import FarthingError, UsageError
 from farthing.ops.batch import BatchShape
 from farthing.sampling_params import SamplingParams
 from farthing.units import format_bytes, format_count
-
-with contextlib.suppress(ImportError):  # line editing and history for input(); not in every Python
-    import readline  # noqa: F401
 
 SCHEMA = "farthing.run/1"
 _WEIGHTS_BAR_BYTES = 500_000_000  # more takes over two seconds to read
