@@ -53,5 +53,9 @@ class DoesNotFitError(FarthingError):
     """The model, with this format and context, needs more memory than the device has."""
 
 
+class EngineStoppedError(FarthingError):
+    """The engine was closed or broke while the request waited; sending it again to a new engine is safe."""
+
+
 class RequestError(FarthingError):
     """A request that can't be served: parameter out of range, prompt empty or too long."""

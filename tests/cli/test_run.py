@@ -114,7 +114,7 @@ def test_a_terminal_is_a_conversation_that_outlives_a_mistake(tmp_path: Path) ->
     os.close(controller)
     assert process.returncode == 0, stderr
     assert stderr.count("decode") == 2 and stderr.count("context is 64") == 1
-    assert stdout.count("> ") >= 4
+    assert stderr.count("> ") >= 4 and ">" not in stdout
 
 
 @pytest.mark.parametrize(
@@ -223,3 +223,32 @@ def test_random_weights_run_a_described_model_without_files(run: Run, copy: Path
     (copy / "model.safetensors").unlink()
     result = run(str(copy), "hello there", "--weights", "random", "--max-tokens", "4", "--ignore-eos")
     assert result.returncode == 0 and "decode 3 tokens" in result.stderr
+
+
+def test_random_weights_without_a_tokenizer_answer_in_token_ids(run: Run, copy: Path) -> None:
+    for file in copy.iterdir():
+        if file.name != "config.json":
+            file.unlink()
+    result = run(str(copy), "hello there", "--weights", "random", "--max-tokens", "4", "--ignore-eos")
+    assert result.returncode == 0 and len([int(token) for token in result.stdout.split()]) == 4
+
+
+def test_weights_of_whole_numbers_are_refused(refusal: Callable[..., str], copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    save_file({**tensors, name: (tensors[name] * 100).to(torch.int8)}, copy / "model.safetensors")
+    assert "int8" in refusal(str(copy), "hello there")
+
+
+def test_bytes_that_are_no_text_are_replaced_and_a_plain_terminal_shows_what_it_can(copy: Path) -> None:
+    command = [sys.executable, "-m", "farthing", "run", "--max-tokens", "4", "--temperature", "0"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    result = subprocess.run(command, input=b"caf\xff and \xc3\xa9", capture_output=True, timeout=120, env=environment)
+    assert result.returncode == 0 and b"Traceback" not in result.stderr
+
+
+def test_a_home_that_cannot_be_written_does_not_keep_the_answer_back(copy: Path) -> None:
+    environment = {**os.environ, "XDG_DATA_HOME": "/proc/nowhere", "HOME": "/proc/nowhere"}
+    command = [sys.executable, "-m", "farthing", "run", "Hello there", "--max-tokens", "3"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert result.returncode == 0 and result.stdout.strip() and "note: " in result.stderr

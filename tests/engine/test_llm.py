@@ -2,13 +2,15 @@
 
 import asyncio
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from farthing import LLM, FarthingError, SamplingParams
 from farthing.engine.config import EngineConfig
-from farthing.errors import RequestError, UsageError
+from farthing.errors import EngineStoppedError, RequestError, UsageError
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=24)
 PROMPT = "Once upon a time, there was a little"
@@ -164,6 +166,8 @@ def test_the_context_bounds_the_answer(llm: LLM) -> None:
         ("word " * 400, GREEDY, "context is 256"),
         ([5, 99999], GREEDY, "99999"),
         ([-1], GREEDY, "-1"),
+        ([[1.5]], GREEDY, "1.5"),
+        ([[True, False]], GREEDY, "True"),
         ("a", SamplingParams(stop_token_ids=(5000,)), "5000"),
         ("a", SamplingParams(logit_bias={5000: 1.0}), "5000"),
     ],
@@ -207,7 +211,7 @@ def test_a_broken_step_reaches_every_waiting_caller_and_later_requests_are_refus
         cache = broken.engine.runner.decoder.blocks[0].attention
         cache.k_cache = cache.k_cache[:0]  # an invariant breaks: the pool's blocks are gone
         for _ in range(2):
-            with pytest.raises((IndexError, RuntimeError)):
+            with pytest.raises(EngineStoppedError, match="broke"):
                 broken.generate(PROMPT, GREEDY)
 
 
@@ -227,9 +231,9 @@ def test_closing_tells_those_who_wait_and_refuses_who_comes_later() -> None:
     stream = llm.iterate(llm.request(PROMPT, SamplingParams(ignore_eos=True)))
     next(stream)
     llm.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(EngineStoppedError, match="closed"):
         list(stream)
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(EngineStoppedError, match="closed"):
         llm.generate(PROMPT, GREEDY)
 
 
@@ -240,3 +244,27 @@ def test_a_listener_that_raises_loses_its_request_and_nobody_else_does(llm: LLM)
     llm._thread.submit(llm.request(PROMPT, SamplingParams(ignore_eos=True)), gone)
     assert llm.generate(PROMPT, GREEDY).text
     assert not llm.engine.has_unfinished
+
+
+def test_one_request_can_not_run_twice_at_once(llm: LLM) -> None:
+    request = llm.request(PROMPT, SamplingParams(max_tokens=60, ignore_eos=True))
+    first = llm.iterate(request)
+    next(first)
+    with pytest.raises(RequestError, match="already running"):
+        list(llm.iterate(request))
+
+
+def test_calls_without_params_sample_as_the_model_wants(llm: LLM) -> None:
+    assert llm.engine.generation_defaults.temperature == 0.7
+    assert llm.request(PROMPT).params == llm.engine.generation_defaults
+
+
+def test_a_script_that_ends_while_a_request_runs_ends_cleanly() -> None:
+    script = (
+        "from farthing import LLM, SamplingParams\n"
+        "llm = LLM('bundled')\n"
+        "stream = llm.iterate(llm.request('Once upon a time', SamplingParams(ignore_eos=True)))\n"
+        "print(next(stream).text)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, "")

@@ -8,6 +8,7 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
@@ -85,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     A mistake of the user is one line on stderr. Any other exception is ours and keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? and goes on
     try:
         exit_code = _build()(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

@@ -25,7 +25,7 @@ _BUSY_SPREAD = 0.25
 class ProbeFlags:
     """What `farthing probe` is told."""
 
-    device: Annotated[str, Parameter(help="cpu, cuda, or one GPU: cuda:1.")] = "cpu"
+    device: Annotated[str, Parameter(help="auto (a GPU where there is one), cpu, cuda, cuda:1.")] = "auto"
     quick: Annotated[bool, Parameter(help="3 seconds with fewer sizes, instead of a minute.")] = False
     json: Annotated[bool, Parameter(help="Print the measured figures as one JSON object.")] = False
 

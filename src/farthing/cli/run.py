@@ -35,8 +35,8 @@ class RunFlags:
     temperature: Annotated[float | None, Parameter(help="0 is greedy. Default: the model's, else 0.7.")] = None
     top_p: Annotated[float | None, Parameter(help="Draw from the most likely tokens of this total probability.")] = None
     top_k: Annotated[int | None, Parameter(help="Draw from this many most likely tokens.")] = None
-    min_p: Annotated[float, Parameter(help="Drop tokens below this share of the most likely one.")] = 0.0
-    repetition_penalty: Annotated[float, Parameter(help="Above 1: repeat less.")] = 1.0
+    min_p: Annotated[float | None, Parameter(help="Drop tokens below this share of the most likely one.")] = None
+    repetition_penalty: Annotated[float | None, Parameter(help="Above 1: repeat less.")] = None
     seed: Annotated[int | None, Parameter(help="The same seed gives the same answer.")] = None
     stop: Annotated[tuple[str, ...], Parameter(show_default=False, help="End before this text; may be repeated.")] = ()
     ignore_eos: Annotated[bool, Parameter(help="Go on past the model's end of text, to --max-tokens.")] = False
@@ -59,11 +59,12 @@ def run(
     """Chat with a model, or answer one prompt."""
     model, prompt = _model_and_prompt(first, second, flags)
     if prompt is None and not sys.stdin.isatty():
-        prompt = sys.stdin.read().strip()
+        prompt = sys.stdin.buffer.read().decode("utf-8", errors="replace").strip()
     if prompt is not None and not prompt.strip():
         raise UsageError("the prompt is empty", fix="give some text: farthing run 'Once upon a time'")
     if flags.json and prompt is None:
         raise UsageError("--json needs a prompt", fix="give one: farthing run --json 'Once upon a time'")
+    _sampling_params(flags, SamplingParams())  # a mistake in the flags is told before the model is loaded
     llm = _load(model, config)
     try:
         session = _Session(llm, flags, bundled=model == "bundled")
@@ -115,7 +116,10 @@ def _quick_probe(device: str) -> Any:
     calibration = discover.load("farthing.runtime", "probe").probe(
         device, quick=True, progress=lambda what, share: None
     )
-    discover.load("farthing.hardware", "calibration").save(calibration)
+    try:
+        discover.load("farthing.hardware", "calibration").save(calibration)
+    except FarthingError as error:  # a read-only home: measured again the next time
+        output.stderr.print(f"note: {error}", soft_wrap=True)
     return calibration
 
 
@@ -170,7 +174,8 @@ class _Session:
         )
         while True:
             try:
-                prompt = input("> ").strip()
+                output.stderr.print("> ", end="")  # not by input(): answers alone go to stdout
+                prompt = input().strip()
             except EOFError:
                 output.stderr.print()
                 return
@@ -183,21 +188,25 @@ class _Session:
                     self._turn(prompt)
                 except FarthingError as error:
                     output.print_error(error)
+                    output.stderr.print("note: /reset starts the conversation anew", style="dim")
 
     def _turn(self, prompt: str) -> None:
         """One message and its answer. An answer that fails or is interrupted leaves no trace in the conversation."""
         self._note_language(prompt)
         before = list(self.messages)
         try:
-            text, _, _ = self._stream(self._request(prompt), quiet=False)
+            text, _, finish_reason = self._stream(self._request(prompt), quiet=False)
         except (FarthingError, KeyboardInterrupt) as error:
             self.messages = before
             if isinstance(error, FarthingError):
                 raise
             output.stdout.print()
+            self.llm.engine.ledger.reset()
             return
         if not self.raw:
             self.messages.append({"role": "assistant", "content": text})
+        if finish_reason == "length":
+            output.stderr.print("note: cut by --max-tokens or by the end of the context", style="dim")
         self._print_statistics()
 
     def _request(self, prompt: str) -> Any:
@@ -243,8 +252,10 @@ def _sampling_params(flags: RunFlags, defaults: SamplingParams) -> SamplingParam
         temperature=defaults.temperature if flags.temperature is None else flags.temperature,
         top_p=defaults.top_p if flags.top_p is None else flags.top_p,
         top_k=defaults.top_k if flags.top_k is None else flags.top_k,
-        min_p=flags.min_p,
-        repetition_penalty=flags.repetition_penalty,
+        min_p=defaults.min_p if flags.min_p is None else flags.min_p,
+        repetition_penalty=(
+            defaults.repetition_penalty if flags.repetition_penalty is None else flags.repetition_penalty
+        ),
         seed=flags.seed,
         max_tokens=flags.max_tokens,
         stop=flags.stop,

@@ -55,7 +55,7 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens)
         self._spellings = Spellings(special_tokens.values() if control_tokens is None else control_tokens)
         self._now = now
-        self._helper = _Helper(source)
+        self._helper = _TemplateProcess(source)
         try:
             self.render([{"role": "user", "content": "Hello"}])
         except ChatTemplateError as error:
@@ -115,7 +115,7 @@ def load_chat_template(tokenizer: Tokenizer) -> ChatTemplate | None:
     )
 
 
-class _Helper:
+class _TemplateProcess:
     """One template_process: started when needed, killed when late, one request at a time."""
 
     def __init__(self, source: str) -> None:
@@ -172,6 +172,9 @@ class _Helper:
             line = process.stdout.readline(MAX_ANSWER_BYTES)
         except OSError:  # a broken pipe: it ended while it was being asked
             line = b""
+        except BaseException:  # interrupted: its answer must not be taken for that of the next request
+            self._stop()
+            raise
         finally:
             timer.cancel()
         if late.is_set() or not line.endswith(b"\n"):

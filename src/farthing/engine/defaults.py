@@ -10,12 +10,18 @@ DEFAULT_TEMPERATURE = 0.7
 
 
 def generation_defaults(path: Path) -> SamplingParams:
-    """Temperature, top-k and top-p of the model's authors. ConfigError names a value that is out of range."""
+    """What the model's authors say of temperature, top-k, top-p, min-p, repetition penalty and sampling at all.
+
+    A value that means "off" (null, top_k 0 or -1) is off. FarthingError names a value that is out of range.
+    """
     file = path / "generation_config.json"
     config = ConfigReader(read_json_object(file) if file.is_file() else {}, file.name)
-    top_k = config.values.get("top_k")
+    top_k = config.number("top_k", 0.0, positive=False)
+    samples = config.flag("do_sample", True)
     return SamplingParams(
-        temperature=config.number("temperature", DEFAULT_TEMPERATURE, positive=False),
-        top_p=config.number("top_p", 1.0),
-        top_k=None if top_k in (None, 0, -1) else config.size("top_k"),
+        temperature=config.number("temperature", DEFAULT_TEMPERATURE, positive=False) if samples else 0.0,
+        top_k=int(top_k) if top_k >= 1 else None,
+        top_p=config.number("top_p", 1.0, positive=False) or 1.0,
+        min_p=config.number("min_p", 0.0, positive=False),
+        repetition_penalty=config.number("repetition_penalty", 1.0),
     )

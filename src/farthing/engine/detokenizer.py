@@ -16,7 +16,7 @@ class Detokenizer:
 
     `prompt_ids` are the tokens that the output continues: an output that continues visible text keeps its leading
     space and finishes a character that the prompt began. Stop strings are looked for in the text of the tokens after
-    the first `min_tokens`; the text ends before the first one found, or after it with `include_stop`.
+    the first `min_tokens`; the text ends before the first one found.
     """
 
     def __init__(
@@ -26,7 +26,6 @@ class Detokenizer:
         prompt_ids: Sequence[int] = (),
         stop: Sequence[str] = (),
         skip_special: bool = True,
-        include_stop: bool = False,
         min_tokens: int = 0,
     ) -> None:
         self._bytes_of = tokenizer.token_bytes
@@ -34,10 +33,8 @@ class Detokenizer:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(stop)
         assert all(self._stop)
-        self._include_stop = include_stop
         self._exempt_tokens = min_tokens
         self._held = ""
-        self._emitted: list[str] = []
         self.stop_found: str | None = None
         shown = [token_id for token_id in prompt_ids if token_id not in self._hidden]
         self._utf8.decode(b"".join(map(self._bytes_of, shown[-4:])))  # a character has at most 4 bytes
@@ -54,13 +51,7 @@ class Detokenizer:
         """The rest at the end of the output; an unfinished character becomes U+FFFD."""
         text = self._take(self._utf8.decode(b"", True), searched=self._exempt_tokens < 0)
         rest, self._held = self._held, ""
-        return text + self._emit(rest)
-
-    @property
-    def text(self) -> str:
-        """All that was given out."""
-        self._emitted = ["".join(self._emitted)]
-        return self._emitted[0]
+        return text + rest
 
     def _take(self, text: str, *, searched: bool) -> str:
         if self.stop_found is not None:
@@ -69,16 +60,16 @@ class Detokenizer:
             text = text.removeprefix(" ")
             self._strips_space = False
         if not searched:
-            return self._emit(text)
+            return text
         text = self._held + text
         found = [(place, stop) for stop in self._stop if (place := text.find(stop)) >= 0]
         if found:
             place, self.stop_found = min(found, key=lambda hit: hit[0])
             self._held = ""
-            return self._emit(text[: place + len(self.stop_found) * self._include_stop])
+            return text[:place]
         certain = self._certain_characters(text)
         self._held = text[certain:]
-        return self._emit(text[:certain])
+        return text[:certain]
 
     def _certain_characters(self, text: str) -> int:
         """How many characters of `text` can't be the beginning of a stop string, whatever follows."""
@@ -90,8 +81,3 @@ class Detokenizer:
                     certain = place
                 place = text.find(stop[0], place + 1)
         return certain
-
-    def _emit(self, text: str) -> str:
-        if text:
-            self._emitted.append(text)
-        return text

@@ -78,8 +78,8 @@ class Engine:
                 fix="shorten it, or start with a longer --context",
             )
         for token_id in (*request.prompt_ids, *params.stop_token_ids, *params.logit_bias):
-            if not 0 <= token_id < vocab_size:
-                raise RequestError(f"token id {token_id} is outside the vocabulary of {vocab_size} tokens")
+            if type(token_id) is not int or not 0 <= token_id < vocab_size:
+                raise RequestError(f"token id {token_id!r} is not a whole number from 0 to {vocab_size - 1}")
 
     def add(self, request: Request) -> None:
         """Queue a request; its first sample starts, the others follow once its prompt is computed and can be shared."""
@@ -110,9 +110,10 @@ class Engine:
         return tuple(self.tokenizer.encode(text, add_special=False, parse_special=True))
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of plain text, with the beginning-of-sequence token where the model wants one."""
+        """Token ids of plain text, with the beginning-of-sequence token where the model wants one. Random weights may
+        come without a tokenizer; then a byte is a token."""
         if self.tokenizer is None:
-            raise TokenizerError("this model has no tokenizer", fix="give token ids")
+            return tuple(byte % self.plan.spec.vocab_size for byte in text.encode())  # random weights: any ids do
         if not text:
             raise RequestError("the prompt is empty", fix="give at least one character of text")
         return tuple(self.tokenizer.encode(text))
@@ -137,16 +138,16 @@ class Engine:
             arrival_time=self.clock.now(),
             use_prefix_cache=params.prompt_logprobs is None,
         )
-        self.scheduler.add(sequence)
-        self._sequences[seq_id] = sequence
         stop_ids = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self.eos_ids)
         state = RequestState(
             params, seed=request.seed, sample_index=index, prompt_ids=request.prompt_ids, stop_ids=stop_ids
         )
-        self.runner.add(seq_id, state, request.prompt_ids)
         detokenizer = self.tokenizer and Detokenizer(
             self.tokenizer, prompt_ids=request.prompt_ids, stop=params.stop, min_tokens=params.min_tokens
         )
+        self.scheduler.add(sequence)
+        self.runner.add(seq_id, state, request.prompt_ids)
+        self._sequences[seq_id] = sequence
         self._samples[seq_id] = Sample(request, index, seq_id, detokenizer)
 
     def _take(self, output: TokenOutput) -> list[Delta]:
@@ -160,7 +161,7 @@ class Engine:
             output.token_id,
             output.finish_reason,
             stop_token=sequence.stop_token,
-            num_cached_tokens=sequence.num_cached_tokens if is_first else 0,
+            num_cached_tokens=sequence.num_cached_tokens if is_first and sample.index == 0 else 0,
             logprobs=self.runner.logprobs.get(output.seq_id),
             prompt_logprobs=self.runner.prompt_logprobs(output.seq_id) if is_first else (),
         )

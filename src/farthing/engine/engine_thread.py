@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from farthing.engine.engine import Engine
 from farthing.engine.request import Delta, Request
+from farthing.errors import EngineStoppedError, RequestError
 
 OnDelta = Callable[[Delta | BaseException], None]
 
@@ -22,23 +23,30 @@ class EngineThread:
         self.engine = engine
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._listeners: dict[str, OnDelta] = {}
-        self._ended: BaseException | None = None  # why nothing is served any more
+        self._ended: EngineStoppedError | None = None  # why nothing is served any more
+        self._gate = threading.Lock()  # between `submit` and `close`: no command may stand behind the last one
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="farthing-engine", daemon=True)
         self._thread.start()
 
     def submit(self, request: Request, on_delta: OnDelta) -> None:
-        """RuntimeError after `close`."""
-        if not self._thread.is_alive():
-            raise RuntimeError("the engine was closed")
-        self._commands.put(lambda: self._add(request, on_delta))
+        """EngineStoppedError after `close`."""
+        with self._gate:
+            if self._closing:
+                raise EngineStoppedError("the engine was closed", fix="make a new one")
+            self._commands.put(lambda: self._add(request, on_delta))
 
     def cancel(self, request_id: str) -> None:
         """Nothing more comes of this request; unknown and finished ones are ignored."""
         self._commands.put(lambda: self._cancel(request_id))
 
     def close(self) -> None:
-        """Finish the step in hand and end; requests still running are told so."""
-        self._commands.put(None)
+        """Finish the step in hand and end; requests still running are told so. A second call does nothing."""
+        with self._gate:
+            if self._closing:
+                return
+            self._closing = True
+            self._commands.put(None)
         self._thread.join()
         self.engine.close()
 
@@ -47,12 +55,12 @@ class EngineThread:
             try:
                 deltas = self.engine.step()
             except BaseException as error:  # a broken invariant: every waiting caller must hear of it
-                self._end(error)
+                self._end(EngineStoppedError(f"the engine broke: {error!r}", fix="make a new one"), error)
                 self._refuse_the_rest()
                 return
             for delta in deltas:
                 self._tell(delta.request_id, delta)
-        self._end(RuntimeError("the engine was closed"))
+        self._end(EngineStoppedError("the engine was closed", fix="make a new one"))
 
     def _obey(self) -> bool:
         """Carry out what has been asked for; wait while there is nothing to compute. False: end."""
@@ -66,10 +74,13 @@ class EngineThread:
             command()
 
     def _add(self, request: Request, on_delta: OnDelta) -> None:
+        if request.request_id in self._listeners:
+            on_delta(RequestError(f"request {request.request_id} is already running", fix="make a new request"))
+            return
         self._listeners[request.request_id] = on_delta
         try:
             if self._ended is not None:
-                raise RuntimeError(f"the engine has ended: {self._ended}") from self._ended
+                raise self._ended
             self.engine.add(request)
         except Exception as error:
             self._tell(request.request_id, error)
@@ -89,7 +100,8 @@ class EngineThread:
         except Exception:  # the caller's code, such as an event loop that has closed
             self._cancel(request_id)
 
-    def _end(self, reason: BaseException) -> None:
+    def _end(self, reason: EngineStoppedError, cause: BaseException | None = None) -> None:
+        reason.__cause__ = cause
         self._ended = reason
         for request_id in list(self._listeners):
             self._tell(request_id, reason)

@@ -4,10 +4,12 @@ Blocking, iterating and asynchronous calls share one engine on a thread of its o
 """
 
 import asyncio
+import atexit
 import itertools
 import queue
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from farthing.engine.config import EngineConfig
 from farthing.engine.engine import Engine
@@ -25,14 +27,16 @@ class LLM:
     """A model, loaded and ready. A context manager; `close()` frees its thread.
 
     `model`: a folder with config.json, a .gguf file, or an alias ("bundled"). FarthingError if it can't be run.
+    Calls without params sample as the model's generation_config.json says.
     """
 
     def __init__(
-        self, model: str = "bundled", config: EngineConfig | None = None, *, engine: Engine | None = None
+        self, model: str | Path = "bundled", config: EngineConfig | None = None, *, engine: Engine | None = None
     ) -> None:
-        self.engine = engine or Engine(plan_engine(model, config or EngineConfig()))
+        self.engine = engine or Engine(plan_engine(str(model), config or EngineConfig()))
         self._thread = EngineThread(self.engine)
         self._request_ids = (f"request-{number}" for number in itertools.count())
+        atexit.register(self.close)  # a thread inside torch must not outlive the interpreter
 
     def __enter__(self) -> "LLM":
         return self
@@ -41,6 +45,8 @@ class LLM:
         self.close()
 
     def close(self) -> None:
+        """End the engine; requests still running raise EngineStoppedError where they are waited for."""
+        atexit.unregister(self.close)
         self._thread.close()
 
     def generate(
@@ -80,7 +86,11 @@ class LLM:
         """Deltas as they come, without blocking the event loop; leaving it early cancels the request."""
         loop = asyncio.get_running_loop()
         deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
-        self._thread.submit(request, lambda delta: loop.call_soon_threadsafe(deltas.put_nowait, delta) and None)
+
+        def hand_over(delta: Delta | BaseException) -> None:
+            loop.call_soon_threadsafe(deltas.put_nowait, delta)
+
+        self._thread.submit(request, hand_over)
         unfinished = request.params.n
         try:
             while unfinished:
@@ -101,7 +111,7 @@ class LLM:
         return self._request(self.engine.encode_chat(messages), params)
 
     def _request(self, prompt_ids: tuple[int, ...], params: SamplingParams | None) -> Request:
-        params = params or SamplingParams()
+        params = params or self.engine.generation_defaults
         seed = params.seed if params.seed is not None else secrets.randbits(63)
         request = Request(next(self._request_ids), prompt_ids, params, seed)
         self.engine.check(request)

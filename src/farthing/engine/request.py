@@ -28,7 +28,7 @@ class Request:
 class Delta:
     """What is new of sample `index` of a request. `text` never splits a character and may be empty; the ids and
     log-probabilities are of the tokens since the last delta. The last delta of a sample has a `finish_reason`
-    ("stop", "length", "cancelled") and `stop_reason`, the string or token id that ended it."""
+    ("stop", "length") and `stop_reason`, the string or token id that ended it."""
 
     request_id: str
     index: int
@@ -89,7 +89,7 @@ def empty_output(request: Request) -> RequestOutput:
 
 @dataclass(slots=True)
 class Sample:
-    """A running sample: its sequence in the scheduler, and its text. Without a tokenizer the text stays empty."""
+    """A running sample: its sequence in the scheduler, and its text. Without a tokenizer its text is its ids."""
 
     request: Request
     index: int
@@ -108,7 +108,7 @@ class Sample:
     ) -> Delta:
         """Take in one token; a token that ends the sample by its id is not part of its text."""
         is_text = token_id is not None and token_id != stop_token
-        text, stop_reason = "", stop_token if finish_reason == "stop" else None
+        text, stop_reason = f"{token_id} " if is_text else "", stop_token if finish_reason == "stop" else None
         if self.detokenizer is not None:
             text = self.detokenizer.push(token_id) if is_text and token_id is not None else ""
             if self.detokenizer.stop_found is not None:

@@ -6,6 +6,7 @@ nothing: a model that brings its own code (auto_map) is refused.
 
 import difflib
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -28,18 +29,26 @@ def find_model(name: str) -> Path:
     """The folder or .gguf file that `name` means. ModelNotFoundError names the nearest alias."""
     if name in ALIASES:
         return ALIASES[name]
-    path = Path(name).expanduser()
-    if path.is_file() and path.name == "config.json":
+    path = Path(os.path.expanduser(name))  # which, unlike Path's, takes the name of an unknown user as it is
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise ModelNotFoundError(f"{name!r:.80} can't be looked up: {error.strerror}", fix="check the path") from None
+    if is_file and path.name == "config.json":
         return path.parent
-    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+    if is_file and path.suffix == ".gguf":
         return path
-    if path.is_file():
+    if is_folder:
+        ggufs = sorted(path.glob("*.gguf"))
+        return ggufs[0] if len(ggufs) == 1 and not (path / "config.json").exists() else path
+    if is_file:
         raise ModelNotFoundError(f"{name} is a file of no known kind", fix="name a folder or a .gguf file")
     near = difflib.get_close_matches(name, ALIASES, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ModelNotFoundError(
         f"there is no model {name!r}",
-        fix=f"{hint}name a folder with config.json, a .gguf file, or one of: {', '.join(ALIASES)}",
+        fix=f"{hint}name a folder with config.json, a .gguf file, or one of: {', '.join(ALIASES)}; "
+        "a prompt of one word goes behind -p",
     )
 
 
@@ -65,10 +74,14 @@ def read_json_object(file: Path) -> dict[str, object]:
     def refuse(constant: str) -> object:
         raise ConfigError(f"{file.name} holds {constant}, which is no JSON number", fix="use the model's original file")
 
-    if file.stat().st_size > MAX_CONFIG_BYTES:
-        raise ConfigError(f"{file.name} is larger than {MAX_CONFIG_BYTES} bytes", fix="use the model's original file")
     try:
+        if file.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(
+                f"{file.name} is larger than {MAX_CONFIG_BYTES} bytes", fix="use the model's original file"
+            )
         parsed = json.loads(file.read_bytes(), parse_constant=refuse)
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read: {error.strerror}", fix="check its permissions") from None
     except (ValueError, RecursionError) as error:
         reason = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(f"{file.name} is not valid JSON: {reason}", fix="use the model's original file") from None

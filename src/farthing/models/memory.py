@@ -79,7 +79,8 @@ def activation_peak_bytes(spec: ModelSpec, max_batch_tokens: int, max_logits: in
     """Largest sum of intermediates that live at once in one step of the eager decoder.
 
     Residual and normed stream (the norm in fp32), then either attention (q, k, v, output, and the gathered K and V of
-    one sequence in fp32) or the MLP (gate, up, product); plus fp32 logits with three working copies in the sampler.
+    one sequence in fp32) or the MLP (gate, up, product); plus fp32 logits with three working copies in the sampler;
+    plus, for a quantized format, the largest matrix widened to fp32, with two working copies.
     """
     width = DTYPE_BYTES[spec.precision.activation_dtype]
     layer = spec.layers[0]
@@ -90,7 +91,10 @@ def activation_peak_bytes(spec: ModelSpec, max_batch_tokens: int, max_logits: in
     in_attention = max_batch_tokens * query_key_value * width + gathered
     in_mlp = 3 * max_batch_tokens * layer.gate_proj.out_features * width
     logits = 4 * max_logits * (spec.head.out_features if spec.head else 0) * 4
-    return stream + max(in_attention, in_mlp) + logits
+    matrices = (layer.q_proj, layer.o_proj, layer.gate_proj, layer.down_proj)
+    largest = max(matrix.in_features * matrix.out_features for matrix in matrices)
+    widened = 3 * largest * 4 if spec.precision.format.quantized else 0
+    return stream + max(in_attention, in_mlp) + logits + widened
 
 
 def step_working_set_bytes(spec: ModelSpec, batch: BatchShape) -> int:

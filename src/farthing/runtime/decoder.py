@@ -59,9 +59,17 @@ class Decoder:
         self.kernels = kernels
 
     def __call__(self, inputs: StepInputs) -> torch.Tensor:
-        """logits_RV in fp32."""
+        """logits_RV of all logit rows, in fp32."""
+        return self.logits(self.hidden(inputs))
+
+    def logits(self, x_RH: torch.Tensor) -> torch.Tensor:
+        """logits_RV of rows of `hidden`, in fp32."""
+        return self.head(x_RH).float()
+
+    def hidden(self, inputs: StepInputs) -> torch.Tensor:
+        """The normed last hidden states x_RH of the logit rows."""
         x_TH = self.embedding_VH[inputs.token_ids_T]
         angles = self.kernels.rotary_angles(inputs.positions_T, self.frequencies, self.rope_factor)
         for block in self.blocks:
             x_TH = block(x_TH, angles, inputs)
-        return self.head(self.norm(x_TH[inputs.logit_rows])).float()
+        return self.norm(x_TH[inputs.logit_rows])

@@ -4,6 +4,8 @@ Knows no model. `Memory` hands out every tensor that lives longer than a step, s
 the plan.
 """
 
+import re
+
 import torch
 
 from farthing.errors import UsageError
@@ -32,12 +34,9 @@ def open_device(name: str) -> torch.device:
     """'auto' (cuda where there is one), 'cpu', 'cuda', 'cuda:1'. UsageError if this machine has no such device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"device {name!r} is not known", fix="use cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"device {name!r} is not supported", fix="use cpu, cuda or cuda:N")
+    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
+        raise UsageError(f"device {name!r} is not known", fix="use cpu, cuda or cuda:N")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"there is no device {name!r} here: {torch.cuda.device_count()} CUDA devices", fix="use cpu")
     return device

@@ -5,21 +5,24 @@ runtime/checkpoint.py's.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import torch
 
 from farthing.errors import CheckpointError
-from farthing.kernels.weight import Weight, quantize
+from farthing.kernels.weight import quantize
 from farthing.models.spec import ModelSpec, Op
 from farthing.ops.elementwise import RMSNorm
-from farthing.ops.linear import Linear
+from farthing.ops.linear import Embedding, Linear
 from farthing.runtime.checkpoint import Checkpoint, open_checkpoint
 from farthing.runtime.device import Memory
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
+Read = Callable[[str, Op, slice], torch.Tensor]  # some rows of a tensor, by its full name
+_INTEGERS = ("int", "uint", "bool", "i8", "i16", "i32", "i64", "fp8")
+_PIECE_VALUES = 2**24  # values that are read and rounded at a time
 
 
 def load_weights(
@@ -27,70 +30,72 @@ def load_weights(
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """All stored tensors of the description by full name, and the rotary frequencies [head_dim / 2].
 
-    CheckpointError names what is missing, mis-shaped or not finite.
+    CheckpointError names what is missing, mis-shaped, no floating point or not finite.
     """
     with closing(open_checkpoint(path)) as checkpoint:
         _check(spec, checkpoint, path)
-        tensors: dict[str, torch.Tensor] = {}
-        done = 0
-        for name, op in spec.named_ops():
-            for stored in op.stored():
-                if stored.suffix == "weight_scale":
-                    continue  # comes with its weight
-                full_name = f"{name}.{stored.suffix}"
-                placed = _place(name, op, full_name, checkpoint.read(full_name), memory)
-                if not all(_is_finite(tensor) for tensor in placed.values()):
-                    raise CheckpointError(
-                        f"{path.name}: {full_name} holds NaN, infinity or numbers too large for {stored.dtype}",
-                        fix="download the file again, or use --format bf16",
-                    )
-                tensors |= placed
-                done += sum(tensor.nbytes for tensor in placed.values())
-                progress(done, spec.weight_bytes)
-        return tensors, _frequencies(spec, checkpoint, memory)
+
+        def read(full_name: str, op: Op, rows: slice) -> torch.Tensor:
+            value = checkpoint.read(full_name, rows=rows)
+            if not bool(torch.isfinite(value.sum(dtype=torch.float64))):
+                what = f"{path.name}: {full_name} holds NaN or infinity"
+                raise CheckpointError(what, fix="download the file again")
+            return value
+
+        return _fill(spec, memory, read, progress), _frequencies(spec, checkpoint, memory)
 
 
 def random_weights(spec: ModelSpec, seed: int, memory: Memory) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The same tensors drawn from (seed, name): norms 1, matrices of a scale that keeps activations near 1."""
+
+    def draw(full_name: str, op: Op, rows: slice) -> torch.Tensor:
+        num_rows = rows.stop - rows.start
+        generator = torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(f"{full_name}:{rows.start}".encode()))
+        match op:
+            case RMSNorm():
+                return torch.ones(num_rows)
+            case Linear() if full_name.endswith(".weight"):
+                return torch.randn(num_rows, op.in_features, generator=generator) * op.in_features**-0.5
+            case Embedding():
+                return torch.randn(num_rows, op.embedding_dim, generator=generator) * 0.1
+            case _:
+                return torch.randn(num_rows, generator=generator) * 0.1
+
+    return _fill(spec, memory, draw, lambda done, total: None), _frequencies(spec, None, memory)
+
+
+def _fill(spec: ModelSpec, memory: Memory, read: Read, progress: Progress) -> dict[str, torch.Tensor]:
+    """Allocate every tensor in its format and fill it piece by piece, so that no whole matrix is held twice."""
     tensors: dict[str, torch.Tensor] = {}
+    done = 0
     for name, op in spec.named_ops():
         for stored in op.stored():
-            full_name = f"{name}.{stored.suffix}"
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {full_name}".encode()))
-            match op:
-                case Linear() if stored.suffix == "weight":
-                    shape = (op.out_features, op.in_features)
-                    value = torch.randn(shape, generator=generator) * op.in_features**-0.5
-                case Linear() if stored.suffix == "weight_scale":
-                    continue
-                case RMSNorm():
-                    value = torch.ones(stored.shape)
-                case _:
-                    value = torch.randn(stored.shape, generator=generator) * 0.1
-            tensors |= _place(name, op, full_name, value, memory)
-    return tensors, _frequencies(spec, None, memory)
+            tensors[f"{name}.{stored.suffix}"] = memory.empty("weights", stored.shape, stored.dtype)
+        for stored in op.stored():
+            if stored.suffix != "weight_scale":  # comes with its weight
+                full_name = f"{name}.{stored.suffix}"
+                for rows in _pieces(stored.shape):
+                    _place(tensors, full_name, op, rows, read(full_name, op, rows))
+            done += stored.num_bytes
+            progress(done, spec.weight_bytes)
+    return tensors
 
 
-def _place(name: str, op: Op, full_name: str, value: torch.Tensor, memory: Memory) -> dict[str, torch.Tensor]:
-    """Copy `value` into memory of the op's format: one tensor, or codes and scales."""
-    stored = {tensor.suffix: tensor for tensor in op.stored()}
-    if isinstance(op, Linear) and full_name == f"{name}.weight" and op.format.quantized:
-        packed: Weight = quantize(value, op.format)
-        parts = {"weight": packed.codes, "weight_scale": packed.scale_NG}
+def _pieces(shape: tuple[int, ...]) -> Iterator[slice]:
+    rows_at_once = max(1, _PIECE_VALUES // (shape[1] if len(shape) > 1 else 1))
+    for start in range(0, shape[0], rows_at_once):
+        yield slice(start, min(start + rows_at_once, shape[0]))
+
+
+def _place(tensors: dict[str, torch.Tensor], full_name: str, op: Op, rows: slice, value: torch.Tensor) -> None:
+    """Copy some rows into memory of the op's format."""
+    if isinstance(op, Linear) and full_name.endswith(".weight") and op.format.quantized:
+        packed = quantize(value, op.format)
+        assert packed.scale_NG is not None
+        tensors[full_name][rows].copy_(packed.codes)
+        tensors[f"{full_name}_scale"][rows].copy_(packed.scale_NG)
     else:
-        parts = {full_name.rsplit(".", 1)[1]: value}
-    placed: dict[str, torch.Tensor] = {}
-    for suffix, part in parts.items():
-        assert part is not None
-        tensor = memory.empty("weights", stored[suffix].shape, stored[suffix].dtype)
-        tensor.copy_(part)
-        placed[f"{name}.{suffix}"] = tensor
-    return placed
-
-
-def _is_finite(tensor: torch.Tensor) -> bool:
-    """Of codes nothing is asked: where the weights were not finite, their scales are not."""
-    return tensor.element_size() == 1 or bool(torch.isfinite(tensor.sum(dtype=torch.float64)))
+        tensors[full_name][rows].copy_(value)
 
 
 def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
@@ -115,6 +120,12 @@ def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
                     f"{path.name}: {full_name} has shape {list(checkpoint.shape(full_name))}, "
                     f"config.json says {list(shape)}",
                     fix="use the matching config.json",
+                )
+            kind = checkpoint.stored_as(full_name)
+            if kind.startswith(_INTEGERS):
+                raise CheckpointError(
+                    f"{path.name}: {full_name} is stored as {kind}, quantized in a form that is not supported",
+                    fix="use the unquantized checkpoint with --format int8 or int4, or a GGUF file",
                 )
     extra = sorted(name for name in names if name not in described and not _ignorable(name, spec))
     if extra:

@@ -67,8 +67,8 @@ class ModelRunner:
     def submit(self, batch: Batch) -> None:
         assert self.done is None, "one batch at a time"
         inputs = build_inputs(batch, self.block_size, self.device, self.prompts.keys())
-        logits_RV = self.decoder(inputs)
-        self.done = Done(batch, self._draw(batch, logits_RV), time.monotonic())
+        x_RH = self.decoder.hidden(inputs)
+        self.done = Done(batch, self._draw(batch, x_RH), time.monotonic())
 
     def collect(self) -> Done:
         assert self.done is not None, "nothing in flight"
@@ -76,15 +76,14 @@ class ModelRunner:
         self.last_done = done
         return done
 
-    def _draw(self, batch: Batch, logits_RV: torch.Tensor) -> dict[int, int]:
+    def _draw(self, batch: Batch, x_RH: torch.Tensor) -> dict[int, int]:
         """The token of each sampling item; log-probabilities into `logprobs`."""
         self.logprobs = {}
         rows: list[int] = []
         row = 0
         for item in batch.items:
             if item.seq_id in self.prompts:
-                span = logits_RV[row : row + len(item.token_ids)]
-                self._record_prompt(item, span)
+                self._record_prompt(item, x_RH[row : row + len(item.token_ids)])
                 row += len(item.token_ids)
             elif item.samples:
                 row += 1
@@ -92,18 +91,22 @@ class ModelRunner:
                 rows.append(row - 1)
         sampling = [item for item in batch.items if item.samples]
         states = [self.states[item.seq_id] for item in sampling]
-        tokens = sample(logits_RV[rows], states, [item.output_index for item in sampling])
-        for item, state, row, token in zip(sampling, states, rows, tokens, strict=True):
+        if not sampling:
+            return {}
+        logits_RV = self.decoder.logits(x_RH[rows])
+        tokens = sample(logits_RV, states, [item.output_index for item in sampling])
+        for item, state, logits_V, token in zip(sampling, states, logits_RV, tokens, strict=True):
             state.saw(token)
             if state.params.logprobs is not None:
-                self.logprobs[item.seq_id] = token_logprobs(logits_RV[row], token, state.params.logprobs)
+                self.logprobs[item.seq_id] = token_logprobs(logits_V, token, state.params.logprobs)
         return {item.seq_id: token for item, token in zip(sampling, tokens, strict=True)}
 
-    def _record_prompt(self, item: BatchItem, logits_RV: torch.Tensor) -> None:
+    def _record_prompt(self, item: BatchItem, x_RH: torch.Tensor) -> None:
         """The row at position p tells of the prompt's token p + 1; each counts once, whatever is computed again."""
         prompt, num_top = self.prompts[item.seq_id], self.states[item.seq_id].params.prompt_logprobs
-        for position, logits_V in enumerate(logits_RV, start=item.start + 1):
+        for position, x_H in enumerate(x_RH, start=item.start + 1):
             if position == len(prompt.logprobs) + 1 and position < len(prompt.ids):
+                logits_V = self.decoder.logits(x_H[None])[0]  # row by row: a whole prompt's logits are gigabytes
                 prompt.logprobs.append(token_logprobs(logits_V, prompt.ids[position], num_top or 0))
 
 
