@@ -132,7 +132,7 @@ def test_a_file_dropped_into_a_package_is_found_and_a_private_one_is_not(
     assert discover.names("some_parts") == ("alpha", "beta")
     assert "some_parts.alpha" not in sys.modules  # to know the names is not to import them
     assert discover.load("some_parts", "alpha").HERE == "alpha"
-    with pytest.raises(KeyError, match="gamma.*alpha, beta"):
+    with pytest.raises(KeyError, match=r"gamma.*alpha, beta"):
         discover.load("some_parts", "gamma")
     with pytest.raises(KeyError):
         discover.load("some_parts", "_private")

@@ -21,6 +21,7 @@ without a download. It is a demonstration that proves the pipeline from tokenize
 
 **What it is**: a teller of very short stories with a few simple answers (greetings, small sums, colours, opposites,
 animals, days), and an honest "I do not know" for the rest. It holds chats of one to three exchanges.
+A first message that begins with "Once upon a time" is continued as a story and not answered.
 
 **What it is not**: it knows no facts. Sums, animal sounds and opposites are often wrong, a story may be about another
 animal than the one asked for, and prose has the sound of old English novels

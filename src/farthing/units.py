@@ -32,7 +32,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def _rounded(value: float) -> float:
-    """The magnitude that three printed digits show: the unit is chosen by it, so that 999.7 K is 1 M and not 1e+03 K."""
+    """The magnitude that three printed digits show. It chooses the unit, so that 999.7 K is 1 M and not 1e+03 K."""
     return abs(float(f"{value:.3g}"))
 
 

@@ -45,9 +45,7 @@ class Sequences:
 
     def alone(self, window: int | None) -> list[torch.Tensor]:
         """Every sequence in one prefill of its own."""
-        return [
-            self.attend(REFERENCE, [(seq, 0, len(query))], window)[0] for seq, query in enumerate(self.queries)
-        ]
+        return [self.attend(REFERENCE, [(seq, 0, len(query))], window)[0] for seq, query in enumerate(self.queries)]
 
 
 def make(lengths: tuple[int, ...], heads: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> Sequences:

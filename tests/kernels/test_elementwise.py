@@ -1,4 +1,4 @@
-"""RMSNorm, rotary positions, SwiGLU and the writing of the cache: right values, and rows that do not know each other."""
+"""RMSNorm, rotary positions, SwiGLU, writing the cache: right values, and rows that do not know each other."""
 
 import math
 

@@ -12,8 +12,8 @@ import torch
 from farthing.kernels.weight import Weight, dequantize, round_activations
 
 ROWS = 1
-"""Rows of one matrix product. BLAS libraries pick the order of a sum by the number of rows, and in blocks of one size by
-a row's place: MKL on AVX2 takes 8 rows as 6 + 2, each with a kernel of its own."""
+"""Rows of one matrix product. BLAS libraries pick the order of a sum by the number of rows, and within a block by a
+row's place: MKL on AVX2 takes 8 rows as 6 + 2, each with a kernel of its own."""
 CHUNK = 256
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from farthing.errors import CheckpointError
-from farthing.kernels.weight import quantize
+from farthing.kernels.weight import TORCH_DTYPES, quantize
 from farthing.models.spec import ModelSpec, Op
 from farthing.ops.elementwise import RMSNorm
 from farthing.ops.linear import Embedding, Linear
@@ -21,6 +21,7 @@ from farthing.runtime.device import Memory
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 Read = Callable[[str, Op, slice], torch.Tensor]  # some rows of a tensor, by its full name
+_OTHER_CONFIG = "use the matching config.json"
 _INTEGERS = ("int", "uint", "bool", "i8", "i16", "i32", "i64", "fp8")
 _PIECE_VALUES = 2**24  # values that are read and rounded at a time
 
@@ -34,12 +35,15 @@ def load_weights(
     """
     with closing(open_checkpoint(path)) as checkpoint:
         _check(spec, checkpoint, path)
+        dtype = spec.precision.activation_dtype
+        largest = torch.finfo(TORCH_DTYPES[dtype]).max
 
         def read(full_name: str, op: Op, rows: slice) -> torch.Tensor:
             value = checkpoint.read(full_name, rows=rows)
-            if not bool(torch.isfinite(value.sum(dtype=torch.float64))):
-                what = f"{path.name}: {full_name} holds NaN or infinity"
-                raise CheckpointError(what, fix="download the file again")
+            least, most = map(float, value.aminmax())
+            if not -largest <= least <= most <= largest:  # nor is NaN, which aminmax passes on
+                what = f"{path.name}: {full_name} holds NaN, infinity or numbers beyond {dtype}"
+                raise CheckpointError(what, fix="download the file again, or use --format bf16")
             return value
 
         return _fill(spec, memory, read, progress), _frequencies(spec, checkpoint, memory)
@@ -50,7 +54,7 @@ def random_weights(spec: ModelSpec, seed: int, memory: Memory) -> tuple[dict[str
 
     def draw(full_name: str, op: Op, rows: slice) -> torch.Tensor:
         num_rows = rows.stop - rows.start
-        generator = torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(f"{full_name}:{rows.start}".encode()))
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{full_name}:{rows.start}".encode()))
         match op:
             case RMSNorm():
                 return torch.ones(num_rows)
@@ -113,13 +117,13 @@ def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
             if full_name not in names:
                 raise CheckpointError(
                     f"{path.name} has no tensor {full_name}, which config.json asks for",
-                    fix="use the matching config.json",
+                    fix=_OTHER_CONFIG,
                 )
             if checkpoint.shape(full_name) != shape:
                 raise CheckpointError(
                     f"{path.name}: {full_name} has shape {list(checkpoint.shape(full_name))}, "
                     f"config.json says {list(shape)}",
-                    fix="use the matching config.json",
+                    fix=_OTHER_CONFIG,
                 )
             kind = checkpoint.stored_as(full_name)
             if kind.startswith(_INTEGERS):
@@ -127,6 +131,11 @@ def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
                     f"{path.name}: {full_name} is stored as {kind}, quantized in a form that is not supported",
                     fix="use the unquantized checkpoint with --format int8 or int4, or a GGUF file",
                 )
+    factors = spec.rope.scaling.factors_tensor
+    if factors is not None and factors not in names:
+        raise CheckpointError(
+            f"{path.name} has no tensor {factors!r:.80}, which rope scaling asks for", fix=_OTHER_CONFIG
+        )
     extra = sorted(name for name in names if name not in described and not _ignorable(name, spec))
     if extra:
         raise CheckpointError(

@@ -118,11 +118,9 @@ def _filtered(logits_V: torch.Tensor, params: SamplingParams) -> torch.Tensor:
         logits_V = logits_V.masked_fill(logits_V < kth, _NEVER)
     if params.top_p < 1.0:
         ordered = logits_V.sort(descending=True, stable=True)
-        before = ordered.values.softmax(-1).cumsum(-1).roll(1)
-        before[0] = 0.0
-        logits_V = logits_V.masked_fill(
-            torch.zeros_like(logits_V, dtype=torch.bool).scatter(0, ordered.indices, before >= params.top_p), _NEVER
-        )
+        beyond = (ordered.values.softmax(-1).cumsum(-1) >= params.top_p).roll(1)
+        beyond[0] = False  # the most likely token stays, however small top_p is
+        logits_V = logits_V.masked_fill(torch.empty_like(beyond).scatter(0, ordered.indices, beyond), _NEVER)
     if params.min_p > 0.0:
         probabilities_V = logits_V.softmax(-1)
         logits_V = logits_V.masked_fill(probabilities_V < params.min_p * probabilities_V.max(), _NEVER)
