@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from farthing import LLM, FarthingError, SamplingParams
-from farthing.engine.config import EngineConfig
+from farthing.engine.config import EngineConfig, resolve_threads
 from farthing.errors import EngineStoppedError, RequestError, UsageError
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=24)
@@ -244,6 +244,12 @@ def test_a_listener_that_raises_loses_its_request_and_nobody_else_does(llm: LLM)
     llm._thread.submit(llm.request(PROMPT, SamplingParams(ignore_eos=True)), gone)
     assert llm.generate(PROMPT, GREEDY).text
     assert not llm.engine.has_unfinished
+
+
+def test_a_small_model_takes_one_thread_a_large_one_all_and_a_flag_decides() -> None:
+    assert resolve_threads(EngineConfig(), 7_000_000, 8) == 1
+    assert resolve_threads(EngineConfig(), 2_200_000_000, 8) == 8
+    assert resolve_threads(EngineConfig(threads=3), 7_000_000, 8) == 3
 
 
 def test_one_request_can_not_run_twice_at_once(llm: LLM) -> None:

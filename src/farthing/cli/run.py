@@ -15,6 +15,7 @@ from farthing import discover
 from farthing.cli import output
 from farthing.engine.config import EngineConfig
 from farthing.errors import FarthingError, UsageError
+from farthing.models.auto import find_model
 from farthing.ops.batch import BatchShape
 from farthing.sampling_params import SamplingParams
 from farthing.units import format_bytes, format_count
@@ -58,6 +59,7 @@ def run(
 ) -> None:
     """Chat with a model, or answer one prompt."""
     model, prompt = _model_and_prompt(first, second, flags)
+    find_model(model)  # a mistake in its name is told before anything is read
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.buffer.read().decode("utf-8", errors="replace").strip()
     if prompt is not None and not prompt.strip():
@@ -129,8 +131,9 @@ def _plan_line(plan: Any) -> str:
     forecast = discover.load("farthing.engine", "ledger").forecast
     step = forecast(plan.spec, BatchShape.decode(min(512, plan.context - 1)), plan.calibration)
     invariance = "batch-invariant" if kernels.batch_invariant else "not batch-invariant"
+    threads = f", {plan.num_threads} thread{'s' * (plan.num_threads > 1)}" if plan.device.type == "cpu" else ""
     return (
-        f"{plan.name} · {plan.spec.precision.format.name} on {plan.key.name} ({plan.device}) · "
+        f"{plan.name} · {plan.spec.precision.format.name} on {plan.key.name} ({plan.device}{threads}) · "
         f"{format_bytes(memory.total_bytes)} of {format_bytes(memory.budget_bytes)}, "
         f"KV room {memory.kv_tokens:,} tokens · {kernels.name} kernels, {invariance} · "
         f"expect {1 / step.seconds:,.0f} tok/s ({step.bound}-bound)"

@@ -15,6 +15,7 @@ from farthing.quantization.base import resolve as resolve_format
 from farthing.units import parse_bytes
 
 DEFAULT_CONTEXT = 4096
+SMALL_MODEL_BYTES = 32 * 2**20
 CPU_SHARE, GPU_SHARE = 0.8, 0.9
 
 
@@ -34,6 +35,8 @@ class EngineConfig:
         Memory the process may take: 20GiB, 85%, auto.
     device
         auto (a GPU where there is one), cpu, cuda, cuda:N.
+    threads
+        CPU threads of the whole process; by default all cores, or one for a model so small that they would only wait.
     weights
         auto: from the model's files; random: any described model without files.
     max_num_seqs
@@ -55,6 +58,7 @@ class EngineConfig:
     context: int | None = None
     memory: str = "auto"
     device: str = "auto"
+    threads: int | None = None
     weights: str = "auto"
     max_num_seqs: int = 16
     max_batch_tokens: int = 512
@@ -64,7 +68,7 @@ class EngineConfig:
     weights_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_num_seqs", "max_batch_tokens", "block_size", "context"):
+        for name in ("max_num_seqs", "max_batch_tokens", "block_size", "context", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is {value}", fix="it must be at least 1")
@@ -98,6 +102,11 @@ def resolve_context(config: EngineConfig, spec: ModelSpec) -> int:
             fix=f"use at most {spec.max_positions}",
         )
     return config.context
+
+
+def resolve_threads(config: EngineConfig, weights_bytes: int, num_cores: int) -> int:
+    """Below SMALL_MODEL_BYTES the barriers between threads cost more than the second one computes."""
+    return config.threads or (1 if weights_bytes < SMALL_MODEL_BYTES else num_cores)
 
 
 def resolve_budget(memory: str, *, available_bytes: int, device_kind: str) -> int:

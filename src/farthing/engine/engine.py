@@ -19,7 +19,7 @@ from farthing.engine.request import Delta, Request, Sample
 from farthing.engine.tokenizer import Tokenizer, load_tokenizer
 from farthing.errors import ChatTemplateError, RequestError, TokenizerError
 from farthing.models.gguf_header import read_gguf_header
-from farthing.runtime.device import Memory
+from farthing.runtime.device import Memory, use_threads
 from farthing.runtime.loader import load_weights, random_weights
 from farthing.runtime.model_runner import ModelRunner
 from farthing.runtime.sampler import RequestState
@@ -37,6 +37,7 @@ class Engine:
     def __init__(self, plan: EnginePlan, progress: Progress = lambda done, total: None) -> None:
         self.plan = plan
         config, spec = plan.config, plan.spec
+        use_threads(plan.num_threads)
         self.tokenizer = _load_tokenizer(plan.path, required=config.weights != "random")
         self.eos_ids = plan.model_config.token_ids("eos_token_id")
         if self.tokenizer is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision
+from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision, resolve_threads
 from farthing.errors import DoesNotFitError
 from farthing.hardware.calibration import Calibration, DeviceKey, load
 from farthing.kernels.reference import ReferenceKernels
@@ -37,6 +37,7 @@ class EnginePlan:
     spec: ModelSpec
     memory: MemoryPlan
     context: int
+    num_threads: int
     kernels: ReferenceKernels
     key: DeviceKey
     calibration: Calibration | None
@@ -75,4 +76,17 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
         reason = f"{model} does not fit {device} in {precision.format.name}: {error.what}"
         raise DoesNotFitError(reason, fix=error.fix) from None
     kernels = select_kernels(batch_invariant=config.batch_invariant)
-    return EnginePlan(model, path, model_config, config, device, spec, memory, context, kernels, key, calibration)
+    return EnginePlan(
+        name=model,
+        path=path,
+        model_config=model_config,
+        config=config,
+        device=device,
+        spec=spec,
+        memory=memory,
+        context=context,
+        num_threads=resolve_threads(config, spec.weight_bytes, key.num_cores),
+        kernels=kernels,
+        key=key,
+        calibration=calibration,
+    )

@@ -42,6 +42,11 @@ def open_device(name: str) -> torch.device:
     return device
 
 
+def use_threads(num_threads: int) -> None:
+    """CPU threads of torch's operations, for the whole process."""
+    torch.set_num_threads(num_threads)
+
+
 def usable_bytes(device: torch.device) -> int:
     """Memory that a model may take on the device now."""
     if device.type == "cuda":
