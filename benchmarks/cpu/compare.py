@@ -59,8 +59,6 @@ def compare(checkpoint: str, gguf: str, num_steps: int, rounds: int, *, invarian
         ("transformers", checkpoint, "bf16"),
         *([("farthing", checkpoint, "bf16+invariant")] if invariant else []),
         ("farthing", checkpoint, "fp32"),
-        ("llama.cpp", gguf, "q8_0"),
-        ("llama.cpp", gguf, "q4_0"),
     ]
     found: dict[str, list[dict[str, float]]] = {}
     for number in range(rounds):
@@ -91,8 +89,7 @@ def render(calibration: Calibration, sections: list[tuple[str, Figures]], rounds
         f"Command: `python benchmarks/cpu/compare.py PAGE.md --rounds {rounds} --big CHECKPOINT_DIR GGUF`. Tokens/s, "
         f"medians of {rounds} rounds that time all systems in turn on two threads. Prefill of 512 tokens (bundled: "
         "510), decode after 32 tokens. `+invariant` is `--batch-invariant` "
-        "(small model only: its prefill reads all weights once a token). llama.cpp's q8_0 and q4_0 read fewer bytes "
-        "and are shown for scale.",
+        "(small model only: its prefill reads all weights once a token).",
         "",
         f"Measured limits of the machine (`farthing probe`): memory {calibration.read_bandwidth(2**30) / 1e9:.1f} GB/s "
         f"at 1 GiB, bf16 {calibration.flops_per_second('bf16', 512) / 1e9:.0f} GFLOP/s and fp32 "
