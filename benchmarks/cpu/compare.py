@@ -87,9 +87,9 @@ def render(calibration: Calibration, sections: list[tuple[str, Figures]], rounds
         f"llama-cpp-python {version('llama_cpp_python')}",
         "",
         f"Command: `python benchmarks/cpu/compare.py PAGE.md --rounds {rounds} --big CHECKPOINT_DIR GGUF`. Tokens/s, "
-        f"medians of {rounds} rounds that time all systems in turn on two threads. Prefill of 512 tokens (bundled: "
-        "510), decode after 32 tokens. `+invariant` is `--batch-invariant` "
-        "(small model only: its prefill reads all weights once a token).",
+        f"medians of {rounds} rounds that time all systems in turn, the peers on two threads, Farthing on as many as it "
+        "chooses (one for the bundled model). Prefill of 512 tokens (bundled: 510), decode after 32 tokens. "
+        "`+invariant` is `--batch-invariant` (small model only: its prefill reads all weights once a token).",
         "",
         f"Measured limits of the machine (`farthing probe`): memory {calibration.read_bandwidth(2**30) / 1e9:.1f} GB/s "
         f"at 1 GiB, bf16 {calibration.flops_per_second('bf16', 512) / 1e9:.0f} GFLOP/s and fp32 "
