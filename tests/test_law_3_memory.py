@@ -32,7 +32,7 @@ def watch():
     while running:
         peak = max(peak, process_bytes())
         time.sleep(0.005)
-watcher = threading.Thread(target=watch); watcher.start()
+watcher = threading.Thread(target=watch, daemon=True); watcher.start()
 llm = LLM(sys.argv[1], EngineConfig(weights="random", format=sys.argv[2], context=1024, max_num_seqs=8))
 plan, memory = llm.engine.plan.memory, llm.engine.memory
 llm.generate([[5] * 700, [6] * 600, [7] * 30], SamplingParams(temperature=0.0, max_tokens=3))

@@ -87,7 +87,7 @@ def render(calibration: Calibration, sections: list[tuple[str, Figures]], rounds
         f"llama-cpp-python {version('llama_cpp_python')}",
         "",
         f"Command: `python benchmarks/cpu/compare.py PAGE.md --rounds {rounds} --big CHECKPOINT_DIR GGUF`. Tokens/s, "
-        f"medians of {rounds} rounds that time all systems in turn, the peers on two threads, Farthing on as many as it "
+        f"medians of {rounds} rounds of all systems in turn, the peers on two threads, Farthing on as many as it "
         "chooses (one for the bundled model). Prefill of 512 tokens (bundled: 510), decode after 32 tokens. "
         "`+invariant` is `--batch-invariant` (small model only: its prefill reads all weights once a token).",
         "",
