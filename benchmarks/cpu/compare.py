@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from farthing.hardware.calibration import Calibration, save
-from farthing.models.auto import find_model
+from farthing.models.reference import find_model
 from farthing.runtime.probe import probe
 
 HERE = Path(__file__).parent
@@ -37,11 +37,11 @@ def main() -> None:
     sections = []
     with tempfile.TemporaryDirectory() as folder:
         small = str(Path(folder) / "bundled.gguf")
-        subprocess.run([sys.executable, HERE / "write_gguf.py", find_model("bundled"), small], check=True)
+        subprocess.run([sys.executable, HERE / "write_gguf.py", find_model("bundled").path, small], check=True)
         sections.append(
             (
                 "bundled model (3.5 M parameters)",
-                compare(str(find_model("bundled")), small, 50, arguments.rounds, invariant=True),
+                compare(str(find_model("bundled").path), small, 50, arguments.rounds, invariant=True),
             )
         )
         if arguments.big:

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from farthing.cli.app import main
-from farthing.models.auto import find_model
+from farthing.models.reference import find_model
 
-BUNDLED = find_model("bundled")
+BUNDLED = find_model("bundled").path
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -9,7 +9,7 @@ import transformers
 
 from farthing import LLM, SamplingParams
 from farthing.engine.config import EngineConfig
-from farthing.models.auto import find_model
+from farthing.models.reference import find_model
 
 QUESTIONS = ("Hello!", "Who are you?", "What is 2 + 3?", "Tell me a story about a fox.", "What colour is the sky?")
 
@@ -37,7 +37,7 @@ def test_a_story_that_is_opened_in_a_chat_is_continued(llm: LLM) -> None:
 
 
 def test_its_logits_are_those_of_transformers_in_fp32() -> None:
-    folder = find_model("bundled")
+    folder = find_model("bundled").path
     reference = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with LLM("bundled", EngineConfig(format="fp32")) as llm:
         output = llm.generate(

@@ -1,4 +1,4 @@
-"""From a name to a config: folders, files and aliases are found, everything else is one line that says what to do."""
+"""From files to a config and a description; everything that is wrong is one line that says what to do."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from farthing.errors import ConfigError, FarthingError, ModelNotFoundError, UnsupportedError
-from farthing.models.auto import ALIASES, MAX_CONFIG_BYTES, describe, find_model, read_config, stored_dtype
+from farthing.models.auto import MAX_CONFIG_BYTES, describe, read_config, stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import Precision
 from farthing.quantization.base import resolve
@@ -26,51 +26,6 @@ FP32 = Precision.of(resolve("fp32", "cpu"))
 def config_of(text: str | bytes, folder: Path) -> ConfigReader:
     (folder / "config.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_config(folder)
-
-
-# --- names
-
-
-def test_every_alias_is_a_folder_with_a_config_that_describes_a_model() -> None:
-    for name in ALIASES:
-        assert describe(read_config(find_model(name)), FP32).num_parameters > 0
-
-
-def test_a_folder_its_config_and_a_gguf_file_are_found(tmp_path: Path) -> None:
-    for name in ("config.json", "model.gguf"):
-        (tmp_path / name).write_text("{}")
-    assert find_model(str(tmp_path)) == find_model(str(tmp_path / "config.json")) == tmp_path
-    assert find_model(str(tmp_path / "model.gguf")) == tmp_path / "model.gguf"
-    (tmp_path / "config.json").unlink()
-    assert find_model(str(tmp_path)) == tmp_path / "model.gguf"  # the one GGUF file of a folder without config
-
-
-def test_the_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "model").mkdir()
-    assert find_model("~/model") == tmp_path / "model"
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["no-such-model", "~nobody-of-this-name/model", "a\0b", "x" * 5000, "/dev/null/x"],
-    ids=lambda name: name[:20],
-)
-def test_a_name_of_nothing_is_one_line(name: str) -> None:
-    with pytest.raises(ModelNotFoundError) as refused:
-        find_model(name)
-    assert len(str(refused.value).splitlines()) == 1
-
-
-def test_a_misspelt_alias_gets_the_nearest_one() -> None:
-    with pytest.raises(ModelNotFoundError, match="did you mean 'bundled'"):
-        find_model("bundeld")
-
-
-def test_a_file_of_another_kind_is_no_model(tmp_path: Path) -> None:
-    (tmp_path / "model.bin").write_text("x")
-    with pytest.raises(ModelNotFoundError, match="no known kind"):
-        find_model(str(tmp_path / "model.bin"))
 
 
 # --- config.json

@@ -22,6 +22,72 @@ _EXIT_MISTAKE, _EXIT_INTERRUPTED, _EXIT_BROKEN_PIPE = 2, 130, 141
 # Name, function, description, examples; in the order of the help.
 _COMMANDS = (
     (
+        "plan",
+        "farthing.cli.plan:plan",
+        "Does it fit, how fast is it, what does it cost: one model on one hardware.",
+        """
+        farthing plan llama-3.1-8b --on rtx-4090       memory map, prefill, decode, dollars
+        farthing plan llama-3.1-70b --on 4x4090        split over four cards
+        farthing plan qwen2.5-32b --on "8x RTX 3090" --format int4 --batch 16 --json
+        farthing plan llama-2-70b --on 8x4090 --train  why it can't be trained there
+        """,
+    ),
+    (
+        "describe",
+        "farthing.cli.describe:describe",
+        "What a model computes: its operations with parameters, FLOPs and bytes.",
+        """
+        farthing describe llama-3.1-8b                 a row per kind of operation
+        farthing describe ./config.json --format int8 --json
+        """,
+    ),
+    (
+        "hardware",
+        "farthing.cli.hardware:hardware",
+        "The catalogue: accelerators with figures, prices and sources.",
+        """
+        farthing hardware                              everything, a line each
+        farthing hardware rtx-4090                     one in full, every figure with its source
+        farthing hardware --vendor nvidia --min-memory 40GiB
+        """,
+    ),
+    (
+        "factcheck",
+        "farthing.cli.factcheck:factcheck",
+        "Is a claimed speed or size possible? The ceiling and the arithmetic.",
+        """
+        farthing factcheck "RTX 4090, llama-3.1-8b fp8, 195 tok/s"
+        farthing factcheck --on h100-sxm --model llama-3.1-70b --format fp8 --decode 40
+        """,
+    ),
+    (
+        "pull",
+        "farthing.cli.pull:pull",
+        "Download a model; the plan is shown before the weights are fetched.",
+        """
+        farthing pull llama-3.2-1b                     fit, size and free disk first, then the files
+        farthing pull org/name --dry-run               the plan alone
+        """,
+    ),
+    (
+        "models",
+        "farthing.cli.models:models",
+        "Models by name, and those on this machine.",
+        """
+        farthing models                                the table, and what is downloaded
+        farthing models --local --json
+        """,
+    ),
+    (
+        "doctor",
+        "farthing.cli.doctor:doctor",
+        "What is installed, detected and missing, and the command that adds it.",
+        """
+        farthing doctor
+        farthing doctor --json
+        """,
+    ),
+    (
         "run",
         "farthing.cli.run:run",
         "Chat with a model, or answer one prompt.",
@@ -45,6 +111,7 @@ _COMMANDS = (
 )
 
 _EXTRAS = {
+    "hub": ("huggingface_hub",),
     "serve": ("torch", "numpy", "safetensors", "tokenizers", "sentencepiece", "gguf", "jinja2", "psutil"),
     "report": ("matplotlib",),
 }
@@ -66,7 +133,9 @@ def _build() -> App:
         version=f"farthing {__version__}",
         help="Plans, runs and proves LLaMA inference on the cheapest hardware that does the job.",
         help_format="plaintext",
-        help_epilogue=_examples("farthing run 'Once upon a time'\nfarthing probe --quick\nfarthing COMMAND --help"),
+        help_epilogue=_examples(
+            "farthing plan llama-3.1-70b --on 4x4090\nfarthing run 'Once upon a time'\nfarthing COMMAND --help"
+        ),
         default_parameter=Parameter(negative=(), show_default=_shown_default),
         suppress_keyboard_interrupt=False,
         exit_on_error=False,

@@ -15,7 +15,7 @@ from farthing import discover
 from farthing.cli import output
 from farthing.engine.config import EngineConfig
 from farthing.errors import FarthingError, UsageError
-from farthing.models.auto import find_model
+from farthing.models.reference import find_model
 from farthing.ops.batch import BatchShape
 from farthing.sampling_params import SamplingParams
 from farthing.units import format_bytes, format_count

@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision, resolve_threads
-from farthing.errors import DoesNotFitError
+from farthing.errors import DoesNotFitError, ModelNotFoundError
 from farthing.hardware.calibration import Calibration, DeviceKey, load
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.select import select_kernels
-from farthing.models.auto import describe, find_model, read_config, stored_dtype
+from farthing.models.auto import describe, read_config, stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan, plan_memory
+from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec
 from farthing.runtime.device import fast_dtype, open_device, usable_bytes
 from farthing.runtime.probe import device_key
@@ -49,7 +50,7 @@ class EnginePlan:
 
 def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
     """FarthingError, naming the cause, if the model is not found, not supported or does not fit."""
-    path = find_model(model)
+    path = _files_of(model)
     model_config = read_config(path)
     device = open_device(config.device)
     key = device_key(device)
@@ -90,3 +91,12 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
         key=key,
         calibration=calibration,
     )
+
+
+def _files_of(model: str) -> Path:
+    reference = find_model(model)
+    if reference.path is None:
+        raise ModelNotFoundError(
+            f"the weights of {reference.name} are not on this machine", fix=f"farthing pull {reference.name}"
+        )
+    return reference.path

@@ -1,54 +1,35 @@
-"""From what a user names to a description: folder, config.json, .gguf or alias -> config -> family -> ModelSpec.
+"""From a model to its description: folder, config.json, .gguf or published dimensions -> family -> ModelSpec.
 
 A family is found by its file (models/families) and the ARCHITECTURE that it names. Knows no tensors and executes
 nothing: a model that brings its own code (auto_map) is refused.
 """
 
-import difflib
 import json
-import os
 from pathlib import Path
 from types import ModuleType
 
 from farthing.discover import load, names
 from farthing.errors import ConfigError, ModelNotFoundError, UnsupportedError
-from farthing.models import bundled
 from farthing.models.config_reader import ConfigReader
 from farthing.models.gguf_config import config_from_gguf
 from farthing.models.gguf_header import read_gguf_header
+from farthing.models.reference import ModelReference
 from farthing.models.spec import ModelSpec, Precision
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
-ALIASES = {"bundled": Path(bundled.__file__).parent}
 _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
 _QUANTIZATION_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 _FAMILIES = "farthing.models.families"
 
 
-def find_model(name: str) -> Path:
-    """The folder or .gguf file that `name` means. ModelNotFoundError names the nearest alias."""
-    if name in ALIASES:
-        return ALIASES[name]
-    path = Path(os.path.expanduser(name))  # which, unlike Path's, takes the name of an unknown user as it is
-    try:
-        is_folder, is_file = path.is_dir(), path.is_file()
-    except OSError as error:  # a name too long, a folder that may not be entered
-        raise ModelNotFoundError(f"{name!r:.80} can't be looked up: {error.strerror}", fix="check the path") from None
-    if is_file and path.name == "config.json":
-        return path.parent
-    if is_file and path.suffix == ".gguf":
-        return path
-    if is_folder:
-        ggufs = sorted(path.glob("*.gguf"))
-        return ggufs[0] if len(ggufs) == 1 and not (path / "config.json").exists() else path
-    if is_file:
-        raise ModelNotFoundError(f"{name} is a file of no known kind", fix="name a folder or a .gguf file")
-    near = difflib.get_close_matches(name, ALIASES, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+def config_of(model: ModelReference) -> ConfigReader:
+    """The config of a model of this machine or of the table; ModelNotFoundError for a repository that is in neither."""
+    if model.path is not None:
+        return read_config(model.path)
+    if model.published is not None:
+        return ConfigReader(model.published.config, model.name)
     raise ModelNotFoundError(
-        f"there is no model {name!r}",
-        fix=f"{hint}name a folder with config.json, a .gguf file, or one of: {', '.join(ALIASES)}; "
-        "a prompt of one word goes behind -p",
+        f"the dimensions of {model.repository} are not known offline", fix=f"fetch it: farthing pull {model.repository}"
     )
 
 
