@@ -4,17 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import CASES, Case, load, make_reference, save_reference
+from tiny_models import CASES, MOE_CASES, Case, load, make_reference, save_reference
 from torch.utils.flop_counter import FlopCounterMode
 
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.vendor import VendorKernels
+from farthing.models.auto import describe, read_config
 from farthing.models.parallel import parallelize
-from farthing.models.spec import ModelSpec, Op
+from farthing.models.spec import ModelSpec, Op, Precision
 from farthing.ops.attention import Attention
 from farthing.ops.batch import BatchShape
 from farthing.ops.comm import Comm
 from farthing.ops.linear import Linear
+from farthing.ops.moe import Experts
+from farthing.quantization.base import resolve
 from farthing.runtime.inputs import StepInputs, build_inputs
 from farthing.scheduler.batch import Batch, BatchItem
 
@@ -58,6 +61,25 @@ def test_counted_flops_equal_the_description(case: Case, shape: tuple[tuple[int,
     attention = described_flops(on_reference.spec, Attention, batch)
     assert counted_flops(on_reference, shape) == {"attention": attention, "linear": linear}
     assert counted_flops(on_vendor, shape)["linear"] == linear
+
+
+@pytest.mark.parametrize(("num_sequences", "new", "context"), [(4, 1, 9), (1, 1, 3), (2, 11, 0), (1, 7, 5)])
+@pytest.mark.parametrize("case", MOE_CASES, ids=lambda case: case.name)
+def test_flops_of_a_model_with_experts_are_those_that_transformers_computes(
+    case: Case, num_sequences: int, new: int, context: int, tmp_path: Path
+) -> None:
+    """Whatever experts the router takes: k of them for each token. Attention there computes the rectangle: left out."""
+    model = make_reference(case)
+    model.config.save_pretrained(tmp_path)
+    spec = describe(read_config(tmp_path), Precision.of(resolve("fp32", "cpu")))
+    ids = torch.randint(0, spec.vocab_size, (num_sequences, context + new), generator=torch.Generator().manual_seed(7))
+    with torch.inference_mode():
+        past = model(ids[:, :context], use_cache=True).past_key_values if context else None
+        with FlopCounterMode(display=False) as counter:
+            model(ids[:, context:], past_key_values=past)
+    counted = sum(flops for op, flops in counter.get_flop_counts()["Global"].items() if "bmm" not in str(op))
+    batch = BatchShape.of([(new, context)] * num_sequences, num_logits=num_sequences * new)  # all rows leave there
+    assert counted == described_flops(spec, Linear, batch) + described_flops(spec, Experts, batch)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

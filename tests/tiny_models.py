@@ -102,6 +102,24 @@ CASES = (
 )
 
 
+def _moe(name: str, family: str, **options: Any) -> Case:
+    experts = {"num_local_experts": 4} if family == "Mixtral" else {"num_experts": 8, "moe_intermediate_size": 40}
+    return Case(name, family, {**experts, "experts_implementation": "eager", **options})
+
+
+MOE_CASES = (  # described and planned; the runtime has no experts
+    _moe("mixtral", "Mixtral", num_experts_per_tok=2),
+    _moe("mixtral-top-1", "Mixtral", num_experts_per_tok=1, head_dim=24),
+    _moe("mixtral-all", "Mixtral", num_experts_per_tok=4, num_local_experts=4, sliding_window=5),
+    _moe("mixtral-tied", "Mixtral", num_experts_per_tok=2, num_local_experts=3, tie_word_embeddings=True),
+    _moe("qwen3-moe", "Qwen3Moe", num_experts_per_tok=2, head_dim=24, attention_bias=True),
+    _moe("qwen3-moe-top-4", "Qwen3Moe", num_experts_per_tok=4, num_experts=5, tie_word_embeddings=True),
+    _moe("qwen3-moe-dense-layers", "Qwen3Moe", num_experts_per_tok=1, mlp_only_layers=[0, 2]),
+    _moe("qwen3-moe-sparse-step-2", "Qwen3Moe", num_experts_per_tok=2, decoder_sparse_step=2, num_hidden_layers=4),
+    _moe("qwen3-moe-window", "Qwen3Moe", num_experts_per_tok=2, use_sliding_window=True, sliding_window=6),
+)
+
+
 def make_reference(case: Case) -> Any:
     """The transformers model of a case, in fp32, with random weights, biases and norms."""
     torch.manual_seed(sum(case.name.encode()))

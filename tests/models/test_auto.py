@@ -81,9 +81,8 @@ def test_a_model_that_farthing_does_not_run_is_refused_by_name(change: dict[str,
 
 
 def test_the_refusal_of_an_architecture_lists_those_there_are() -> None:
-    with pytest.raises(
-        UnsupportedError, match="LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM"
-    ):
+    every = "LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3Moe"
+    with pytest.raises(UnsupportedError, match=every):
         describe(ConfigReader({**LLAMA, "architectures": ["MambaForCausalLM"]}, "config.json"), FP32)
 
 

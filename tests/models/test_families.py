@@ -31,6 +31,9 @@ PUBLISHED = {  # config -> number of parameters: the safetensors totals and pape
     "Qwen--Qwen2.5-7B_config": 7_615_616_512,
     "Qwen--Qwen2.5-72B_config": 72_706_203_648,
     "Qwen--Qwen3-8B_config": 8_190_735_360,
+    "Qwen--Qwen3-30B-A3B_config": 30_532_122_624,
+    "Qwen--Qwen3-235B-A22B_config": 235_093_634_560,
+    "mistralai--Mixtral-8x7B-v0.1_config": 46_702_792_704,
     "mlc--tinyllama_1b_chat_v1.0": 1_100_048_384,
     "mlc--smollm2_135m": 134_515_008,
     "mlc--codellama_7b": 6_738_546_688,
@@ -43,14 +46,11 @@ KV_BYTES = {  # of a token, in 16 bits: 2 * layers * KV heads * head_dim * 2
 }
 REFUSED = {
     "KoboldAI--OPT-6.7B-Erebus_config": "'OPTForCausalLM'",
-    "Qwen--Qwen3-235B-A22B_config": "'Qwen3MoeForCausalLM'",
-    "Qwen--Qwen3-30B-A3B_config": "'Qwen3MoeForCausalLM'",
     "Qwen--Qwen3-32B-FP8_config": "'fp8'",
     "TheBloke--Wizard-Vicuna-30B-GPTQ_config": "'gptq'",
     "deepseek-ai--DeepSeek-V3_config": "auto_map",
     "meta-llama--Llama-3.2-1B-finetune_config": "'bitsandbytes'",
     "microsoft--phi-1.5-mixformer_config": "auto_map",
-    "mistralai--Mixtral-8x7B-v0.1_config": "'MixtralForCausalLM'",
     "mlc--gemma2_9b": "'Gemma2ForCausalLM'",
     "mlc--gpt2": "'GPT2LMHeadModel'",
     "openai--gpt-oss-20b_config": "mxfp4",
@@ -76,6 +76,7 @@ LLAMA: dict[str, object] = {
     "rope_theta": 10000.0,
     "tie_word_embeddings": False,
 }
+EXPERTS: dict[str, object] = {"num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 
 
 def described(**changes: object) -> ModelSpec:
@@ -258,8 +259,12 @@ SCALING = st.dictionaries(
 KEYS = st.sampled_from([
     *LLAMA, "model_type", "head_dim", "attention_bias", "mlp_bias", "sliding_window", "use_sliding_window",
     "max_window_layers", "layer_types", "auto_map", "quantization_config", "original_max_position_embeddings",
+    *EXPERTS, "num_experts", "mlp_only_layers", "decoder_sparse_step",
 ])  # fmt: skip
-FAMILIES = st.sampled_from(["LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"])
+FAMILIES = st.sampled_from([
+    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "MixtralForCausalLM",
+    "Qwen3MoeForCausalLM",
+])  # fmt: skip
 
 
 @settings(max_examples=500)
@@ -271,7 +276,7 @@ FAMILIES = st.sampled_from(["LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForC
 def test_any_config_is_described_or_refused_in_one_line(
     family: str, changes: dict[str, object], scaling: dict[str, object]
 ) -> None:
-    config = {**LLAMA, "architectures": [family], **changes, **scaling}
+    config = {**LLAMA, **EXPERTS, "architectures": [family], **changes, **scaling}
     before = copy.deepcopy(config)
     try:
         spec = describe(ConfigReader(config, "config.json"), BF16)
@@ -295,7 +300,7 @@ def test_every_scaling_of_numbers_in_range_has_finite_frequencies(
 ) -> None:
     scaling = {"factor": 2.0, **numbers, "rope_type": kind}
     try:
-        spec = described(architectures=[family], rope_scaling=scaling, rope_theta=theta)
+        spec = described(**EXPERTS, architectures=[family], rope_scaling=scaling, rope_theta=theta)
     except FarthingError:
         assert theta == 1.0
         return

@@ -5,9 +5,13 @@ from pathlib import Path
 import pytest
 
 from farthing.errors import ConfigError, FarthingError, UnsupportedError
+from farthing.models.auto import describe
+from farthing.models.config_reader import ConfigReader
 from farthing.models.gguf_config import config_from_gguf
 from farthing.models.gguf_header import GgufHeader, GgufTensor, GgufValue, read_gguf_header
 from farthing.models.gguf_names import hugging_face_name, interleaved_heads
+from farthing.models.spec import Precision
+from farthing.quantization.base import resolve
 
 LLAMA: dict[str, GgufValue] = {
     "general.architecture": "llama",
@@ -149,6 +153,38 @@ def test_mistral_and_mixtral_models_are_known_under_the_name_llama() -> None:
     )  # fmt: skip
 
 
+QWEN3_MOE = renamed(
+    "qwen3moe",
+    **{
+        "qwen3moe.expert_count": 16,
+        "qwen3moe.expert_used_count": 4,
+        "qwen3moe.expert_feed_forward_length": 24,
+        "qwen3moe.attention.key_length": 16,
+        "qwen3moe.attention.value_length": 16,
+    },
+)
+
+
+def test_experts_are_described_with_their_own_size() -> None:
+    config = config_from_gguf(header_of(QWEN3_MOE))
+    assert (config["architectures"], config["moe_intermediate_size"]) == (["Qwen3MoeForCausalLM"], 24)
+    spec = describe(ConfigReader(config, "a.gguf"), Precision.of(resolve("bf16", "cpu")))
+    assert [(op.num_experts, op.experts_per_token, op.intermediate_size, n) for op, n in spec.experts] == [
+        (16, 4, 24, 2)
+    ]
+    mixtral = config_from_gguf(header_of(LLAMA | {"llama.expert_count": 8, "llama.expert_used_count": 2}))
+    spec = describe(ConfigReader(mixtral, "a.gguf"), Precision.of(resolve("bf16", "cpu")))
+    assert [(op.num_experts, op.experts_per_token, op.intermediate_size, n) for op, n in spec.experts] == [
+        (8, 2, 160, 2)
+    ]
+
+
+@pytest.mark.parametrize("key", ["expert_count", "expert_used_count", "expert_feed_forward_length"])
+def test_a_model_with_experts_in_its_name_is_never_taken_for_a_dense_one(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"qwen3moe.{key} is missing"):
+        config_from_gguf(header_of({name: value for name, value in QWEN3_MOE.items() if name != f"qwen3moe.{key}"}))
+
+
 @pytest.mark.parametrize(
     "key", [key for key in LLAMA if key.startswith("llama.") and key != "llama.attention.head_count_kv"]
 )
@@ -188,6 +224,11 @@ def test_a_vocabulary_larger_than_the_embeddings_and_ids_outside_it_are_refused(
 UNSUPPORTED: dict[str, dict[str, GgufValue]] = {
     "gpt2": renamed("gpt2"),
     "qwen2 with experts": renamed("qwen2", **{"qwen2.expert_count": 4}),
+    "GGUF architecture 'qwen2moe'": renamed("qwen2moe", **{"qwen2moe.expert_count": 4}),
+    "qwen3moe with a sliding window": QWEN3_MOE | {"qwen3moe.attention.sliding_window": 4},
+    "llama.expert_shared_count is 1": LLAMA | {"llama.expert_shared_count": 1},
+    "qwen3moe.leading_dense_block_count is 1": QWEN3_MOE | {"qwen3moe.leading_dense_block_count": 1},
+    "qwen3moe.expert_gating_func is 2": QWEN3_MOE | {"qwen3moe.expert_gating_func": 2},
     "qwen3 with a sliding window": renamed("qwen3", **{"qwen3.attention.sliding_window": 4}),
     "llama.rope.dimension_count is 4": LLAMA | {"llama.rope.dimension_count": 4},
     "llama.attention.value_length is 16": LLAMA | {"llama.attention.value_length": 16},

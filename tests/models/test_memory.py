@@ -112,3 +112,25 @@ def test_a_step_touches_all_weights_but_the_embedding_and_the_attended_cache() -
     assert step_working_set_bytes(tied, batch) == tied.weight_bytes + kv_bytes  # the head reads the shared matrix whole
     windowed = described(architectures=["MistralForCausalLM"], sliding_window=4)
     assert step_working_set_bytes(windowed, batch) == untied.weight_bytes - 320 * 64 * 2 + 8 * untied.kv_bytes_per_token
+
+
+MIXTRAL = {"architectures": ["MixtralForCausalLM"], "num_local_experts": 8, "num_experts_per_tok": 2}
+
+
+def test_a_step_touches_the_experts_that_its_tokens_are_expected_to_choose() -> None:
+    spec = described(**MIXTRAL)
+    all_experts = 3 * 8 * 3 * 64 * 96 * 2
+    rest = spec.weight_bytes - all_experts - 320 * 64 * 2
+    one, two, many = BatchShape.decode(0), BatchShape.decode(0, batch=2), BatchShape.prefill(1000)
+    assert step_working_set_bytes(spec, one) == rest + all_experts * 2 // 8 + spec.kv_bytes_per_token
+    assert step_working_set_bytes(spec, two) == rest + all_experts * 7 // 16 + 2 * spec.kv_bytes_per_token
+    assert step_working_set_bytes(spec, many) == rest + all_experts + 1000 * spec.kv_bytes_per_token
+
+
+def test_activations_of_experts_are_those_of_every_routed_token() -> None:
+    spec = described(**MIXTRAL, intermediate_size=9600)
+    stream, logits = 32 * 64 * (2 * 2 + 8), 4 * 4 * 320 * 4
+    assert activation_peak_bytes(spec, 32, 4, 100) == stream + 32 * (2 * (3 * 9600 + 64) + 8) * 2 + logits
+    moe = {**MIXTRAL, "architectures": ["Qwen3MoeForCausalLM"], "moe_intermediate_size": 10}
+    mixed = described(**moe, mlp_only_layers=[1], intermediate_size=9600)
+    assert activation_peak_bytes(mixed, 32, 4, 100) == stream + 32 * 3 * 9600 * 2 + logits, "the dense layer is wider"

@@ -7,7 +7,7 @@ from farthing.errors import UnsupportedError
 from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
 from farthing.models.parallel import parallelize
-from farthing.models.spec import ModelSpec, Precision
+from farthing.models.spec import DenseMlp, ModelSpec, MoeMlp, Precision
 from farthing.ops.batch import BatchShape
 from farthing.ops.comm import Comm
 from farthing.quantization.base import resolve
@@ -31,7 +31,13 @@ MODELS = {
         {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2, "tie_word_embeddings": True},
     ),
     "qwen3": ("Qwen3ForCausalLM", {"head_dim": 16}),
+    "mixtral": ("MixtralForCausalLM", {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen3-moe-dense-layers": (
+        "Qwen3MoeForCausalLM",
+        {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "mlp_only_layers": [0, 3]},
+    ),
 }
+ROW_SCALES = ("o_proj.weight_scale", "down_proj.weight_scale", "w2.weight_scale")
 BATCH = BatchShape.of([(7, 0), (1, 20), (3, 4)])
 EVERY_SPLIT = pytest.mark.parametrize(("tp", "pp"), [(tp, pp) for tp in (1, 2, 4) for pp in (1, 2, 3, 4, 5)])
 EVERY_MODEL = pytest.mark.parametrize("name", MODELS)
@@ -50,9 +56,7 @@ def kv_copies(spec: ModelSpec, tp: int) -> int:
 
 def copies(spec: ModelSpec, tensor: str, tp: int) -> int:
     """On how many of the ranks of its stage each value of the tensor lies."""
-    if "norm" in tensor or tensor.endswith(
-        ("o_proj.bias", "down_proj.bias", "o_proj.weight_scale", "down_proj.weight_scale")
-    ):
+    if "norm" in tensor or tensor.endswith(("o_proj.bias", "down_proj.bias", ".gate.weight", *ROW_SCALES)):
         return tp
     return kv_copies(spec, tp) if "k_proj" in tensor or "v_proj" in tensor else 1
 
@@ -81,8 +85,10 @@ def test_flops_and_kv_bytes_of_all_ranks_are_the_whole_and_the_repeated_kv_heads
     ranks = parallelize(spec, tp, pp)
     repeated = kv_copies(spec, tp) - 1
     kv_flops = sum(op.cost(BATCH).total_flops for layer in spec.layers for op in (layer.k_proj, layer.v_proj))
+    routers = [layer.mlp.router for layer in spec.layers if isinstance(layer.mlp, MoeMlp)]
+    router_flops = sum(router.cost(BATCH).total_flops for router in routers)
     flops = sum(tp * rank.cost(BATCH).total_flops for rank in ranks)
-    assert flops == spec.cost(BATCH).total_flops + repeated * kv_flops
+    assert flops == spec.cost(BATCH).total_flops + repeated * kv_flops + (tp - 1) * router_flops
     assert sum(tp * rank.kv_bytes_per_token for rank in ranks) == spec.kv_bytes_per_token * (repeated + 1)
 
 
@@ -92,14 +98,20 @@ def test_each_linear_and_attention_is_divided_evenly(name: str, tp: int) -> None
     spec = described(name)
     (rank,) = parallelize(spec, tp)
     for whole, part in zip(spec.layers, rank.layers, strict=True):
-        for op in ("q_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "attention"):
+        for op in ("q_proj", "o_proj", "attention"):
             assert tp * getattr(part, op).cost(BATCH).total_flops == getattr(whole, op).cost(BATCH).total_flops
         assert part.attention.num_heads * tp == whole.attention.num_heads
         assert part.attention.window == whole.attention.window
         assert part.rope.dim == part.q_proj.out_features + part.k_proj.out_features
         assert part.k_proj.out_features == part.attention.num_kv_heads * part.attention.head_dim
         assert part.o_proj.in_features == part.q_proj.out_features and part.o_proj.out_features == 64
-        assert (part.swiglu.dim, part.down_proj.in_features) == (part.gate_proj.out_features,) * 2
+        assert tp * part.mlp.intermediate_size == whole.mlp.intermediate_size
+        if isinstance(part.mlp, DenseMlp):
+            mlp = part.mlp
+            sizes = (mlp.gate_proj.out_features, mlp.up_proj.out_features, mlp.swiglu.dim, mlp.down_proj.in_features)
+            assert sizes == (mlp.intermediate_size,) * 4
+        else:
+            assert isinstance(whole.mlp, MoeMlp) and part.mlp.router == whole.mlp.router
         if whole.q_norm is not None and part.q_norm is not None and part.k_norm is not None:
             assert part.q_norm.num_groups == part.attention.num_heads
             assert part.k_norm.num_groups == part.attention.num_kv_heads
@@ -146,6 +158,17 @@ def test_an_all_reduce_follows_each_row_divided_product() -> None:
     assert names[1] == "model.embed_tokens.reduce" and names[-1] == "lm_head.gather"
 
 
+def test_the_experts_of_a_layer_are_reduced_once_and_named_as_they_are() -> None:
+    (rank,) = parallelize(described("mixtral"), tp=2)
+    names = [name for name, _ in rank.named_ops()]
+    position = names.index("model.layers.3.block_sparse_moe.experts.reduce")
+    assert names[position - 2 : position] == [
+        "model.layers.3.block_sparse_moe.gate",
+        "model.layers.3.block_sparse_moe.experts",
+    ]
+    assert rank.cost(BATCH).comm_bytes == parallelize(described(), tp=2)[0].cost(BATCH).comm_bytes
+
+
 @pytest.mark.parametrize("tp", [2, 4])
 def test_a_rank_hands_over_hidden_states_twice_a_layer_and_its_part_of_the_logits(tp: int) -> None:
     (rank,) = parallelize(described(), tp)
@@ -170,12 +193,14 @@ def test_one_rank_is_the_whole_and_says_nothing() -> None:
         ({"num_attention_heads": 12, "num_key_value_heads": 6, "head_dim": 8}, 4, 1, "6 KV heads"),
         ({"intermediate_size": 98}, 4, 1, "intermediate_size 98 does not divide by tp 4"),
         ({"vocab_size": 321}, 2, 1, "vocab_size 321 does not divide by tp 2"),
+        ({"architectures": ["Qwen3MoeForCausalLM"], "num_experts": 4, "num_experts_per_tok": 2,
+          "moe_intermediate_size": 34}, 4, 1, "intermediate_size 34 does not divide by tp 4"),
         ({}, 1, 6, "pp 6 is above the 5 layers"),
         ({}, 0, 1, "tp 0 and pp 1"),
         ({}, 1, -1, "tp 1 and pp -1"),
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_a_split_that_does_not_come_out_even_is_refused_by_the_size(
     changes: dict[str, object], tp: int, pp: int, named: str
 ) -> None:

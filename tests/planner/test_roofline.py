@@ -47,7 +47,7 @@ def test_a_tiny_model_is_bound_by_the_overhead_of_its_calls():
         Cost({"fp32": 10**6}, read_bytes=10**6), calibration=MACHINE, num_kernels=50, rows=1, working_set_bytes=10**6
     )
     assert time.overhead_seconds == pytest.approx(0.05)
-    assert time.bound == "overhead"
+    assert time.bound == "latency"
 
 
 def test_what_fits_a_cache_is_read_at_the_bandwidth_of_the_cache():
@@ -88,7 +88,7 @@ def test_a_step_is_never_faster_than_any_of_its_limits(flops, moved, num_kernels
     parts = {
         "bandwidth": time.bandwidth_seconds,
         "compute": time.compute_seconds,
-        "overhead": time.overhead_seconds,
+        "latency": time.overhead_seconds,
     }
     assert time.seconds >= max(parts.values()) == parts[time.bound]
     assert time.seconds <= sum(parts.values())

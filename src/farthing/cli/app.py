@@ -11,9 +11,17 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
+from cyclopts import (
+    App,
+    CombinedShortOptionError,
+    CycloptsError,
+    Parameter,
+    UnknownCommandError,
+    UnknownOptionError,
+)
 
 from farthing import __version__
+from farthing.cli.foreign_flags import hint
 from farthing.cli.output import print_error
 from farthing.errors import FarthingError, MissingExtraError, UsageError
 
@@ -182,6 +190,10 @@ def _as_farthing_error(error: Exception) -> FarthingError | None:
             return error
         case UnknownCommandError(unused_tokens=[name, *_]):
             return _unknown_command(name)
+        case UnknownOptionError(token=token) | CombinedShortOptionError(token=token) if ours := hint(
+            token.keyword or token.value
+        ):
+            return UsageError(f"there is no flag {token.keyword or token.value}", fix=ours)
         case CycloptsError():  # it names the nearest flag itself
             command = " ".join(["farthing", *(error.command_chain or ())])
             return UsageError(str(error).rstrip("."), fix=f"see {command} --help")

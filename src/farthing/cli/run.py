@@ -14,8 +14,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from farthing import discover
 from farthing.cli import output
 from farthing.engine.config import EngineConfig
-from farthing.errors import FarthingError, UsageError
-from farthing.models.reference import find_model
+from farthing.engine.hub_cache import HubModel, cached_weights, find_anywhere
+from farthing.errors import FarthingError, ModelNotFoundError, UsageError
 from farthing.ops.batch import BatchShape
 from farthing.sampling_params import SamplingParams
 from farthing.units import format_bytes, format_count
@@ -29,7 +29,9 @@ class RunFlags:
     """How to answer. What is not said comes from the model's generation_config.json, then from here."""
 
     prompt: Annotated[str | None, Parameter(alias="-p", help="The prompt; '-' or nothing reads it from a pipe.")] = None
-    model: Annotated[str | None, Parameter(alias="-m", help="Folder, .gguf file or alias. Default: bundled.")] = None
+    model: Annotated[
+        str | None, Parameter(alias="-m", help="Folder, .gguf file, alias or org/name. Default: bundled.")
+    ] = None
     raw: Annotated[bool, Parameter(help="Continue the prompt as plain text, without the chat template.")] = False
     system: Annotated[str | None, Parameter(help="System message of the conversation.")] = None
     max_tokens: Annotated[int | None, Parameter(help="Longest answer. Default: until the context is full.")] = None
@@ -42,6 +44,8 @@ class RunFlags:
     stop: Annotated[tuple[str, ...], Parameter(show_default=False, help="End before this text; may be repeated.")] = ()
     ignore_eos: Annotated[bool, Parameter(help="Go on past the model's end of text, to --max-tokens.")] = False
     json: Annotated[bool, Parameter(help="Print one JSON object with the answer and the figures.")] = False
+    yes: Annotated[bool, Parameter(alias="-y", help="Download a model that is missing without asking.")] = False
+    offline: Annotated[bool, Parameter(help="Download nothing.")] = False
 
 
 _FLAGS, _CONFIG = RunFlags(), EngineConfig()
@@ -59,7 +63,7 @@ def run(
 ) -> None:
     """Chat with a model, or answer one prompt."""
     model, prompt = _model_and_prompt(first, second, flags)
-    find_model(model)  # a mistake in its name is told before anything is read
+    found = find_anywhere(model)  # a mistake in its name is told before anything is read
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.buffer.read().decode("utf-8", errors="replace").strip()
     if prompt is not None and not prompt.strip():
@@ -67,6 +71,8 @@ def run(
     if flags.json and prompt is None:
         raise UsageError("--json needs a prompt", fix="give one: farthing run --json 'Once upon a time'")
     _sampling_params(flags, SamplingParams())  # a mistake in the flags is told before the model is loaded
+    if isinstance(found, HubModel):
+        _download_if_missing(found, flags, config)
     llm = _load(model, config)
     try:
         session = _Session(llm, flags, bundled=model == "bundled")
@@ -94,6 +100,17 @@ def _model_and_prompt(first: str | None, second: str | None, flags: RunFlags) ->
 def _is_prompt(text: str) -> bool:
     """White space makes a prompt; so does nothing at all, which no model is called."""
     return not text or any(character.isspace() for character in text)
+
+
+def _download_if_missing(model: HubModel, flags: RunFlags, config: EngineConfig) -> None:
+    """A model that is not on this machine is downloaded where somebody can be asked, or --yes says so."""
+    pull = discover.load("farthing.cli", "pull")
+    try:
+        cached_weights(model)
+    except ModelNotFoundError:
+        if flags.offline or pull.is_offline() or not (flags.yes or pull.is_terminal()):
+            raise
+        pull.obtain(pull.OfferPlan.of(model, config), ask=not flags.yes)
 
 
 def _load(model: str, config: EngineConfig) -> Any:

@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 
 from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision, resolve_threads
-from farthing.errors import DoesNotFitError, ModelNotFoundError
+from farthing.engine.hub_cache import cached_weights, find_anywhere
+from farthing.engine.runnable import describe_runnable
+from farthing.errors import DoesNotFitError
 from farthing.hardware.calibration import Calibration, DeviceKey, load
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.select import select_kernels
-from farthing.models.auto import describe, read_config, stored_dtype
+from farthing.models.auto import read_config, stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan, plan_memory
-from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec
 from farthing.runtime.device import fast_dtype, open_device, usable_bytes
 from farthing.runtime.probe import device_key
@@ -49,15 +50,19 @@ class EnginePlan:
 
 
 def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
-    """FarthingError, naming the cause, if the model is not found, not supported or does not fit."""
-    path = _files_of(model)
+    """FarthingError, naming the cause, if the model is not found, not supported or does not fit.
+
+    A model of a hub is taken from its cache; nothing is downloaded here.
+    """
+    found = find_anywhere(model)
+    path = found if isinstance(found, Path) else cached_weights(found)
     model_config = read_config(path)
     device = open_device(config.device)
     key = device_key(device)
     calibration = load(key)
     fast = fast_dtype(device, stored_dtype(model_config))
     precision = resolve_precision(config, device_kind=device.type, fast_dtype=fast)
-    spec = describe(model_config, precision)
+    spec = describe_runnable(model_config, precision, model)
     context = resolve_context(config, spec)
     on_cpu = device.type == "cpu"
     context_bytes = calibration.device_context_bytes if calibration else _CUDA_CONTEXT_BYTES
@@ -91,12 +96,3 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
         key=key,
         calibration=calibration,
     )
-
-
-def _files_of(model: str) -> Path:
-    reference = find_model(model)
-    if reference.path is None:
-        raise ModelNotFoundError(
-            f"the weights of {reference.name} are not on this machine", fix=f"farthing pull {reference.name}"
-        )
-    return reference.path

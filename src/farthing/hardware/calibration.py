@@ -243,6 +243,21 @@ def load(key: DeviceKey, folder: Path | None = None) -> Calibration | None:
     raise FarthingError(f"the calibration file {path} has schema {schema!r}, not {SCHEMA!r}", fix=_MEASURE_AGAIN)
 
 
+def saved_here(folder: Path | None = None) -> list[Calibration]:
+    """Every calibration of this machine's devices with the torch that is installed; damaged files are left out."""
+    found = []
+    for path in sorted((folder or calibration_folder()).glob("*.json")):
+        try:
+            content = json.loads(path.read_bytes()[:_MAX_FILE_BYTES])
+            calibration: Calibration = _decode(Calibration, {k: v for k, v in content.items() if k != "schema"})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
+        key = calibration.device
+        if key.num_cores == _num_cores() and key.versions.split(",")[0] == _torch_version():
+            found.append(calibration)
+    return [one for one in found if one.device.kind != "cpu" or one.device == cpu_key()]
+
+
 def _decode(kind: Any, value: Any) -> Any:
     """`value` out of JSON as `kind`: a dataclass, a tuple of them, str, int or float. ValueError if it is not one."""
     if is_dataclass(kind):

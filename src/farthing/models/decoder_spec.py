@@ -8,13 +8,14 @@ Source: Touvron et al. 2023 (arXiv 2302.13971, 2307.09288); Llama 3 (arXiv 2407.
 from farthing.errors import UnsupportedError
 from farthing.models.config_reader import ConfigReader
 from farthing.models.rope import Rope, RopeScaling, yarn_attention_factor
-from farthing.models.spec import Layer, ModelSpec, Precision
+from farthing.models.spec import DenseMlp, Layer, Mlp, ModelSpec, MoeMlp, Precision
 from farthing.ops.attention import Attention
 from farthing.ops.elementwise import Elementwise, RMSNorm
 from farthing.ops.linear import Embedding, Linear, Shard
+from farthing.ops.moe import Experts
 from farthing.quantization.base import resolve
 
-MAX_LAYERS = 4096
+MAX_LAYERS, _MAX_EXPERTS = 4096, 65536
 
 
 def decoder_spec(
@@ -26,16 +27,18 @@ def decoder_spec(
     default_head_dim: int | None = None,
     qkv_bias: bool = False,
     o_bias: bool = False,
-    mlp_bias: bool = False,
     qk_norm: bool = False,
     windows: tuple[int | None, ...] | None = None,
+    mlps: tuple[Mlp, ...] | None = None,
 ) -> ModelSpec:
-    """`windows`: the sliding window of each layer (None: full attention). Errors name the key."""
+    """`windows`: the sliding window of each layer (None: full attention). `mlps`: the MLP of each (None: dense, without
+    biases). Errors name the key.
+    """
     if config.text("hidden_act", "silu") not in ("silu", "swish"):
         raise UnsupportedError(
             f"{config.source}: hidden_act {config.text('hidden_act')!r} is not supported (only silu)"
         )
-    hidden_size, intermediate_size = config.size("hidden_size"), config.size("intermediate_size")
+    hidden_size = config.size("hidden_size")
     num_heads = config.size("num_attention_heads", maximum=65536)
     num_kv_heads = config.size("num_key_value_heads", default_kv_heads or num_heads, maximum=65536)
     if num_heads % num_kv_heads:
@@ -49,6 +52,8 @@ def decoder_spec(
     layer_windows = windows or (None,) * num_layers
     if len(layer_windows) != num_layers:
         raise config.fail("layer_types", f"one entry for each of the {num_layers} layers")
+    layer_mlps = mlps or (dense_mlp(config, precision),) * num_layers
+    assert len(layer_mlps) == num_layers
     vocab_size = config.size("vocab_size")
     eps = config.number("rms_norm_eps", 1e-6)
     dtype = precision.activation_dtype
@@ -58,7 +63,7 @@ def decoder_spec(
     def linear(name: str, inputs: int, outputs: int, shard: Shard, bias: bool) -> Linear:
         return Linear(name, inputs, outputs, precision.format, dtype, bias, shard)
 
-    def layer(window: int | None) -> Layer:
+    def layer(window: int | None, mlp: Mlp) -> Layer:
         queries, keys = num_heads * head_dim, num_kv_heads * head_dim
         column, row = Shard.COLUMN, Shard.ROW
         return Layer(
@@ -74,15 +79,12 @@ def decoder_spec(
             attention_reduce=None,
             attention_add=Elementwise("self_attn.add", hidden_size, 2, dtype),
             mlp_norm=RMSNorm("post_attention_layernorm", hidden_size, eps, dtype),
-            gate_proj=linear("mlp.gate_proj", hidden_size, intermediate_size, column, mlp_bias),
-            up_proj=linear("mlp.up_proj", hidden_size, intermediate_size, column, mlp_bias),
-            swiglu=Elementwise("mlp.swiglu", intermediate_size, 2, dtype),
-            down_proj=linear("mlp.down_proj", intermediate_size, hidden_size, row, mlp_bias),
-            mlp_reduce=None,
+            mlp=mlp,
             mlp_add=Elementwise("mlp.add", hidden_size, 2, dtype),
         )
 
-    layer_of = {window: layer(window) for window in set(layer_windows)}
+    kinds = tuple(zip(layer_windows, layer_mlps, strict=True))
+    layer_of = {kind: layer(*kind) for kind in set(kinds)}
     rope, max_positions, reason = _rope(config, head_dim)
     embedding_name = "model.embed_tokens"
     return ModelSpec(
@@ -93,11 +95,56 @@ def decoder_spec(
         max_positions_reason=reason,
         rope=rope,
         precision=precision,
-        layers=tuple(layer_of[window] for window in layer_windows),
+        layers=tuple(layer_of[kind] for kind in kinds),
         embedding=Embedding(embedding_name, vocab_size, hidden_size, dtype, Shard.COLUMN),
         norm=RMSNorm("model.norm", hidden_size, eps, dtype),
         head=Linear(
             "lm_head", hidden_size, vocab_size, plain, dtype, shard=Shard.COLUMN, tied=embedding_name if tied else None
+        ),
+    )
+
+
+def dense_mlp(config: ConfigReader, precision: Precision, *, bias: bool = False) -> DenseMlp:
+    """The MLP of `intermediate_size` that every token passes."""
+    hidden_size, intermediate_size = config.size("hidden_size"), config.size("intermediate_size")
+    weights, dtype = precision.format, precision.activation_dtype
+    return DenseMlp(
+        gate_proj=Linear("mlp.gate_proj", hidden_size, intermediate_size, weights, dtype, bias, Shard.COLUMN),
+        up_proj=Linear("mlp.up_proj", hidden_size, intermediate_size, weights, dtype, bias, Shard.COLUMN),
+        swiglu=Elementwise("mlp.swiglu", intermediate_size, 2, dtype),
+        down_proj=Linear("mlp.down_proj", intermediate_size, hidden_size, weights, dtype, bias, Shard.ROW),
+    )
+
+
+def moe_mlp(
+    config: ConfigReader,
+    precision: Precision,
+    *,
+    prefix: str,
+    matrices: tuple[str, str, str],
+    num_experts_key: str,
+    intermediate_key: str,
+) -> MoeMlp:
+    """Routed experts, named `prefix`.experts.<i>.<matrix> with `matrices` for gate, up and down, behind `prefix`.gate.
+
+    The router stays in the activation dtype. The keys say where the family keeps its sizes.
+    """
+    hidden_size, dtype = config.size("hidden_size"), precision.activation_dtype
+    num_experts = config.size(num_experts_key, maximum=_MAX_EXPERTS)
+    experts_per_token = config.size("num_experts_per_tok", maximum=_MAX_EXPERTS)
+    if experts_per_token > num_experts:
+        raise config.fail("num_experts_per_tok", f"at most {num_experts_key} {num_experts}")
+    return MoeMlp(
+        router=Linear(f"{prefix}.gate", hidden_size, num_experts, resolve(dtype, "cpu"), dtype),
+        experts=Experts(
+            f"{prefix}.experts",
+            matrices,
+            num_experts,
+            experts_per_token,
+            hidden_size,
+            config.size(intermediate_key),
+            precision.format,
+            dtype,
         ),
     )
 

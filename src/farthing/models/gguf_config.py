@@ -15,6 +15,7 @@ _FAMILIES = {
     "mistral3": ("mistral", "MistralForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
+    "qwen3moe": ("qwen3_moe", "Qwen3MoeForCausalLM"),
 }
 _NEUTRAL: dict[str, tuple[GgufValue, ...]] = {  # metadata that changes the logits -> the values that change nothing
     "attention.causal": (True,),
@@ -25,6 +26,12 @@ _NEUTRAL: dict[str, tuple[GgufValue, ...]] = {  # metadata that changes the logi
     "attn_logit_softcapping": (0,),
     "final_logit_softcapping": (0,),
     "embedding_scale": (0, 1),
+    "expert_gating_func": (0, 1),  # not said, softmax
+    "expert_group_count": (0, 1),
+    "expert_shared_count": (0,),
+    "expert_shared_feed_forward_length": (0,),
+    "expert_weights_scale": (0, 1),
+    "leading_dense_block_count": (0,),
     "logit_scale": (0, 1),
     "residual_scale": (0, 1),
     "rope.scaling.attn_factor": (1,),
@@ -59,7 +66,7 @@ def config_from_gguf(header: GgufHeader) -> dict[str, object]:
         raise UnsupportedError(f"GGUF architecture {architecture[:40]!r}", fix=f"Farthing reads {', '.join(_FAMILIES)}")
     metadata = _Metadata(header, architecture)
     metadata.refuse_other_math()
-    num_experts = metadata.integer("expert_count", _MAX_EXPERTS, default=0, smallest=0)
+    num_experts = _num_experts(metadata, architecture)
     window = metadata.integer("attention.sliding_window", _MAX_CONTEXT, default=0, smallest=0)
     model_type, class_name = _family(architecture, num_experts, window)
     hidden_size = metadata.integer("embedding_length", _MAX_WIDTH)
@@ -97,6 +104,8 @@ def config_from_gguf(header: GgufHeader) -> dict[str, object]:
     if num_experts:
         config["num_local_experts"] = num_experts
         config["num_experts_per_tok"] = metadata.integer("expert_used_count", num_experts)
+    if model_type == "qwen3_moe":
+        config["moe_intermediate_size"] = metadata.integer("expert_feed_forward_length", _MAX_WIDTH)
     return config
 
 
@@ -148,15 +157,22 @@ def _shown(value: object) -> str:
     return "is missing" if value is None else f"is {value!r:.40}"
 
 
+def _num_experts(metadata: _Metadata, architecture: str) -> int:
+    """0 for a dense model, which no architecture with experts in its name is."""
+    if architecture == "qwen3moe":
+        return metadata.integer("expert_count", _MAX_EXPERTS)
+    return metadata.integer("expert_count", _MAX_EXPERTS, default=0, smallest=0)
+
+
 def _family(architecture: str, num_experts: int, window: int) -> tuple[str, str]:
     """Converters write Mistral and Mixtral models as `llama`."""
     if architecture == "llama" and num_experts:
         return "mixtral", "MixtralForCausalLM"
     if architecture == "llama" and window:
         return "mistral", "MistralForCausalLM"
-    if num_experts or (window and architecture != "mistral3"):
-        feature = "experts" if num_experts else "a sliding window"
-        raise UnsupportedError(f"GGUF architecture {architecture} with {feature}", fix=_NOT_COMPUTED)
+    for feature, is_given, known_in in (("experts", num_experts, "qwen3moe"), ("a sliding window", window, "mistral3")):
+        if is_given and architecture != known_in:
+            raise UnsupportedError(f"GGUF architecture {architecture} with {feature}", fix=_NOT_COMPUTED)
     return _FAMILIES[architecture]
 
 

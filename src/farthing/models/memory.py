@@ -7,7 +7,7 @@ The planner prints it, the runtime allocates from it and asserts it after load (
 from dataclasses import dataclass
 
 from farthing.errors import DoesNotFitError
-from farthing.models.spec import ModelSpec
+from farthing.models.spec import Mlp, ModelSpec, MoeMlp
 from farthing.ops.batch import BatchShape
 from farthing.quantization.base import DTYPE_BYTES
 from farthing.units import format_bytes
@@ -79,29 +79,44 @@ def activation_peak_bytes(spec: ModelSpec, max_batch_tokens: int, max_logits: in
     """Largest sum of intermediates that live at once in one step of the eager decoder.
 
     Residual and normed stream (the norm in fp32), then either attention (q, k, v, output, and the gathered K and V of
-    one sequence in fp32) or the MLP (gate, up, product); plus fp32 logits with three working copies in the sampler;
-    plus, for a quantized format, the largest matrix widened to fp32, with two working copies.
+    one sequence in fp32) or the widest MLP; plus fp32 logits with three working copies in the sampler; plus, for a
+    quantized format, the largest matrix widened to fp32, with two working copies.
     """
     width = DTYPE_BYTES[spec.precision.activation_dtype]
-    layer = spec.layers[0]
+    layer, mlps = spec.layers[0], {layer.mlp for layer, _ in spec.distinct_layers}
     attention = layer.attention
     stream = max_batch_tokens * spec.hidden_size * (2 * width + 8)
     query_key_value = (2 * attention.num_heads + 2 * attention.num_kv_heads) * attention.head_dim
     gathered = 2 * max_context * attention.num_kv_heads * attention.head_dim * 4
     in_attention = max_batch_tokens * query_key_value * width + gathered
-    in_mlp = 3 * max_batch_tokens * layer.gate_proj.out_features * width
+    in_mlp = max(_mlp_values_per_token(mlp) for mlp in mlps) * max_batch_tokens * width
     logits = 4 * max_logits * (spec.head.out_features if spec.head else 0) * 4
-    matrices = (layer.q_proj, layer.o_proj, layer.gate_proj, layer.down_proj)
-    largest = max(matrix.in_features * matrix.out_features for matrix in matrices)
+    projections = (layer.q_proj.out_features, layer.o_proj.in_features)
+    largest = spec.hidden_size * max(*projections, *(mlp.intermediate_size for mlp in mlps))
     widened = 3 * largest * 4 if spec.precision.format.quantized else 0
     return stream + max(in_attention, in_mlp) + logits + widened
 
 
+def _mlp_values_per_token(mlp: Mlp) -> int:
+    """Gate, up and product. Where there are experts: the same and the output of each of a token's, and all scores."""
+    if isinstance(mlp, MoeMlp):
+        experts = mlp.experts
+        routed = 3 * experts.intermediate_size + experts.hidden_size
+        return experts.experts_per_token * routed + experts.num_experts
+    return 3 * mlp.intermediate_size
+
+
 def step_working_set_bytes(spec: ModelSpec, batch: BatchShape) -> int:
-    """Bytes that one step touches at least once: all weights (the embedding only by its rows) and the attended KV."""
+    """Bytes that one step touches at least once: the weights (the embedding only by its rows, of the experts those that
+    the batch is expected to touch) and the attended KV."""
     tied = spec.head is not None and spec.head.tied is not None
     rows = spec.embedding.stored()[0].num_bytes if spec.embedding and not tied else 0
-    kv_bytes = sum(
-        batch.attended_tokens(layer.attention.window) * layer.attention.kv_bytes_per_token for layer in spec.layers
+    untouched = sum(
+        count * (experts.num_experts * experts.bytes_per_expert - experts.touched_bytes(batch))
+        for experts, count in spec.experts
     )
-    return spec.weight_bytes - rows + kv_bytes
+    kv_bytes = sum(
+        count * batch.attended_tokens(layer.attention.window) * layer.attention.kv_bytes_per_token
+        for layer, count in spec.distinct_layers
+    )
+    return spec.weight_bytes - rows - untouched + kv_bytes

@@ -2,13 +2,14 @@
 
 Tensor parallelism (Shoeybi et al. 2019, arXiv 1909.08053): columns of q, k, v, gate, up and the head, rows of o and
 down, an all-reduce behind each row-divided product; KV heads are repeated where there are fewer of them than ranks.
+Each rank holds its part of every expert (not some experts whole) and the whole router.
 Pipeline stages are runs of whole layers. Knows no transport and no tensors.
 """
 
 from dataclasses import replace
 
 from farthing.errors import UnsupportedError
-from farthing.models.spec import Layer, ModelSpec
+from farthing.models.spec import DenseMlp, Layer, Mlp, ModelSpec
 from farthing.ops.comm import Comm
 from farthing.ops.linear import Linear, Shard
 
@@ -93,9 +94,9 @@ def _divide_layer(layer: Layer, tp: int) -> Layer:
         raise UnsupportedError(
             f"{attention.num_kv_heads} KV heads neither divide by tp {tp} nor divide it", fix="use another tp, or pp"
         )
-    if layer.gate_proj.out_features % tp:
+    if layer.mlp.intermediate_size % tp:
         raise UnsupportedError(
-            f"intermediate_size {layer.gate_proj.out_features} does not divide by tp {tp}", fix="use another tp, or pp"
+            f"intermediate_size {layer.mlp.intermediate_size} does not divide by tp {tp}", fix="use another tp, or pp"
         )
     num_heads, num_kv_heads = attention.num_heads // tp, max(1, attention.num_kv_heads // tp)
     kv_features = num_kv_heads * attention.head_dim
@@ -112,11 +113,24 @@ def _divide_layer(layer: Layer, tp: int) -> Layer:
         attention=replace(attention, num_heads=num_heads, num_kv_heads=num_kv_heads),
         o_proj=_divide_linear(layer.o_proj, tp),
         attention_reduce=reduce_,
-        gate_proj=_divide_linear(layer.gate_proj, tp),
-        up_proj=_divide_linear(layer.up_proj, tp),
-        swiglu=replace(layer.swiglu, dim=layer.swiglu.dim // tp),
-        down_proj=_divide_linear(layer.down_proj, tp),
-        mlp_reduce=replace(reduce_, name="mlp.down_proj.reduce"),
+        mlp=_divide_mlp(layer.mlp, tp, reduce_),
+    )
+
+
+def _divide_mlp(mlp: Mlp, tp: int, reduce_: Comm) -> Mlp:
+    """`reduce_`: the all-reduce that a layer's halves share but for the name."""
+    if isinstance(mlp, DenseMlp):
+        return DenseMlp(
+            gate_proj=_divide_linear(mlp.gate_proj, tp),
+            up_proj=_divide_linear(mlp.up_proj, tp),
+            swiglu=replace(mlp.swiglu, dim=mlp.swiglu.dim // tp),
+            down_proj=_divide_linear(mlp.down_proj, tp),
+            reduce=replace(reduce_, name=f"{mlp.down_proj.name}.reduce"),
+        )
+    return replace(
+        mlp,
+        experts=replace(mlp.experts, intermediate_size=mlp.experts.intermediate_size // tp),
+        reduce=replace(reduce_, name=f"{mlp.experts.name}.reduce"),
     )
 
 

@@ -6,9 +6,10 @@ modules from it. Knows no tensors; parallel.py divides it, families/ compose it,
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from farthing.errors import UnsupportedError
 from farthing.models.rope import Rope
 from farthing.ops.attention import Attention
 from farthing.ops.batch import BatchShape
@@ -16,9 +17,11 @@ from farthing.ops.comm import Comm
 from farthing.ops.cost import Cost
 from farthing.ops.elementwise import Elementwise, RMSNorm
 from farthing.ops.linear import Embedding, Linear
+from farthing.ops.moe import Experts
 from farthing.quantization.base import StoredTensor, WeightFormat
 
-Op = Attention | Comm | Elementwise | Embedding | Linear | RMSNorm
+Op = Attention | Comm | Elementwise | Embedding | Experts | Linear | RMSNorm
+_KV_DTYPES = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16", "int8": "int8", "fp8": "fp8_e4m3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,50 @@ class Precision:
     def of(cls, weight_format: WeightFormat, activation_dtype: str | None = None) -> "Precision":
         dtype = activation_dtype or ("bf16" if weight_format.quantized else weight_format.math)
         return cls(weight_format, dtype, dtype)
+
+    def with_kv_format(self, spelling: str) -> "Precision":
+        """The same with another KV cache: fp32, bf16, fp16, int8, fp8, or auto (as the activations)."""
+        kv_dtype = self.activation_dtype if spelling == "auto" else _KV_DTYPES.get(spelling.lower())
+        if kv_dtype is None:
+            raise UnsupportedError(f"--kv-format {spelling!r} is not known", fix=f"use auto, {', '.join(_KV_DTYPES)}")
+        return replace(self, kv_dtype=kv_dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class DenseMlp:
+    """down(silu(gate(x)) * up(x)), the same for every token."""
+
+    gate_proj: Linear
+    up_proj: Linear
+    swiglu: Elementwise
+    down_proj: Linear
+    reduce: Comm | None = None
+
+    @property
+    def intermediate_size(self) -> int:
+        return self.down_proj.in_features
+
+    def ops(self) -> tuple[Op, ...]:
+        return _present(self.gate_proj, self.up_proj, self.swiglu, self.down_proj, self.reduce)
+
+
+@dataclass(frozen=True, slots=True)
+class MoeMlp:
+    """A router chooses the experts of each token; theirs is the same SwiGLU."""
+
+    router: Linear
+    experts: Experts
+    reduce: Comm | None = None
+
+    @property
+    def intermediate_size(self) -> int:
+        return self.experts.intermediate_size
+
+    def ops(self) -> tuple[Op, ...]:
+        return _present(self.router, self.experts, self.reduce)
+
+
+Mlp = DenseMlp | MoeMlp
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +98,13 @@ class Layer:
     attention_reduce: Comm | None
     attention_add: Elementwise
     mlp_norm: RMSNorm
-    gate_proj: Linear
-    up_proj: Linear
-    swiglu: Elementwise
-    down_proj: Linear
-    mlp_reduce: Comm | None
+    mlp: Mlp
     mlp_add: Elementwise
 
     def ops(self) -> tuple[Op, ...]:
-        every = (getattr(self, field.name) for field in fields(self))
-        return tuple(op for op in every if op is not None)
+        projections = (self.q_proj, self.k_proj, self.v_proj, self.q_norm, self.k_norm)
+        attention = (self.rope, self.attention, self.o_proj, self.attention_reduce, self.attention_add)
+        return _present(self.attention_norm, *projections, *attention, self.mlp_norm, *self.mlp.ops(), self.mlp_add)
 
 
 @dataclass(frozen=True)
@@ -86,15 +130,33 @@ class ModelSpec:
 
     @cached_property
     def entry_ops(self) -> tuple[Op, ...]:
-        return tuple(op for op in (self.embedding, self.embedding_reduce) if op is not None)
+        return _present(self.embedding, self.embedding_reduce)
 
     @cached_property
     def exit_ops(self) -> tuple[Op, ...]:
-        return tuple(op for op in (self.norm, self.head, self.head_gather, self.send) if op is not None)
+        return _present(self.norm, self.head, self.head_gather, self.send)
 
     @cached_property
-    def _distinct_layers(self) -> tuple[tuple[tuple[Op, ...], int], ...]:
-        return tuple((layer.ops(), count) for layer, count in Counter(self.layers).items())
+    def distinct_layers(self) -> tuple[tuple[Layer, int], ...]:
+        """Each different layer, in order of appearance, with how many there are of it."""
+        return tuple(Counter(self.layers).items())
+
+    @cached_property
+    def _distinct_ops(self) -> tuple[tuple[tuple[Op, ...], int], ...]:
+        layers = ((layer.ops(), count) for layer, count in self.distinct_layers)
+        return (self.entry_ops, 1), *layers, (self.exit_ops, 1)
+
+    @cached_property
+    def experts(self) -> tuple[tuple[Experts, int], ...]:
+        """Each different op of experts, with how many layers have it; empty for a dense model."""
+        return tuple(
+            (layer.mlp.experts, count) for layer, count in self.distinct_layers if isinstance(layer.mlp, MoeMlp)
+        )
+
+    @property
+    def plan_only(self) -> bool:
+        """Farthing describes and plans this model, but does not run it: its runtime has no experts."""
+        return bool(self.experts)
 
     def named_ops(self) -> Iterator[tuple[str, Op]]:
         """Every op with its full name, in order of computation."""
@@ -110,37 +172,63 @@ class ModelSpec:
     def cost(self, batch: BatchShape) -> Cost:
         """Cost of one step. Equal layers are priced once and multiplied."""
         total = Cost()
-        for op in (*self.entry_ops, *self.exit_ops):
-            total = total + op.cost(batch)
-        for ops, count in self._distinct_layers:
-            layer = Cost()
+        for ops, count in self._distinct_ops:
+            part = Cost()
             for op in ops:
-                layer = layer + op.cost(batch)
-            total = total + layer * count
+                part = part + op.cost(batch)
+            total = total + part * count
         return total
 
     @property
     def num_ops(self) -> int:
-        return len(self.entry_ops) + len(self.exit_ops) + sum(len(ops) * count for ops, count in self._distinct_layers)
+        return sum(len(ops) * count for ops, count in self._distinct_ops)
 
     @cached_property
     def weight_bytes(self) -> int:
-        return sum(tensor.num_bytes for tensor in self.stored_tensors().values())
+        """Bytes of all stored tensors."""
+        return sum(
+            count * sum(tensor.num_bytes for op in ops for tensor in op.stored()) for ops, count in self._distinct_ops
+        )
+
+    @cached_property
+    def active_weight_bytes(self) -> int:
+        """Those of a token: without the experts that it is not routed to. Equal to weight_bytes for a dense model."""
+        return self.weight_bytes - sum(
+            count * (experts.num_experts - experts.experts_per_token) * experts.bytes_per_expert
+            for experts, count in self.experts
+        )
 
     @cached_property
     def num_parameters(self) -> int:
         """Values of the model as published: codes count, scales do not, a tied head counts once."""
-        total = 0
-        for _, op in self.named_ops():
-            match op:
-                case Linear() if op.tied is None:
-                    total += op.in_features * op.out_features + (op.out_features if op.bias else 0)
-                case Embedding():
-                    total += op.num_embeddings * op.embedding_dim
-                case RMSNorm():
-                    total += op.dim
-        return total
+        return sum(count * sum(num_parameters(op) for op in ops) for ops, count in self._distinct_ops)
+
+    @cached_property
+    def num_active_parameters(self) -> int:
+        """Those of a token: without the experts that it is not routed to."""
+        return self.num_parameters - sum(
+            count * (experts.num_experts - experts.experts_per_token) * experts.parameters_per_expert
+            for experts, count in self.experts
+        )
 
     @cached_property
     def kv_bytes_per_token(self) -> int:
-        return sum(layer.attention.kv_bytes_per_token for layer in self.layers)
+        return sum(count * layer.attention.kv_bytes_per_token for layer, count in self.distinct_layers)
+
+
+def num_parameters(op: Op) -> int:
+    """Values that an op keeps, as published: codes count, scales do not; a tied head has none of its own."""
+    match op:
+        case Linear() if op.tied is None:
+            return op.in_features * op.out_features + (op.out_features if op.bias else 0)
+        case Experts():
+            return op.num_experts * op.parameters_per_expert
+        case Embedding():
+            return op.num_embeddings * op.embedding_dim
+        case RMSNorm():
+            return op.dim
+    return 0
+
+
+def _present(*ops: Op | None) -> tuple[Op, ...]:
+    return tuple(op for op in ops if op is not None)

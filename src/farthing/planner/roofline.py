@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from farthing.ops.cost import Cost
 
-Bound = Literal["bandwidth", "compute", "overhead"]
+Bound = Literal["bandwidth", "compute", "link", "latency"]
 
 
 class Machine(Protocol):
@@ -43,7 +43,7 @@ class StepTime:
         times: dict[Bound, float] = {
             "bandwidth": self.bandwidth_seconds,
             "compute": self.compute_seconds,
-            "overhead": self.overhead_seconds,
+            "latency": self.overhead_seconds,
         }
         return max(times, key=lambda name: times[name])
 

@@ -8,7 +8,7 @@ Shapes: T tokens, H hidden_size, R rows that yield logits, V vocabulary.
 import torch
 
 from farthing.kernels.reference import ReferenceKernels
-from farthing.models.spec import Layer, ModelSpec
+from farthing.models.spec import DenseMlp, Layer, ModelSpec
 from farthing.runtime.inputs import StepInputs
 from farthing.runtime.kv_cache import KVCache
 from farthing.runtime.layers import MLP, Angles, Attention, Linear, RMSNorm, Tensors
@@ -28,7 +28,8 @@ class Block:
         self.attention_norm = RMSNorm(layer.attention_norm, f"{prefix}.{layer.attention_norm.name}", tensors, kernels)
         self.attention = Attention(layer, prefix, tensors, kernels, cache)
         self.mlp_norm = RMSNorm(layer.mlp_norm, f"{prefix}.{layer.mlp_norm.name}", tensors, kernels)
-        self.mlp = MLP(layer, prefix, tensors, kernels)
+        assert isinstance(layer.mlp, DenseMlp), "a model with experts is planned only"
+        self.mlp = MLP(layer.mlp, prefix, tensors, kernels)
 
     def __call__(self, x_TH: torch.Tensor, angles: Angles, inputs: StepInputs) -> torch.Tensor:
         x_TH = x_TH + self.attention(self.attention_norm(x_TH), angles, inputs)

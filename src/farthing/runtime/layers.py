@@ -11,7 +11,7 @@ import torch
 
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.weight import Weight
-from farthing.models.spec import Layer
+from farthing.models.spec import DenseMlp, Layer
 from farthing.ops import elementwise
 from farthing.ops import linear as linear_ops
 from farthing.runtime.inputs import StepInputs
@@ -82,11 +82,11 @@ class Attention:
 class MLP:
     """SwiGLU: down(silu(gate(x)) * up(x))."""
 
-    def __init__(self, layer: Layer, prefix: str, tensors: Tensors, kernels: ReferenceKernels) -> None:
+    def __init__(self, mlp: DenseMlp, prefix: str, tensors: Tensors, kernels: ReferenceKernels) -> None:
         def linear(op: linear_ops.Linear) -> Linear:
             return Linear(op, f"{prefix}.{op.name}", tensors, kernels)
 
-        self.gate_proj, self.up_proj, self.down_proj = map(linear, (layer.gate_proj, layer.up_proj, layer.down_proj))
+        self.gate_proj, self.up_proj, self.down_proj = map(linear, (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
         self.kernels = kernels
 
     def __call__(self, x_TK: torch.Tensor) -> torch.Tensor:

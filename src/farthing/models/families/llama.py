@@ -5,7 +5,7 @@ Source: Touvron et al. 2023 (arXiv 2302.13971, 2307.09288); Llama 3 (arXiv 2407.
 """
 
 from farthing.models.config_reader import ConfigReader
-from farthing.models.decoder_spec import decoder_spec
+from farthing.models.decoder_spec import MAX_LAYERS, decoder_spec, dense_mlp
 from farthing.models.spec import ModelSpec, Precision
 
 ARCHITECTURE = "LlamaForCausalLM"
@@ -13,11 +13,12 @@ ARCHITECTURE = "LlamaForCausalLM"
 
 def build(config: ConfigReader, precision: Precision) -> ModelSpec:
     attention_bias = config.flag("attention_bias")
+    mlp = dense_mlp(config, precision, bias=config.flag("mlp_bias"))
     return decoder_spec(
         config,
         precision,
         family="llama",
         qkv_bias=attention_bias,
         o_bias=attention_bias,
-        mlp_bias=config.flag("mlp_bias"),
+        mlps=(mlp,) * config.size("num_hidden_layers", maximum=MAX_LAYERS),
     )

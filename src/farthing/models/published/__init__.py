@@ -1,4 +1,4 @@
-"""Published models by name: dimensions, hub id and source of each, so that a plan needs no network.
+"""Published models by name: dimensions, hub id and count of each, so that a plan needs no network.
 
-One TOML file per maker; `find_published` reads them. Knows no files of this machine and no hub.
+One TOML file per series of models; models/published_models.py reads them and says what their keys mean.
 """

@@ -1,0 +1,61 @@
+"""Flags that people bring from other tools (vLLM, SGLang, llama.cpp, TensorRT-LLM) and what does the same here.
+
+Knows names only; cli/app.py tells the hint where a command does not know the flag.
+"""
+
+# Theirs -> ours, and a word where a value means something else.
+_HINTS = {
+    "--quantization": "--format int8, int4 or fp8",
+    "-q": "--format int8, int4 or fp8",
+    "--dtype": "--format bf16, fp16 or fp32",
+    "--load-format": "nothing: the format of the files is read from them",
+    "--max-model-len": "--context",
+    "--context-length": "--context",
+    "--ctx-size": "--context",
+    "-c": "--context",
+    "--n-ctx": "--context",
+    "--max-seq-len": "--context",
+    "--tensor-parallel-size": "--tp",
+    "-tp": "--tp",
+    "--tp-size": "--tp",
+    "--pipeline-parallel-size": "--pp",
+    "-pp": "--pp",
+    "--pp-size": "--pp",
+    "--data-parallel-size": "--replicas",
+    "-dp": "--replicas",
+    "--dp-size": "--replicas",
+    "--gpu-memory-utilization": "--memory, as a share (85%) or a size (20GiB)",
+    "--mem-fraction-static": "--memory, as a share (85%) or a size (20GiB)",
+    "--kv-cache-dtype": "--kv-format",
+    "--cache-type-k": "--kv-format",
+    "--cache-type-v": "--kv-format",
+    "-ctk": "--kv-format",
+    "-ctv": "--kv-format",
+    "--max-num-batched-tokens": "--max-batch-tokens",
+    "--chunked-prefill-size": "--max-batch-tokens",
+    "--ubatch-size": "--max-batch-tokens",
+    "-ub": "--max-batch-tokens",
+    "--max-running-requests": "--max-num-seqs",
+    "--parallel": "--max-num-seqs",
+    "-np": "--max-num-seqs",
+    "--n-gpu-layers": "nothing: a device holds all layers of its stage; --device cpu or cuda chooses, --pp divides",
+    "-ngl": "nothing: a device holds all layers of its stage; --device cpu or cuda chooses, --pp divides",
+    "--n-predict": "--max-tokens (run), --output-tokens (plan)",
+    "-n": "--max-tokens (run), --output-tokens (plan)",
+    "--input-len": "--input-tokens",
+    "--output-len": "--output-tokens",
+    "--batch-size": "--batch",
+    "-b": "--batch",
+    "--gpu": "--on",
+    "--gpus": "--on, with the count: 8x4090",
+    "--hardware": "--on",
+    "--model-path": "the first argument",
+    "--enable-prefix-caching": "nothing: it is on; --no-prefix-caching turns it off",
+    "--trust-remote-code": "nothing: code that a checkpoint brings is never executed",
+}
+
+
+def hint(flag: str) -> str | None:
+    """"here it is --context"; None for a flag that none of them has."""
+    ours = _HINTS.get(flag.partition("=")[0])
+    return f"here it is {ours}" if ours else None

@@ -1,0 +1,75 @@
+"""Does a model fit this machine? Its description and memory plan, asked before weights or torch are there.
+
+The same plan_memory as the engine's and the planner's, with this machine's memory from machine.py. Knows no hub and
+no tensors; engine/plan.py plans what really runs.
+"""
+
+from dataclasses import dataclass
+
+from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision
+from farthing.engine.machine import gpus, memory_bytes, processor
+from farthing.engine.runnable import describe_runnable
+from farthing.errors import DoesNotFitError
+from farthing.models.auto import stored_dtype
+from farthing.models.config_reader import ConfigReader
+from farthing.models.memory import MemoryPlan, plan_memory
+from farthing.models.spec import ModelSpec
+from farthing.units import format_bytes
+
+_PROCESS_BYTES = 450 * 2**20  # interpreter and torch before any model; farthing probe measures it
+_CUDA_CONTEXT_BYTES = 600 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """`memory`: None if the model does not fit `device`; then `problem` says by how much."""
+
+    device: str
+    spec: ModelSpec
+    context: int
+    available_bytes: int
+    memory: MemoryPlan | None
+    problem: str | None
+
+    def text(self) -> str:
+        """One line for people."""
+        name = self.spec.precision.format.name
+        if self.memory is None:
+            return f"does not fit {self.device} in {name}: {self.problem}"
+        return (
+            f"fits {self.device} in {name}: {format_bytes(self.memory.total_bytes)} of "
+            f"{format_bytes(self.available_bytes)} available, KV room {self.memory.kv_tokens:,} tokens"
+        )
+
+
+def fit_here(name: str, config: ConfigReader, engine_config: EngineConfig) -> Fit:
+    """On the first GPU where there is one, else on the processor. UnsupportedError if Farthing does not run the model.
+
+    UsageError for a format or context that makes no sense with it.
+    """
+    found = gpus() if engine_config.device != "cpu" else ()
+    stored = stored_dtype(config)
+    if found:
+        device, kind, available, reserve = found[0].name, "cuda", found[0].free_bytes, _CUDA_CONTEXT_BYTES
+        fast = "fp16" if stored == "fp16" else "bf16"
+    else:
+        cpu, available = processor(), memory_bytes()[1]
+        device, kind, reserve = f"{cpu.name} ({cpu.num_cores} cores)", "cpu", _PROCESS_BYTES
+        fast = "bf16" if stored != "fp32" and cpu.multiplies_bf16 else "fp32"
+    precision = resolve_precision(engine_config, device_kind=kind, fast_dtype=fast)
+    spec = describe_runnable(config, precision, name)
+    context = resolve_context(engine_config, spec)
+    memory, problem = None, None
+    try:
+        memory = plan_memory(
+            spec,
+            budget_bytes=resolve_budget(engine_config.memory, available_bytes=available, device_kind=kind),
+            reserve_bytes=reserve,
+            block_size=engine_config.block_size,
+            max_num_seqs=engine_config.max_num_seqs,
+            max_batch_tokens=engine_config.max_batch_tokens,
+            max_model_len=context,
+        )
+    except DoesNotFitError as error:
+        problem = error.what
+    return Fit(device, spec, context, available, memory, problem)

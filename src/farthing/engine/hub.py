@@ -1,0 +1,208 @@
+"""A model from a hub: what it is and how large, before any weight is fetched; then its files, into the hub's own cache.
+
+Hugging Face is spoken to by huggingface_hub (metadata, small files, cache), ModelScope by modelscope.py; the weights
+of both come by transfer.py. Loaded by name, because the base install has no huggingface_hub. Knows no terminal.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from huggingface_hub import HfApi, get_session, get_token, hf_hub_download, hf_hub_url
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars, logging  # type: ignore[attr-defined]
+
+from farthing import __version__
+from farthing.engine.hub_cache import HubModel, hugging_face_folder, weights_in
+from farthing.engine.hub_errors import hugging_face_endpoint, told
+from farthing.engine.hub_files import Listing, RemoteFile, checked_sum, gguf_of, needed_beside, needed_first, shards_of
+from farthing.engine.modelscope import ModelScope
+from farthing.engine.runnable import describe_runnable
+from farthing.engine.transfer import Progress, Transfer, fetch_all, fetch_head
+from farthing.errors import CheckpointError, FarthingError
+from farthing.models.auto import read_config
+from farthing.models.checkpoint_files import INDEX_NAME, find_weights
+from farthing.models.checkpoint_files import _read_index as read_index
+from farthing.models.config_reader import ConfigReader
+from farthing.models.spec import Precision
+from farthing.quantization.base import resolve
+from farthing.units import format_bytes
+
+_DISK_MARGIN_BYTES = 512 * 2**20
+_TIMEOUT_SECONDS = 10.0
+_GGUF_HEAD_BYTES = (2**20, 16 * 2**20, 64 * 2**20)  # most of a header is the vocabulary
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+class Hub(Protocol):
+    """One repository at one revision. `folder`: where its files come to lie; `source`: its page."""
+
+    model: HubModel
+    source: str
+    folder: Path
+    listing: Listing
+
+    def fetch_small(self, file: RemoteFile) -> None: ...
+
+    def transfer(self, file: RemoteFile) -> Transfer: ...
+
+    def finish(self, weights: Sequence[RemoteFile]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a hub has: `config` says what the model is; `small` and `weights` are all files that it takes to run it."""
+
+    hub: Hub
+    config: ConfigReader
+    small: tuple[RemoteFile, ...]
+    weights: tuple[RemoteFile, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(file.num_bytes for file in (*self.small, *self.weights))
+
+    @property
+    def present_bytes(self) -> int:
+        """What of it is on this machine already, whole files and begun ones."""
+        folder = self.hub.folder
+        present = sum(file.num_bytes for file in self.small if (folder / file.name).exists())
+        return present + sum(
+            file.num_bytes if (folder / file.name).exists() else self.hub.transfer(file).present_bytes
+            for file in self.weights
+        )
+
+
+class HuggingFace:
+    """A repository of huggingface.co, or of the mirror that HF_ENDPOINT names."""
+
+    def __init__(self, model: HubModel) -> None:
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        disable_progress_bars()
+        self.model = model
+        self.endpoint = hugging_face_endpoint()
+        self._token = get_token() or False
+        api = HfApi(self.endpoint, token=self._token, library_name="farthing", library_version=__version__)
+        info = api.model_info(model.repository, revision=model.revision, files_metadata=True, timeout=_TIMEOUT_SECONDS)
+        self._commit = info.sha or ""
+        if not _COMMIT.fullmatch(self._commit):
+            raise FarthingError(f"{self.endpoint} names no commit", fix="check HF_ENDPOINT: is it a hub?")
+        self.listing: Listing = {
+            file.rfilename: RemoteFile(
+                file.rfilename, file.size or 0, checked_sum(file.lfs.sha256 if file.lfs else file.blob_id)
+            )
+            for file in info.siblings or ()
+        }
+        self.source = f"{self.endpoint}/{model.repository}/tree/{self._commit[:12]}"
+        self.folder = model.folder / "snapshots" / self._commit
+
+    def fetch_small(self, file: RemoteFile) -> None:
+        hf_hub_download(
+            self.model.repository,
+            file.name,
+            revision=self._commit,
+            cache_dir=hugging_face_folder(os.environ),
+            endpoint=self.endpoint,
+            token=self._token,
+            library_name="farthing",
+            library_version=__version__,
+        )
+
+    def transfer(self, file: RemoteFile) -> Transfer:
+        url = hf_hub_url(self.model.repository, file.name, revision=self._commit, endpoint=self.endpoint)
+        blob = self.model.folder / "blobs" / (file.checksum or f"{self._commit}-{file.name}")
+        headers = build_hf_headers(token=self._token, library_name="farthing", library_version=__version__)
+        return Transfer(url, blob, file.num_bytes, file.checksum, headers)
+
+    def finish(self, weights: Sequence[RemoteFile]) -> None:
+        """Let huggingface_hub lay the fetched weights into the snapshot; then the revision means this commit."""
+        for file in weights:
+            self.fetch_small(file)
+        if self.model.revision != self._commit:
+            reference = self.model.folder / "refs" / self.model.revision
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            reference.write_text(self._commit, encoding="utf-8")
+
+
+def inspect(model: HubModel) -> Offer:
+    """What the hub has of this model: reads its listing, config and index, no weights.
+
+    FarthingError, naming the next command, if it is not there, not open to the user, or nothing that Farthing runs.
+    """
+    with told(model):
+        hub: Hub = ModelScope(model, get_session()) if model.on_modelscope else HuggingFace(model)
+        try:
+            gguf = gguf_of(hub.listing, model.file)
+            first = needed_first(hub.listing, model.file)
+            for file in first:
+                hub.fetch_small(file)
+            if gguf is not None:
+                return Offer(hub, _config_of_gguf(hub, gguf), (), (gguf,))
+            config = _runnable(hub.folder, model)
+            shards = tuple(read_index(hub.folder / INDEX_NAME)) if INDEX_NAME in hub.listing else ()
+            weights = shards_of(hub.listing, shards)
+        except CheckpointError as error:
+            raise CheckpointError(f"{model.name} can't be run: {error.what}", fix=error.fix) from None
+    return Offer(hub, config, (*first, *needed_beside(hub.listing)), weights)
+
+
+def download(
+    offer: Offer,
+    progress: Progress,
+    *,
+    free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+    pause_seconds: float = 1.0,
+) -> Path:
+    """Fetch what is missing; the folder or .gguf file to load. FarthingError if the disk has no room for it."""
+    hub = offer.hub
+    missing_bytes, free = offer.num_bytes - offer.present_bytes, free_bytes(existing_parent(hub.folder))
+    if missing_bytes and free < missing_bytes + _DISK_MARGIN_BYTES:
+        raise FarthingError(
+            f"{offer.hub.model.name} takes {format_bytes(missing_bytes)} more, and {hub.folder} has "
+            f"{format_bytes(free)} free ({format_bytes(_DISK_MARGIN_BYTES)} are to stay free)",
+            fix="free some space, or point HF_HOME (MODELSCOPE_CACHE) at a larger disk",
+        )
+    with told(hub.model):
+        for file in offer.small:
+            if not (hub.folder / file.name).exists():
+                hub.fetch_small(file)
+                progress(file.num_bytes)
+        transfers = [hub.transfer(file) for file in offer.weights if not (hub.folder / file.name).exists()]
+        fetch_all(transfers, get_session(), progress, pause_seconds=pause_seconds)
+        hub.finish(offer.weights)
+    path = weights_in(hub.folder, hub.model.file)
+    find_weights(path)
+    return path
+
+
+def existing_parent(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there already."""
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+
+
+def _config_of_gguf(hub: Hub, file: RemoteFile) -> ConfigReader:
+    """The config in the header of a GGUF file, of which no more than the beginning is fetched."""
+    whole = hub.folder / file.name
+    if whole.exists():
+        return _runnable(whole, hub.model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(file.name).name
+        for num_bytes in _GGUF_HEAD_BYTES:
+            fetch_head(hub.transfer(file), get_session(), num_bytes, path)
+            try:
+                return _runnable(path, hub.model)
+            except CheckpointError:
+                if num_bytes >= min(file.num_bytes, _GGUF_HEAD_BYTES[-1]):
+                    raise
+    raise AssertionError("the last size returns or raises")
+
+
+def _runnable(path: Path, model: HubModel) -> ConfigReader:
+    """The config of what Farthing runs. UnsupportedError names an architecture or a quantization that it does not."""
+    config = read_config(path)
+    describe_runnable(config, Precision.of(resolve("bf16", "cpu")), model.name)
+    return config

@@ -1,0 +1,102 @@
+"""What this machine has, asked without torch: memory, processor, GPUs. For plans and `farthing doctor`.
+
+Knows /proc, sysconf and nvidia-smi. What a running process takes is runtime/process_memory.py's.
+"""
+
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP_LIMITS = (
+    (_CGROUP / "memory.max", _CGROUP / "memory.current"),
+    (_CGROUP / "memory/memory.limit_in_bytes", _CGROUP / "memory/memory.usage_in_bytes"),
+)
+_MATTERS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+    "i8mm",
+)
+_MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """As nvidia-smi tells: memory in bytes."""
+
+    name: str
+    total_bytes: int
+    free_bytes: int
+    driver: str
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """`flags`: the instruction sets that matter here, as Linux names them; empty where it does not say."""
+
+    name: str
+    num_cores: int
+    flags: tuple[str, ...]
+
+    @property
+    def multiplies_bf16(self) -> bool:
+        return "avx512_bf16" in self.flags or any(flag.startswith("amx") for flag in self.flags)
+
+
+def processor() -> Processor:
+    """The processor of this machine, and the cores that this process may use."""
+    text = _text(Path("/proc/cpuinfo"))
+    name = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    has = set(flags[1].split()) if flags else set()
+    affinity = getattr(os, "sched_getaffinity", None)
+    num_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return Processor(
+        name[1].strip() if name else platform.processor() or platform.machine(),
+        num_cores,
+        tuple(flag for flag in _MATTERS if flag in has),
+    )
+
+
+def memory_bytes() -> tuple[int, int]:
+    """Memory of the machine, and what of it can be taken now: less, where a container's limit is lower."""
+    fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _text(Path("/proc/meminfo")), re.MULTILINE))
+    total = int(fields["MemTotal"]) * 1024 if fields else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = int(fields["MemAvailable"]) * 1024 if "MemAvailable" in fields else total
+    for limit_file, used_file in _CGROUP_LIMITS:
+        limit, used = _text(limit_file).strip(), _text(used_file).strip()
+        if limit.isdecimal() and used.isdecimal():
+            total, available = min(total, int(limit)), min(available, max(0, int(limit) - int(used)))
+    return total, available
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The NVIDIA GPUs; none where there is no driver."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = [[cell.strip() for cell in line.rsplit(",", 3)] for line in lines]
+    return tuple(
+        Gpu(name, int(total) * _MIB, int(free) * _MIB, driver)
+        for name, total, free, driver in (row for row in rows if len(row) == 4)
+        if total.isdecimal() and free.isdecimal()
+    )
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,116 @@
+"""A claim about speed or size as values: what somebody says that a model does on some hardware.
+
+What a text leaves open is None here, and read most generously by planner/factcheck.py. Made from free text by
+planner/claim_text.py, or from flags. Knows no law.
+"""
+
+import math
+import re
+from dataclasses import dataclass, fields, replace
+
+from farthing.errors import UsageError
+from farthing.hardware.accelerator import Accelerator
+from farthing.hardware.cluster import Cluster
+from farthing.planner.claimed_model import ClaimedModel
+from farthing.planner.weight_bits import WeightBits
+
+FORM = (
+    'write it as "RTX 4090, llama-3.1-8b fp8, 195 tok/s", or with flags: '
+    "--on rtx-4090 --model llama-3.1-8b --format fp8 --decode 195"
+)
+_UNITS = {"gb": 1e9, "g": 1e9, "gib": 2.0**30, "mb": 1e6, "mib": 2.0**20, "tb": 1e12, "tib": 2.0**40}
+_BINARY = {"gb": 2.0**30, "g": 2.0**30, "mb": 2.0**20, "tb": 2.0**40}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A size as it was said: `face_bytes` to the letter, and `most_bytes` that it may mean.
+
+    A GB of a tool is often 2^30 bytes, and a number is rounded to its last digit: "35 GB" may be 35.5 GiB.
+    """
+
+    text: str
+    face_bytes: float
+    most_bytes: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Size":
+        """'17GB', '24.2 GiB'. UsageError otherwise."""
+        match = re.fullmatch(r"(\d+(?:\.(\d+))?)\s*([gmt]i?b|g)", text.strip().lower())
+        if match is None or not 0 < float(match[1]) < 1e6:
+            raise UsageError(f"{text!r:.40} is not a size", fix="write it as 17GB or 16.5GiB")
+        number, unit = float(match[1]), match[3]
+        most = number + 0.5 * 10 ** -len(match[2] or "")
+        return cls(f"{match[1]} {text.strip()[match.start(3) :].strip()}", number * _UNITS[unit], most * _BINARY.get(unit, _UNITS[unit]))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Speeds in tokens/s and seconds. `decode_tokens_per_second` is of all sequences together; `tpot_seconds` is the
+    time between the tokens of one sequence.
+
+    `num_sequences`: decoded at once; None with `batched` means many, as many as there is room for; None without means
+    that nothing is said. `size`: what the weights are said to take, `card_size`: what the device is said to have.
+    `speculation`, `offload`: the claim names a draft of tokens, or host memory that holds a part of the weights.
+    """
+
+    cluster: Cluster | None = None
+    model: ClaimedModel | None = None
+    weights: WeightBits | None = None
+    decode_tokens_per_second: float | None = None
+    tpot_seconds: float | None = None
+    prefill_tokens_per_second: float | None = None
+    ttft_seconds: float | None = None
+    num_sequences: int | None = None
+    batched: bool = False
+    size: Size | None = None
+    card_size: Size | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    speculation: bool = False
+    offload: bool = False
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def devices(self) -> tuple[Accelerator, ...]:
+        return self.cluster.devices if self.cluster else ()
+
+    @property
+    def states_speed(self) -> bool:
+        speeds = (self.decode_tokens_per_second, self.tpot_seconds, self.prefill_tokens_per_second, self.ttft_seconds)
+        return any(speed is not None for speed in speeds)
+
+    @property
+    def speaks_of_a_card(self) -> bool:
+        """The claim is about the memory of a device alone: "an H100 80GB has 80 GiB"."""
+        return self.model is None and self.cluster is not None and (self.size or self.card_size) is not None
+
+    def merged(self, other: "Claim") -> "Claim":
+        """This claim with what the other one says, which wins."""
+        said = {field.name: getattr(other, field.name) for field in fields(self)}
+        changes = {name: value for name, value in said.items() if value not in (None, False, ())}
+        return replace(self, **{**changes, "assumptions": self.assumptions + other.assumptions})
+
+    def checked(self) -> "Claim":
+        """Itself. UsageError if a number is impossible as a number, or if a part is missing: which one, and the form."""
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and 0 < value <= 1e12):
+                raise UsageError(f"{name.replace('_', ' ')} is {value:g}", fix="it must be a number above zero")
+        if self.speaks_of_a_card and not self.states_speed:
+            return self
+        if self.model is None:
+            raise UsageError("the claim names no model that is known here", fix=f"{FORM} (farthing models lists them)")
+        if self.cluster is None and self.size is None:
+            raise UsageError(
+                "the claim names no hardware of the catalogue", fix=f"{FORM} (farthing hardware lists it)"
+            )
+        if self.cluster is None and self.states_speed:
+            raise UsageError("the claim names a speed and no hardware of the catalogue", fix=FORM)
+        return self
+
+
+_POSITIVE = (
+    "decode_tokens_per_second", "tpot_seconds", "prefill_tokens_per_second", "ttft_seconds", "num_sequences",
+    "input_tokens", "output_tokens",
+)  # fmt: skip

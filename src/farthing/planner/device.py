@@ -1,0 +1,136 @@
+"""One device of a plan: its memory, and how fast the roofline may take it to be - from the catalogue or from a probe.
+
+A catalogue entry prints peaks; what a kernel reaches of them is the entry's own measured fraction, or the fraction that
+is usual for its kind of memory and class of chip. Every figure that was not measured on the entry is told in
+`assumptions`. Knows no model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from farthing.errors import UnsupportedError
+from farthing.hardware.accelerator import Accelerator
+from farthing.hardware.calibration import Calibration
+from farthing.hardware.defaults import default
+from farthing.planner.roofline import Machine
+from farthing.units import format_count
+
+CONTEXT_BYTES = 600 * 2**20  # context and library workspaces of torch 2.11 on Hopper; interpreter and torch on a CPU
+_BANDWIDTH_KEYS = ("copy", "local_copy", "stream", "copy_effective", "copy_a800_pcie", "copy_simple")
+_CONSUMER = ("GeForce", "Radeon RX", "Arc A", "Arc B")
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueMachine:
+    """A roofline machine: `bandwidth` in bytes/s and `rates` in FLOP/s by math, both achievable, not peak."""
+
+    name: str
+    bandwidth: float
+    rates: Mapping[str, float]
+    overhead_seconds_per_op: float
+
+    def read_bandwidth(self, bytes_touched: int) -> float:
+        return self.bandwidth
+
+    def flops_per_second(self, math: str, rows: int) -> float:
+        if math not in self.rates:
+            raise UnsupportedError(
+                f"the rate of {self.name} in {math} is not known, or it has no fast path for it",
+                fix=f"use a format whose math is one of {', '.join(self.rates)}",
+            )
+        return self.rates[math]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """`memory_bytes`: all that a process may use, `reserve_bytes` of it taken before a model is loaded.
+
+    `kind` is what a format resolves for: "cpu", or "cuda" for every accelerator.
+    """
+
+    name: str
+    kind: Literal["cpu", "cuda"]
+    memory_bytes: int
+    reserve_bytes: int
+    machine: Machine
+    accelerator: Accelerator | None
+    assumptions: tuple[str, ...]
+
+
+def catalogue_device(accelerator: Accelerator, memory_bytes: int | None = None) -> Device:
+    """`memory_bytes` overrides the catalogue. UnsupportedError if bandwidth or memory are unknown."""
+    name = accelerator.id
+    memory = memory_bytes or accelerator.memory_bytes
+    if memory is None:
+        raise UnsupportedError(
+            f"the memory of {name} is not known: it depends on the machine", fix="say --memory 64GiB"
+        )
+    if accelerator.bandwidth is None:
+        raise UnsupportedError(f"the memory bandwidth of {name} is not known", fix="use a catalogue entry that has it")
+    assumptions = []
+    if memory_bytes is None and accelerator.usable_bytes is None:
+        assumptions.append(f"{name}: memory is the nominal size; what the driver leaves of it is not known")
+    bandwidth_share, why = _bandwidth_share(accelerator)
+    peak = format_count(accelerator.bandwidth.value, "B/s")
+    assumptions.append(f"{name}: {bandwidth_share:.1%} of {peak} memory bandwidth is reached ({why})")
+    rates = {}
+    for math, figure in accelerator.flops.items():
+        share, why = _matmul_share(accelerator, math)
+        rates[math] = figure.value * share
+        if math == "bf16" or (math == "fp16" and "bf16" not in accelerator.flops):
+            rate = format_count(figure.value, "FLOP/s")
+            assumptions.append(f"{name}: {share:.0%} of {rate} dense {math} is reached ({why})")
+    latency = default("aic_mem_latency_s")
+    assumptions.append(f"{name}: {latency.value * 1e6:.0f} us per kernel beside its work (NVIDIA's planner, all GPUs)")
+    return Device(
+        name=name,
+        kind="cpu" if accelerator.kind in ("cpu", "vm") else "cuda",
+        memory_bytes=memory,
+        reserve_bytes=CONTEXT_BYTES,
+        machine=CatalogueMachine(name, accelerator.bandwidth.value * bandwidth_share, rates, latency.value),
+        accelerator=accelerator,
+        assumptions=tuple(assumptions),
+    )
+
+
+def calibrated_device(calibration: Calibration, *, memory_bytes: int, accelerator: Accelerator | None) -> Device:
+    """This machine as `farthing probe` measured it; `accelerator`: the catalogue entry that prices it."""
+    key = calibration.device
+    on_cpu = key.kind == "cpu"
+    return Device(
+        name=key.name,
+        kind="cpu" if on_cpu else "cuda",
+        memory_bytes=memory_bytes,
+        reserve_bytes=calibration.process_bytes if on_cpu else calibration.device_context_bytes,
+        machine=calibration,
+        accelerator=accelerator,
+        assumptions=(
+            f"{key.name}: bandwidth, rates and latency as measured on {calibration.date[:10]} (farthing probe)",
+        ),
+    )
+
+
+def _bandwidth_share(accelerator: Accelerator) -> tuple[float, str]:
+    for key in _BANDWIDTH_KEYS:
+        measured = accelerator.measured.get(key)
+        if measured is not None and measured.fraction_of_peak is not None:
+            return measured.fraction_of_peak, f"measured on it: {', '.join(measured.sources)}"
+    memory_type = accelerator.memory_type or ""
+    if memory_type.startswith("HBM"):
+        kind = "hbm"
+    elif memory_type.startswith("GDDR"):
+        kind = "gddr"
+    else:
+        kind = "unified"
+    return default(f"copy_fraction_{kind}").value, f"usual for {memory_type or 'this memory'}; not measured on it"
+
+
+def _matmul_share(accelerator: Accelerator, math: str) -> tuple[float, str]:
+    for key in (f"matmul_{math}", "matmul_bf16", "matmul_fp16"):
+        measured = accelerator.measured.get(key)
+        if measured is not None and measured.fraction_of_peak is not None:
+            return measured.fraction_of_peak, f"best shape, {key} measured on it: {', '.join(measured.sources)}"
+    consumer = accelerator.name.startswith(_CONSUMER)
+    figure = default("matmul_fraction_consumer_bf16" if consumer else "matmul_fraction_datacentre_bf16")
+    return figure.value, "best shape, usual for its class; not measured on it"

@@ -1,0 +1,152 @@
+"""How devices are dealt to a model: replicas of pipeline stages of tensor-parallel ranks, and what each rank holds.
+
+A rank's memory is the same plan that the engine allocates from (models/memory). Knows no seconds and no prices.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from farthing.errors import DoesNotFitError, UnsupportedError
+from farthing.hardware.defaults import default
+from farthing.models.memory import MemoryPlan, activation_peak_bytes, plan_memory
+from farthing.models.parallel import parallelize
+from farthing.models.spec import ModelSpec
+from farthing.planner.device import Device
+from farthing.planner.request import PlanRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`replicas` copies, each of `pp` stages of `tp` ranks. `stages`: the description of one rank of each stage."""
+
+    tp: int
+    pp: int
+    replicas: int
+    stages: tuple[ModelSpec, ...]
+
+    @property
+    def num_devices(self) -> int:
+        return self.tp * self.pp * self.replicas
+
+    def device_index(self, replica: int, stage: int, rank: int) -> int:
+        """Ranks of a stage are neighbours, stages follow each other, replicas come last."""
+        return (replica * self.pp + stage) * self.tp + rank
+
+
+@dataclass(frozen=True, slots=True)
+class RankMemory:
+    """One device's part. `memory.num_blocks` is 0 where not even one sequence of the context fits."""
+
+    device: Device
+    stage: int
+    num_layers: int
+    memory: MemoryPlan
+
+    @property
+    def shortfall_bytes(self) -> int:
+        """What is missing for weights, activations and reserve alone; negative is what is left for KV."""
+        memory = self.memory
+        return memory.weights_bytes + memory.activation_bytes + memory.reserve_bytes - memory.budget_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A layout on its devices, with the memory of every rank in order of devices."""
+
+    layout: Layout
+    ranks: tuple[RankMemory, ...]
+    context: int
+
+    @property
+    def fits(self) -> bool:
+        return all(rank.memory.num_blocks for rank in self.ranks)
+
+    @property
+    def kv_tokens_per_replica(self) -> tuple[int, ...]:
+        """A sequence has its KV on every rank of its replica, so the rank with the least room decides."""
+        size = self.layout.tp * self.layout.pp
+        starts = range(0, len(self.ranks), size)
+        return tuple(min(rank.memory.kv_tokens for rank in self.ranks[start : start + size]) for start in starts)
+
+    @property
+    def kv_tokens(self) -> int:
+        return sum(self.kv_tokens_per_replica)
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences of the full context that all replicas hold together."""
+        return sum(tokens // self.context for tokens in self.kv_tokens_per_replica)
+
+    @property
+    def shortfall_bytes(self) -> int:
+        return max(rank.shortfall_bytes for rank in self.ranks)
+
+
+def layouts(spec: ModelSpec, num_devices: int, request: PlanRequest) -> Iterator[Layout]:
+    """Every division of the devices that the request allows and the model's sizes permit, few ranks first.
+
+    UnsupportedError, naming the size that does not divide, if the request leaves exactly one and it is impossible.
+    """
+    reason: UnsupportedError | None = None
+    found = False
+    for tp in _candidates(request.tp, num_devices):
+        for pp in _candidates(request.pp, num_devices // tp):
+            replicas = request.replicas or num_devices // (tp * pp)
+            used = tp * pp * replicas
+            if used > num_devices or (used != num_devices and request.replicas is None):
+                continue
+            try:
+                yield Layout(tp, pp, replicas, parallelize(spec, tp, pp))
+                found = True
+            except UnsupportedError as error:
+                reason = error
+    if not found:
+        raise reason or UnsupportedError(
+            f"{num_devices} devices do not make replicas of tp {request.tp or 'auto'} x pp {request.pp or 'auto'}",
+            fix=f"choose --tp, --pp and --replicas whose product is {num_devices}",
+        )
+
+
+def _candidates(asked: int | None, limit: int) -> Sequence[int]:
+    if asked is not None:
+        return (asked,) if asked <= limit else ()
+    return [n for n in range(1, limit + 1) if limit % n == 0]
+
+
+def place(layout: Layout, devices: Sequence[Device], request: PlanRequest, context: int) -> Placement:
+    """What every device would hold. Nothing is refused here: what does not fit has no KV blocks."""
+    known: dict[tuple[int, str], RankMemory] = {}  # equal devices hold equal parts
+    ranks = []
+    for replica in range(layout.replicas):
+        for stage, spec in enumerate(layout.stages):
+            for rank in range(layout.tp):
+                device = devices[layout.device_index(replica, stage, rank)]
+                if (stage, device.name) not in known:
+                    memory = _rank_memory(spec, device, request, context, in_group=layout.tp > 1)
+                    known[stage, device.name] = RankMemory(device, stage, len(spec.layers), memory)
+                ranks.append(known[stage, device.name])
+    return Placement(layout, tuple(ranks), context)
+
+
+def _nccl_bytes() -> int:
+    """Buffers of the collectives, as NVIDIA's planner reserves them; point-to-point sends take next to nothing."""
+    return int(default("aic_nccl_bytes").value["tp8"])
+
+
+def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context: int, *, in_group: bool) -> MemoryPlan:
+    reserve = device.reserve_bytes + (_nccl_bytes() if in_group and device.kind == "cuda" else 0)
+    try:
+        return plan_memory(
+            spec,
+            budget_bytes=device.memory_bytes,
+            reserve_bytes=reserve,
+            block_size=request.block_size,
+            max_num_seqs=request.max_num_seqs,
+            max_batch_tokens=request.max_batch_tokens,
+            max_model_len=context,
+        )
+    except DoesNotFitError:
+        activations = activation_peak_bytes(spec, request.max_batch_tokens, request.max_num_seqs, context)
+        return MemoryPlan(
+            device.memory_bytes, spec.weight_bytes, spec.kv_bytes_per_token, request.block_size, 0, activations, reserve
+        )

@@ -1,0 +1,133 @@
+"""What devices say to each other, in seconds: the link between ranks, and collectives over it.
+
+`ops/comm` counts payloads; the factor from payload to wire is here. A link is a measured figure of the entry where
+there is one, else its nominal rate times the fraction that is usual for its kind. Knows no model.
+Source of the ring factors: Thakur et al. 2005 (collectives of MPICH).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farthing.hardware.accelerator import Accelerator
+from farthing.hardware.defaults import default
+from farthing.ops.comm import Comm
+from farthing.units import format_count
+
+STAGED_MANY_BYTES_PER_SECOND = 5e9  # all-reduce of more than two cards through host memory: a guess, no figure found
+_PCIE_LATENCY_SECONDS = 42e-6  # 8-byte all-reduce of 8 RTX 4090: NVIDIA/nccl issue 1530
+_SMALL_US_BY_PREFIX = {
+    "h100": "h100",
+    "h200": "h100",
+    "h800": "h100",
+    "a100": "a100",
+    "a800": "a100",
+    "b200": "b200",
+    "rtx-pro-6000": "rtx_pro_6000",
+    "l40s": "l40s",
+    "arc-pro-b60": "b60",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RankLink:
+    """`bytes_per_second`: one direction (bus bandwidth of a ring in a collective), achievable. `note`: where from."""
+
+    bytes_per_second: float
+    latency_seconds: float
+    note: str
+
+    def seconds(self, comm: Comm, payload_bytes: int) -> float:
+        """Ring all-reduce moves 2 (n-1)/n of the payload over each link, an all-gather (n-1) parts, a send one."""
+        n = comm.num_ranks
+        wire = {"all_reduce": 2 * (n - 1) / n, "all_gather": float(n - 1), "send": 1.0}[comm.kind] * payload_bytes
+        return self.latency_seconds + wire / self.bytes_per_second
+
+
+def tensor_link(ranks: Sequence[Accelerator], *, p2p: bool | None, one_node: bool, network: float) -> RankLink:
+    """The link under the collectives of a tensor-parallel group of at least two.
+
+    `p2p`: True for a patched driver, False for host staging, None for what the catalogue says.
+    """
+    if not one_node:
+        return _network_link(network, len(ranks))
+    distinct = {accelerator.id: accelerator for accelerator in ranks}
+    links = [_tensor_link_of(accelerator, len(ranks), p2p) for accelerator in distinct.values()]
+    return min(links, key=lambda link: link.bytes_per_second)
+
+
+def stage_link(
+    first: Accelerator, second: Accelerator, *, p2p: bool | None, one_node: bool, network: float
+) -> RankLink:
+    """The link that hands hidden states from one pipeline stage to the next."""
+    if not one_node:
+        return _network_link(network, 1)
+    links = [_point_to_point(accelerator, p2p) for accelerator in (first, second)]
+    return min(links, key=lambda link: link.bytes_per_second)
+
+
+def _tensor_link_of(accelerator: Accelerator, num_ranks: int, p2p: bool | None) -> RankLink:
+    latency = _small_latency_seconds(accelerator)
+    name = accelerator.id
+    if _scale_up(accelerator, num_ranks):
+        assert accelerator.scale_up.bytes_per_second is not None
+        share = default("nvlink_fraction_allreduce_ring").value
+        rate = accelerator.scale_up.bytes_per_second.value * share
+        note = f"{name}: all-reduce over {accelerator.scale_up.kind} at {share:.0%} of its nominal rate"
+        return RankLink(rate, latency, f"{note}, {format_count(rate, 'B/s')}; {latency * 1e6:.0f} us each (NCCL)")
+    direct = _direct(accelerator, p2p)
+    suffix = "_patched" if p2p and not _direct(accelerator, None) else ""
+    for n in sorted((2, 4, 6, 8), key=lambda n: abs(n - num_ranks)):
+        measured = accelerator.measured.get(f"allreduce_busbw_{n}gpu{suffix}")
+        if direct and measured is not None and measured.value is not None:
+            note = f"{name}: all-reduce at {format_count(measured.value, 'B/s')} bus bandwidth, measured on {n} of them"
+            return RankLink(measured.value, latency, f"{note} ({', '.join(measured.sources)})")
+    link = _point_to_point(accelerator, p2p)
+    if not direct and num_ranks > 2:
+        rate = min(STAGED_MANY_BYTES_PER_SECOND, link.bytes_per_second)
+        note = f"{name}: no P2P, so all-reduce of {num_ranks} goes through host memory at {format_count(rate, 'B/s')}"
+        return RankLink(rate, latency, f"{note} (a guess: no figure was found; --p2p for a patched driver)")
+    return RankLink(link.bytes_per_second, latency, f"{link.note}; {latency * 1e6:.0f} us per all-reduce")
+
+
+def _point_to_point(accelerator: Accelerator, p2p: bool | None) -> RankLink:
+    latency = default("aic_p2p_latency_s").value
+    if _scale_up(accelerator, 2):
+        assert accelerator.scale_up.bytes_per_second is not None
+        share = default("nvlink_fraction_allreduce_ring").value
+        rate = accelerator.scale_up.bytes_per_second.value * share
+        return RankLink(rate, latency, f"{accelerator.id}: {accelerator.scale_up.kind} at {share:.0%} of nominal")
+    nominal = accelerator.host.bytes_per_second
+    rate = nominal.value if nominal is not None else default("pcie_gen4_x16").value
+    what = accelerator.host.kind if nominal is not None else "an assumed PCIe 4 x16"
+    direct = _direct(accelerator, p2p)
+    share = default("pcie_fraction_p2p" if direct else "pcie_fraction_host_staged").value
+    way = "P2P" if direct else "through host memory (no P2P)"
+    note = f"{accelerator.id}: {what} {way} at {share:.0%} of nominal, {format_count(rate * share, 'B/s')}"
+    return RankLink(rate * share, latency, note)
+
+
+def _scale_up(accelerator: Accelerator, num_ranks: int) -> bool:
+    """Whether that many of them are joined by their own fast link. A bridge joins two."""
+    if accelerator.scale_up.bytes_per_second is None:
+        return False
+    return num_ranks == 2 or "bridge" not in accelerator.scale_up.kind
+
+
+def _direct(accelerator: Accelerator, p2p: bool | None) -> bool:
+    if p2p is not None:
+        return p2p
+    known = accelerator.p2p
+    return known is not None and known.value.startswith(("yes", "pcie", "nvlink", "pair"))
+
+
+def _small_latency_seconds(accelerator: Accelerator) -> float:
+    for prefix, key in _SMALL_US_BY_PREFIX.items():
+        if accelerator.id.startswith(prefix):
+            return float(default("allreduce_small_us_8gpu").value[key]) * 1e-6
+    return _PCIE_LATENCY_SECONDS
+
+
+def _network_link(network: float, num_ranks_sharing: int) -> RankLink:
+    rate = network / num_ranks_sharing
+    note = f"network between nodes: {format_count(network, 'B/s')} a node (--network)"
+    return RankLink(rate, 30e-6, f"{note}, 30 us a message (assumed)")

@@ -1,0 +1,132 @@
+"""One configuration, answered: where a model's bytes go on a piece of hardware, how fast it is and what it costs.
+
+Puts together the description, the layout, the forecast and the price. Knows no flags and no terminal: planner/report.py
+turns a Plan into JSON and text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farthing.models.auto import describe
+from farthing.models.config_reader import ConfigReader
+from farthing.models.spec import ModelSpec, Precision
+from farthing.planner.alternatives import what_would_fit
+from farthing.planner.formats import candidate_formats, precision_of
+from farthing.planner.hardware import Hardware
+from farthing.planner.layout import Layout, Placement, layouts, place
+from farthing.planner.price import HourlyPrice, hourly_price
+from farthing.planner.request import PlanRequest
+from farthing.planner.speed import Speed, links_of, max_running, speed_of
+from farthing.planner.training import TrainingAnswer, answer
+from farthing.quantization.base import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A layout that fits. `speed` at the batch that was asked for (as much of it as runs at a time), `full` at the
+    batch that memory holds."""
+
+    placement: Placement
+    speed: Speed
+    full: Speed
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`choices`: the layouts that fit, the fastest answer first; empty if none does.
+
+    `placement`: of the first choice, or, where nothing fits, of the layout that lacks least. `tried`: the formats that
+    `auto` found too large. `would_fit`: what to change, where nothing fits.
+    """
+
+    model: str
+    hardware: str
+    request: PlanRequest
+    spec: ModelSpec
+    placement: Placement
+    choices: tuple[Choice, ...]
+    tried: tuple[str, ...]
+    price: HourlyPrice
+    assumptions: tuple[str, ...]
+    would_fit: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        return bool(self.choices)
+
+    @property
+    def best(self) -> Choice:
+        """The fastest answer. Only of a plan that fits."""
+        return self.choices[0]
+
+    @property
+    def plan_only(self) -> tuple[str, ...]:
+        """Why Farthing's own engine can't run this; empty if it can."""
+        reasons = [f"{self.model}: the engine does not run this family yet"] if self.spec.plan_only else []
+        if self.spec.precision.kv_dtype not in ("fp32", "bf16", "fp16"):
+            reasons.append(f"--kv-format {self.request.kv_format}: the engine keeps KV in 16 or 32 bits yet")
+        for device in {rank.device.name: rank.device for rank in self.placement.ranks}.values():
+            if device.accelerator is not None and device.accelerator.plan_only:
+                reasons.append(f"{device.name}: the engine does not run on it")
+        if len(self.placement.ranks) > 1:
+            reasons.append("more than one device: the engine does not run tensor or pipeline parallelism yet")
+        return tuple(reasons)
+
+
+def make_plan(model: str, config: ConfigReader, hardware: Hardware, request: PlanRequest) -> Plan:
+    """Answers also when nothing fits. FarthingError for a request that makes no sense for this model or hardware."""
+    tried: list[str] = []
+    for weight_format in candidate_formats(request, config, hardware.devices):
+        spec = describe(config, precision_of(request, weight_format, config, hardware.devices))
+        context = request.resolve_context(spec)
+        placements = [
+            place(layout, hardware.devices, request, context)
+            for layout in layouts(spec, len(hardware.devices), request)
+        ]
+        choices = [_choice(placement, hardware, request) for placement in placements if placement.fits]
+        if choices:
+            break
+        tried.append(weight_format.name)
+    choices.sort(key=lambda choice: choice.speed.request_seconds)
+    placement = choices[0].placement if choices else min(placements, key=lambda one: one.shortfall_bytes)
+    price = hourly_price(hardware.devices, request.price_per_hour)
+    return Plan(
+        model=model,
+        hardware=hardware.name,
+        request=request,
+        spec=spec,
+        placement=placement,
+        choices=tuple(choices),
+        tried=tuple(tried if choices else tried[:-1]),
+        price=price,
+        assumptions=_assumptions(hardware, placement.layout, request, price, choices),
+        would_fit=() if choices else what_would_fit(config, hardware.devices, request),
+    )
+
+
+def _choice(placement: Placement, hardware: Hardware, request: PlanRequest) -> Choice:
+    running = max_running(placement, request)
+    speed = speed_of(placement, hardware, request, min(request.batch, running))
+    return Choice(placement, speed, speed_of(placement, hardware, request, running))
+
+
+def _assumptions(
+    hardware: Hardware, layout: Layout, request: PlanRequest, price: HourlyPrice, choices: Sequence[Choice]
+) -> tuple[str, ...]:
+    """Everything that the answer rests on and nobody said, each once."""
+    notes = [note for device in hardware.devices for note in device.assumptions]
+    for stage in range(layout.pp):
+        notes.extend(link.note for link in links_of(layout, hardware, request, 0, stage) if link is not None)
+    if choices and choices[0].speed.batch < request.batch:
+        notes.append(f"of a batch of {request.batch}, {choices[0].speed.batch} run at a time; the others wait")
+    notes.append("requests start together; no speculation, no cached prefix")
+    notes.append(price.note)
+    return tuple(dict.fromkeys(notes))
+
+
+def train(model: str, config: ConfigReader, hardware: Hardware) -> TrainingAnswer:
+    """Whether these devices train the model: full training in 16 bits with AdamW; what would do where they don't."""
+    spec = describe(config, Precision.of(resolve("bf16", "cuda")))
+    reserve_bytes = max(device.reserve_bytes for device in hardware.devices)
+    memories = [device.memory_bytes for device in hardware.devices]
+    return answer(spec, memories, reserve_bytes, model=model, hardware=hardware.name)

@@ -1,0 +1,118 @@
+"""The plan file: what a plan was asked and what it answered, as TOML that run, serve and plan take in place of MODEL.
+
+Formats and layout stand in it resolved, so that what was planned is what runs. An edited file is checked like flags.
+Knows no terminal.
+"""
+
+import json
+import os
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from farthing.errors import FarthingError, UsageError
+from farthing.planner.plan import Plan
+from farthing.planner.request import PlanRequest
+
+SCHEMA = "farthing.plan-file/1"
+_MAX_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFile:
+    """`model` as the user named it, and the request with nothing left at auto."""
+
+    model: str
+    request: PlanRequest
+
+
+def is_plan_file(name: str) -> bool:
+    return name.endswith(".toml")
+
+
+def save_plan(plan: Plan, model: str, path: Path) -> None:
+    """Written whole or not at all. UsageError if nothing fits: there is nothing to run."""
+    if not plan.fits:
+        raise UsageError("a plan that does not fit is not saved", fix="save one that fits: see what would fit above")
+    layout, precision, speed = plan.placement.layout, plan.spec.precision, plan.best.speed
+    kv_format = {"fp8_e4m3": "fp8"}.get(precision.kv_dtype, precision.kv_dtype)
+    resolved = replace(
+        plan.request,
+        format=precision.format.name,
+        kv_format=kv_format,
+        tp=layout.tp,
+        pp=layout.pp,
+        replicas=layout.replicas,
+        context=plan.placement.context,
+    )
+    forecast = {
+        "prefill_seconds": speed.prefill.seconds,
+        "tpot_seconds": speed.decode.seconds,
+        "output_tokens_per_second": speed.output_tokens_per_second,
+        "kv_tokens": plan.placement.kv_tokens,
+        "dollars_per_hour": plan.price.dollars_per_hour,
+        "dollars_per_million_output_tokens": plan.price.per_million_tokens(speed.output_tokens_per_second),
+    }
+    lines = [
+        "# A plan of Farthing, for farthing run FILE and farthing plan FILE. Flags go before what stands here.",
+        f"schema = {json.dumps(SCHEMA)}",
+        f"model = {json.dumps(model, ensure_ascii=False)}",
+        "",
+        "[request]",
+        *_toml_lines(asdict(resolved)),
+        "",
+        "# What was expected when this was planned.",
+        "[forecast]",
+        *_toml_lines(forecast),
+    ]
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise FarthingError(
+            f"{path} can't be written: {error.strerror}", fix="name a file in a writable folder"
+        ) from None
+
+
+def _toml_lines(table: dict[str, Any]) -> list[str]:
+    """Text, numbers and switches as TOML; what is not known or not said is left out."""
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items() if value is not None]
+
+
+def load_plan_file(name: str) -> PlanFile:
+    """FarthingError, naming file and key, for anything that is not what `save_plan` writes."""
+    path = Path(os.path.expanduser(name))
+    fix = "write it anew: farthing plan MODEL --on HW --save FILE.toml"
+    try:
+        with path.open("rb") as file:
+            content = tomllib.loads(file.read(_MAX_BYTES).decode("utf-8"))
+    except OSError as error:
+        raise UsageError(f"the plan file {name} can't be read: {error.strerror}", fix=fix) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the plan file {name} is no TOML: {error}", fix=fix) from None
+    if content.get("schema") != SCHEMA:
+        raise UsageError(f"{name} has schema {content.get('schema')!r:.60}, not {SCHEMA!r}", fix=fix)
+    unknown = set(content) - {"schema", "model", "request", "forecast"}
+    model, request = content.get("model"), content.get("request")
+    if unknown or not isinstance(model, str) or not model or not isinstance(request, dict):
+        what = f"has the unknown key {min(unknown)!r:.60}" if unknown else "lacks a model or a [request]"
+        raise UsageError(f"the plan file {name} {what}", fix=fix)
+    return PlanFile(model, _request(name, request, fix))
+
+
+def _request(name: str, table: dict[str, Any], fix: str) -> PlanRequest:
+    kinds = {field.name: field.type for field in fields(PlanRequest)}
+    for key, value in table.items():
+        if key not in kinds:
+            raise UsageError(f"the plan file {name} has the unknown key {key!r:.60} in [request]", fix=fix)
+        if type(value) is int and kinds[key] == (float | None):
+            continue
+        if not (isinstance(value, kinds[key]) and (type(value) is not bool or kinds[key] == (bool | None))):  # type: ignore[arg-type]
+            raise UsageError(f"the plan file {name} has {key} = {value!r:.60}, which is of the wrong kind", fix=fix)
+    try:
+        return PlanRequest(**table)
+    except UsageError as error:
+        raise UsageError(f"the plan file {name}: {error.what}", fix=error.fix) from None

@@ -1,0 +1,54 @@
+"""Dollars per hour of a piece of hardware, and per million tokens of what it computes.
+
+The default is the median of the catalogue's dated rental offers, with their range told; a price that is not known stays
+unknown. Knows no model. What owning costs (years, power, space) is not counted here.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from farthing.planner.device import Device
+
+_OLDEST = "2025"
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyPrice:
+    """`dollars_per_hour` of everything together; None is unknown. `note` says where it is from."""
+
+    dollars_per_hour: float | None
+    note: str
+
+    def per_million_tokens(self, tokens_per_second: float) -> float | None:
+        """Dollars; None if the price is unknown."""
+        if self.dollars_per_hour is None:
+            return None
+        return self.dollars_per_hour / (tokens_per_second * 3600) * 1e6
+
+
+def hourly_price(devices: Sequence[Device], asked: float | None) -> HourlyPrice:
+    """The price that the user says, else the catalogue's."""
+    if asked is not None:
+        return HourlyPrice(asked, f"{asked:g} $/h, as --price-per-hour says")
+    total, notes = 0.0, []
+    for name, count in Counter(device.name for device in devices).items():
+        offers = _offers(next(device for device in devices if device.name == name))
+        if not offers:
+            return HourlyPrice(None, f"{name}: no price per hour is known; say yours with --price-per-hour")
+        middle = median(value for value, _ in offers)
+        total += middle * count
+        dates = sorted(date for _, date in offers)
+        spread = f"{min(offers)[0]:g} to {max(offers)[0]:g}, {dates[0]} to {dates[-1]}" if len(offers) > 1 else dates[0]
+        plural = f"the median of {len(offers)} rental offers" if len(offers) > 1 else "one rental offer"
+        notes.append(f"{name}: {middle:.2f} $/h each is {plural} ({spread}); say yours with --price-per-hour")
+    return HourlyPrice(total, "; ".join(notes))
+
+
+def _offers(device: Device) -> list[tuple[float, str]]:
+    """(dollars per hour, date) of the offers since _OLDEST; all of them where there is none so young."""
+    if device.accelerator is None:
+        return []
+    offers = [(offer.value, offer.date) for offer in device.accelerator.rentals if offer.currency == "USD"]
+    return [offer for offer in offers if offer[1] >= _OLDEST] or offers

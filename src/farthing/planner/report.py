@@ -1,0 +1,200 @@
+"""A Plan as the JSON object `farthing.plan/1` and as text for people. Knows neither flags nor a terminal's width."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from farthing.planner.forecast import StepForecast
+from farthing.planner.layout import Layout
+from farthing.planner.plan import Choice, Plan
+from farthing.planner.speed import Phase, Speed
+from farthing.units import format_bytes, format_count, format_seconds
+
+SCHEMA = "farthing.plan/1"
+
+
+def to_json_object(plan: Plan) -> dict[str, Any]:
+    """Sums are over all devices, `per_device` the parts; an unknown price is null, and so are speeds of what does not
+    fit. Seconds, bytes, tokens per second, dollars."""
+    layout, placement, spec = plan.placement.layout, plan.placement, plan.spec
+    memories = [rank.memory for rank in placement.ranks]
+    return {
+        "schema": SCHEMA,
+        "model": plan.model,
+        "hardware": plan.hardware,
+        "fits": plan.fits,
+        "plan_only": list(plan.plan_only),
+        "format": spec.precision.format.name,
+        "kv_format": spec.precision.kv_dtype,
+        "formats_too_large": list(plan.tried),
+        "tp": layout.tp,
+        "pp": layout.pp,
+        "replicas": layout.replicas,
+        "context": placement.context,
+        "input_tokens": plan.request.input_tokens,
+        "output_tokens": plan.request.output_tokens,
+        "memory": {
+            "weights_bytes": sum(memory.weights_bytes for memory in memories),
+            "kv_bytes_per_token": spec.kv_bytes_per_token,
+            "kv_tokens": placement.kv_tokens,
+            "sequences": placement.num_sequences,
+            "activation_bytes": sum(memory.activation_bytes for memory in memories),
+            "reserve_bytes": sum(memory.reserve_bytes for memory in memories),
+            "per_device": [
+                {
+                    "device": rank.device.name,
+                    "stage": rank.stage,
+                    "layers": rank.num_layers,
+                    "usable_bytes": rank.memory.budget_bytes,
+                    "weights_bytes": rank.memory.weights_bytes,
+                    "kv_bytes": rank.memory.kv_bytes,
+                    "kv_tokens": rank.memory.kv_tokens,
+                    "activation_bytes": rank.memory.activation_bytes,
+                    "reserve_bytes": rank.memory.reserve_bytes,
+                    "left_after_weights_bytes": rank.memory.budget_bytes - rank.memory.weights_bytes,
+                }
+                for rank in placement.ranks
+            ],
+        },
+        **_speed_object(plan, plan.best.speed if plan.fits else None),
+        "full": _speed_object(plan, plan.best.full) if plan.fits else None,
+        "other_layouts": [_layout_object(choice) for choice in plan.choices[1:]],
+        "would_fit": list(plan.would_fit),
+        "assumptions": list(plan.assumptions),
+    }
+
+
+def _speed_object(plan: Plan, speed: Speed | None) -> dict[str, Any]:
+    per_million = plan.price.per_million_tokens(speed.output_tokens_per_second) if speed else None
+    cost = {"dollars_per_hour": plan.price.dollars_per_hour, "dollars_per_million_output_tokens": per_million}
+    if speed is None:
+        return {"batch": None, "prefill": None, "decode": None, "cost": cost}
+    prefill, decode = speed.prefill, speed.decode
+    return {
+        "batch": speed.batch,
+        "prefill": {"seconds": prefill.seconds, **_rate_object(prefill)},
+        "decode": {"tpot_seconds": decode.seconds, **_rate_object(decode)},
+        "cost": cost,
+    }
+
+
+def _layout_object(choice: Choice) -> dict[str, Any]:
+    layout = choice.placement.layout
+    return {
+        "tp": layout.tp,
+        "pp": layout.pp,
+        "replicas": layout.replicas,
+        "kv_tokens": choice.placement.kv_tokens,
+        "prefill_seconds": choice.speed.prefill.seconds,
+        "tpot_seconds": choice.speed.decode.seconds,
+        "full_batch": choice.full.batch,
+        "full_output_tokens_per_second": choice.full.output_tokens_per_second,
+    }
+
+
+def _rate_object(phase: Phase) -> dict[str, Any]:
+    step = phase.step
+    return {
+        "tokens_per_second": phase.tokens_per_second,
+        "bound": step.bound,
+        "shares": {bound: seconds / step.seconds for bound, seconds in step.by_bound.items()},
+        "ops": [{"name": op.name, "count": op.count, "seconds": op.seconds, "bound": op.bound} for op in step.ops],
+    }
+
+
+def headline(plan: Plan) -> str:
+    """The plan in one line."""
+    spec, layout = plan.spec, plan.placement.layout
+    split = " ".join(f"{name} {value}" for name, value in _split(layout) if value > 1)
+    where = f"{plan.model} · {spec.precision.format.name} on {plan.hardware}{f' ({split})' if split else ''}"
+    if not plan.fits:
+        return f"{where} · does not fit"
+    speed = plan.best.speed
+    memories = [rank.memory for rank in plan.placement.ranks]
+    taken = sum(memory.total_bytes - memory.kv_bytes for memory in memories)
+    whole = sum(memory.budget_bytes for memory in memories)
+    dollars = plan.price.per_million_tokens(plan.best.full.output_tokens_per_second)
+    cost = "price unknown" if dollars is None else f"${dollars:.2f} per Mtok when full"
+    return (
+        f"{where} · {format_bytes(taken)} of {format_bytes(whole)}, KV room {plan.placement.kv_tokens:,} tokens · "
+        f"expect {speed.decode.tokens_per_second:,.0f} tok/s at batch {speed.batch} "
+        f"({speed.decode.step.bound}-bound) · {cost}"
+    )
+
+
+def memory_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
+    """Device, layers, weights, KV room, activations, reserve, usable, left; equal neighbours in one row."""
+    ranks = plan.placement.ranks
+    start = 0
+    while start < len(ranks):
+        end = start + 1
+        while end < len(ranks) and (ranks[end].memory, ranks[end].num_layers, ranks[end].device.name) == (
+            ranks[start].memory,
+            ranks[start].num_layers,
+            ranks[start].device.name,
+        ):
+            end += 1
+        memory = ranks[start].memory
+        free = memory.budget_bytes - memory.total_bytes
+        yield (
+            f"{start}-{end - 1}" if end - start > 1 else str(start),
+            ranks[start].device.name,
+            str(ranks[start].num_layers),
+            format_bytes(memory.weights_bytes),
+            format_bytes(memory.kv_bytes),
+            format_bytes(memory.activation_bytes),
+            format_bytes(memory.reserve_bytes),
+            format_bytes(memory.budget_bytes),
+            format_bytes(free) if plan.fits else f"-{format_bytes(max(ranks[start].shortfall_bytes, 0))}",
+        )
+        start = end
+
+
+def speed_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
+    """Batch, prefill time, rate and bounds, time per token, tokens/s and bounds, $ per million output tokens: as asked,
+    and full."""
+    for speed in (plan.best.speed, plan.best.full):
+        dollars = plan.price.per_million_tokens(speed.output_tokens_per_second)
+        yield (
+            f"{speed.batch:,}",
+            format_seconds(speed.prefill.seconds),
+            f"{format_count(speed.prefill.tokens_per_second)} tok/s",
+            _shares(speed.prefill.step),
+            format_seconds(speed.decode.seconds),
+            f"{speed.decode.tokens_per_second:,.0f} tok/s",
+            _shares(speed.decode.step),
+            "unknown" if dollars is None else f"${dollars:,.2f}",
+        )
+
+
+def op_rows(step: StepForecast, limit: int = 8) -> Iterator[tuple[str, str, float, str]]:
+    """The ops that take longest: name x count, time, share of the step, bound."""
+    for op in sorted(step.ops, key=lambda op: -op.seconds)[:limit]:
+        name = f"{op.name} x{op.count}" if op.count > 1 else op.name
+        yield name, format_seconds(op.seconds), op.seconds / step.seconds, op.bound
+
+
+def layout_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
+    """tp, pp, replicas, KV room, prefill, time per token and tokens/s as asked; batch and output tokens/s when full."""
+    for choice in plan.choices:
+        layout, speed, full = choice.placement.layout, choice.speed, choice.full
+        yield (
+            str(layout.tp),
+            str(layout.pp),
+            str(layout.replicas),
+            f"{choice.placement.kv_tokens:,}",
+            format_seconds(speed.prefill.seconds),
+            format_seconds(speed.decode.seconds),
+            f"{speed.decode.tokens_per_second:,.0f} tok/s",
+            f"{full.batch:,}",
+            f"{full.output_tokens_per_second:,.0f} tok/s",
+        )
+
+
+def _split(layout: Layout) -> tuple[tuple[str, int], ...]:
+    return (("tp", layout.tp), ("pp", layout.pp), ("replicas", layout.replicas))
+
+
+def _shares(step: StepForecast) -> str:
+    """'bandwidth 91 %, latency 6 %': every bound above 4 %, largest first."""
+    shares = sorted(((seconds / step.seconds, bound) for bound, seconds in step.by_bound.items()), reverse=True)
+    return ", ".join(f"{bound} {share:.0%}" for share, bound in shares if share >= 0.045)

@@ -1,0 +1,108 @@
+"""What a plan is asked: the flags of `farthing plan` as one value, and what they come to for a model.
+
+The plan file keeps the same fields. Knows no hardware and no model file.
+"""
+
+import math
+from dataclasses import dataclass, fields
+
+from farthing.errors import UsageError
+from farthing.models.spec import ModelSpec
+
+DEFAULT_CONTEXT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """Each field is a flag of `plan`.
+
+    Parameters
+    ----------
+    on
+        Hardware: a catalogue id or a loose name of one (4090, 8x4090, 2x8xh100-sxm, 4x4090+4x3090), or here.
+    format
+        Weight format: auto (the widest that fits), fp32, bf16, fp16, fp8, int8, int4, w8a8, w8a16, w4a8, w4a16.
+    kv_format
+        Format of the KV cache: auto (as the activations), fp32, bf16, fp16, int8, fp8.
+    tp
+        Tensor-parallel ranks; by default what answers fastest.
+    pp
+        Pipeline stages; by default what answers fastest.
+    replicas
+        Copies of the model; by default what is left of the devices.
+    batch
+        Sequences at a time, on all replicas together.
+    input_tokens
+        Tokens of a prompt.
+    output_tokens
+        Tokens of an answer.
+    context
+        Longest sequence in tokens; by default min(4096, the model's).
+    memory
+        Memory of each device that may be used: 20GiB, 85%.
+    p2p
+        Cards talk to each other directly (--p2p: a patched driver) or through host memory (--no-p2p).
+    network
+        Network of a node in bytes/s, each way, between nodes.
+    price_per_hour
+        Dollars per hour of the whole hardware, instead of the catalogue's rentals.
+    max_num_seqs
+        Sequences that run at a time in one replica.
+    max_batch_tokens
+        Tokens of one step; long prompts are computed in chunks of it.
+    block_size
+        Tokens of one KV block.
+    """
+
+    on: str = "here"
+    format: str = "auto"
+    kv_format: str = "auto"
+    tp: int | None = None
+    pp: int | None = None
+    replicas: int | None = None
+    batch: int = 1
+    input_tokens: int = 512
+    output_tokens: int = 256
+    context: int | None = None
+    memory: str = "100%"
+    p2p: bool | None = None
+    network: str = "1.25GB"
+    price_per_hour: float | None = None
+    max_num_seqs: int = 256
+    max_batch_tokens: int = 2048
+    block_size: int = 16
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            flag = f"--{field.name.replace('_', '-')}"
+            if field.type in (int, int | None) and value is not None and not 1 <= value <= 2**40:
+                raise UsageError(f"{flag} is {value}", fix="it must be at least 1")
+        if self.price_per_hour is not None and not (math.isfinite(self.price_per_hour) and self.price_per_hour >= 0):
+            raise UsageError(
+                f"--price-per-hour is {self.price_per_hour}", fix="a price is a number of dollars from 0 up"
+            )
+        if self.max_batch_tokens < self.max_num_seqs:
+            raise UsageError(
+                f"--max-batch-tokens {self.max_batch_tokens} is below --max-num-seqs {self.max_num_seqs}",
+                fix="a step must hold one token of every running sequence",
+            )
+
+    def resolve_context(self, spec: ModelSpec) -> int:
+        """The longest sequence: at least prompt and answer. UsageError if that is more than the model computes."""
+        needed = self.input_tokens + self.output_tokens
+        context = self.context or max(needed, min(DEFAULT_CONTEXT, spec.max_positions))
+        if context > spec.max_positions:
+            asked = f"--context {self.context}" if self.context else f"a prompt of {self.input_tokens} and an answer of"
+            asked += "" if self.context else f" {self.output_tokens} tokens"
+            raise UsageError(
+                f"{asked} is above {spec.max_positions} ({spec.max_positions_reason})",
+                fix=f"stay within {spec.max_positions} tokens",
+            )
+        if context < needed:
+            raise UsageError(
+                f"--context {context} does not hold a prompt of {self.input_tokens} and an answer of "
+                f"{self.output_tokens} tokens",
+                fix=f"use at least --context {needed}",
+            )
+        return context

@@ -1,0 +1,133 @@
+"""How long a batch of requests takes on a placement: prefill, time per token, tokens per second, all replicas together.
+
+Steps are priced by planner/forecast.py; here they go through the stages of a pipeline and over the replicas. Arrivals,
+queues and finished requests that make room are the simulator's, not this file's.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from farthing.ops.batch import BatchShape
+from farthing.planner.forecast import StepForecast, add_steps, forecast_step
+from farthing.planner.hardware import Hardware
+from farthing.planner.layout import Layout, Placement
+from farthing.planner.links import RankLink, stage_link, tensor_link
+from farthing.planner.request import PlanRequest
+from farthing.units import parse_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """`seconds` of a prefill (all prompts of a batch) or of one decode step; `tokens_per_second` of all replicas.
+
+    `step`: what the time is made of.
+    """
+
+    seconds: float
+    tokens_per_second: float
+    step: StepForecast
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """`batch` requests from prompt to end. `output_tokens_per_second` counts the prefill's time too."""
+
+    batch: int
+    prefill: Phase
+    decode: Phase
+    request_seconds: float
+    output_tokens_per_second: float
+
+
+def max_running(placement: Placement, request: PlanRequest) -> int:
+    """Requests of the asked lengths that run at a time: what KV memory holds, at most `max_num_seqs` a replica."""
+    length = request.input_tokens + request.output_tokens
+    return sum(min(request.max_num_seqs, tokens // length) for tokens in placement.kv_tokens_per_replica)
+
+
+def speed_of(placement: Placement, hardware: Hardware, request: PlanRequest, batch: int) -> Speed:
+    """Requests are dealt evenly to the replicas; the slowest replica sets the time.
+
+    In a pipeline, a replica's sequences go round in as many groups as there are stages: a token takes the sum of the
+    stages' times for one group, or, where one stage is slower than the others, that stage's time for every group.
+    """
+    per_replica = -(-batch // placement.layout.replicas)
+    shapes = _prefill_steps(per_replica, request.input_tokens, request.max_batch_tokens)
+    steps = [_stage_times(placement, hardware, request, shape) for shape in shapes]
+    prefill_seconds = _pipeline_seconds(steps)
+    num_groups = min(placement.layout.pp, per_replica)
+    context = request.input_tokens + request.output_tokens // 2
+    stages = _stage_times(placement, hardware, request, BatchShape.decode(context, -(-per_replica // num_groups)))
+    decode = add_steps(stages)
+    decode_seconds = max(decode.seconds, num_groups * max(stage.seconds for stage in stages))
+    total = prefill_seconds + request.output_tokens * decode_seconds
+    prefill = add_steps(stage for stages in steps for stage in stages)
+    return Speed(
+        batch=batch,
+        prefill=Phase(prefill_seconds, batch * request.input_tokens / prefill_seconds, prefill),
+        decode=Phase(decode_seconds, batch / decode_seconds, decode),
+        request_seconds=total,
+        output_tokens_per_second=batch * request.output_tokens / total,
+    )
+
+
+def _pipeline_seconds(steps: Sequence[Sequence[StepForecast]]) -> float:
+    """Steps that follow each other through the stages: the slowest stage of each, and the others of the last one."""
+    slowest = [max(stage.seconds for stage in stages) for stages in steps]
+    return sum(slowest) + sum(stage.seconds for stage in steps[-1]) - slowest[-1]
+
+
+def _prefill_steps(batch: int, input_tokens: int, max_batch_tokens: int) -> Iterator[BatchShape]:
+    """The prompts of a batch as steps of at most `max_batch_tokens`: whole prompts together, long ones in chunks."""
+    together = max(1, max_batch_tokens // input_tokens)
+    for start in range(0, batch, together):
+        count = min(together, batch - start)
+        for done in range(0, input_tokens, max_batch_tokens):
+            chunk = min(max_batch_tokens, input_tokens - done)
+            yield BatchShape.of([(chunk, done)] * count)
+
+
+def _stage_times(
+    placement: Placement, hardware: Hardware, request: PlanRequest, shape: BatchShape
+) -> list[StepForecast]:
+    """One batch through every stage of the slowest replica; a stage is as slow as its slowest device."""
+    layout = placement.layout
+    replicas: dict[tuple[str, ...], list[StepForecast]] = {}
+    for replica in range(layout.replicas):
+        first = layout.device_index(replica, 0, 0)
+        names = tuple(rank.device.name for rank in placement.ranks[first : first + layout.pp * layout.tp])
+        if names not in replicas:  # replicas on equal devices take equal times
+            replicas[names] = [
+                _stage_time(placement, hardware, request, shape, replica, stage) for stage in range(layout.pp)
+            ]
+    return max(replicas.values(), key=lambda stages: sum(stage.seconds for stage in stages))
+
+
+def _stage_time(
+    placement: Placement, hardware: Hardware, request: PlanRequest, shape: BatchShape, replica: int, stage: int
+) -> StepForecast:
+    layout = placement.layout
+    first = layout.device_index(replica, stage, 0)
+    devices = {rank.device.name: rank.device for rank in placement.ranks[first : first + layout.tp]}
+    links = links_of(layout, hardware, request, replica, stage)
+    forecasts = [forecast_step(layout.stages[stage], shape, device, links) for device in devices.values()]
+    return max(forecasts, key=lambda forecast: forecast.seconds)
+
+
+def links_of(
+    layout: Layout, hardware: Hardware, request: PlanRequest, replica: int, stage: int
+) -> tuple[RankLink | None, RankLink | None]:
+    """Under the collectives of a stage, and under its send to the next stage."""
+    network = float(parse_bytes(request.network))
+    first = layout.device_index(replica, stage, 0)
+    following = first + layout.tp
+    has_next = stage + 1 < layout.pp
+    accelerators = [device.accelerator for device in hardware.devices[first : following + has_next]]
+    nodes = hardware.nodes[first : following + has_next]
+    group = [accelerator for accelerator in accelerators[: layout.tp] if accelerator is not None]
+    collective = send = None
+    if layout.tp > 1:
+        collective = tensor_link(group, p2p=request.p2p, one_node=len(set(nodes[: layout.tp])) == 1, network=network)
+    if has_next and (last := accelerators[-2]) and (next_ := accelerators[-1]):
+        send = stage_link(last, next_, p2p=request.p2p, one_node=nodes[-2] == nodes[-1], network=network)
+    return collective, send
