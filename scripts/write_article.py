@@ -18,7 +18,7 @@ from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec, Precision
 from farthing.ops.batch import BatchShape
 from farthing.planner.hardware import find_hardware
-from farthing.planner.plan import Choice, Plan, make_plan, train
+from farthing.planner.plan import Plan, make_plan, train
 from farthing.planner.request import PlanRequest
 from farthing.planner.training import to_lines
 from farthing.quantization.base import resolve
@@ -197,7 +197,7 @@ def speed_table() -> str:
 def box_table() -> str:
     rows = []
     for prompt, output in LENGTHS:
-        best = {name: _most_tokens(plan) for name, plan in boxes(prompt, output).items()}
+        best = {name: plan.most_tokens for name, plan in boxes(prompt, output).items()}
         fastest = best["8x H100 SXM"].full.output_tokens_per_second
         for name, choice in best.items():
             rate, layout = choice.full.output_tokens_per_second, choice.placement.layout
@@ -225,8 +225,8 @@ def money() -> str:
     notes = dict.fromkeys(plan.price.note for plan in boxes(*LENGTHS[0]).values())
     ratio = BOX_H100_DOLLARS / BOX_4090_DOLLARS
     lines = (
-        f"- {BOX_4090_DOLLARS:,} against {BOX_H100_DOLLARS:,} dollars is {ratio:.1f} times, not 6. Per dollar of purchase",
-        "  the 4090 box wins wherever the last column above is smaller than that.",
+        f"- {BOX_4090_DOLLARS:,} against {BOX_H100_DOLLARS:,} dollars is {ratio:.1f} times, not 6. Per dollar",
+        "  of purchase the 4090 box wins wherever the last column above is smaller than that.",
         *(f"- Rented: {note}." for note in notes),
     )
     return "## Money\n\n" + "\n".join(lines)
@@ -247,10 +247,6 @@ def basis() -> str:
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows))
-
-
-def _most_tokens(plan: Plan) -> Choice:
-    return max(plan.choices, key=lambda choice: choice.full.output_tokens_per_second)
 
 
 def _usable_bytes() -> int:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich.measure import Measurement
 from rich.table import Table
 
 from farthing.cli import output
 from farthing.errors import UsageError
-from farthing.models.auto import config_of, describe as describe_model, stored_dtype
+from farthing.models.auto import config_of, stored_dtype
+from farthing.models.auto import describe as describe_model
 from farthing.models.config_reader import ConfigReader
 from farthing.models.op_table import OpRow, op_rows
 from farthing.models.parallel import parallelize
@@ -24,18 +26,20 @@ from farthing.quantization.base import resolve
 from farthing.units import format_bytes, format_count
 
 SCHEMA = "farthing.describe/1"
-DEFAULT_CONTEXT = 4096
+DEFAULT_INPUT_TOKENS, DEFAULT_CONTEXT = 512, 4096
 _MAX_BATCH = 1_000_000
-_TABLE_WIDTH = 140  # where the output is no terminal, or a narrow one, a line goes on rather than lose its end
+_ANY_WIDTH = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class DescribeFlags:
     """In which formats, and for what work."""
 
-    format: Annotated[str, Parameter(help="Of the weights: bf16, int8, int4, w4a8, ... auto: the checkpoint's.")] = "auto"
+    format: Annotated[str, Parameter(help="Of the weights: bf16, int8, w4a8, ...; auto: the checkpoint's.")] = "auto"
     kv_format: Annotated[str, Parameter(help="Of the KV cache; auto: as the activations.")] = "auto"
-    input_tokens: Annotated[int, Parameter(help="Tokens of the prompt that is prefilled.")] = 512
+    input_tokens: Annotated[
+        int | None, Parameter(help="Tokens of the prompt that is prefilled. Default: min(512, the model's).")
+    ] = None
     context: Annotated[
         int | None, Parameter(help="Tokens that a decoded one attends to. Default: min(4096, the model's).")
     ] = None
@@ -51,6 +55,18 @@ class DescribeFlags:
                 raise UsageError(f"--{name.replace('_', '-')} is {value}", fix="it must be at least 1")
         if self.batch > _MAX_BATCH:
             raise UsageError(f"--batch is {self.batch}", fix=f"it must be at most {_MAX_BATCH}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """The answer: `spec` is the whole model, `rows` are those of one tensor-parallel rank of all `stages`."""
+
+    reference: ModelReference
+    flags: DescribeFlags
+    spec: ModelSpec
+    stages: tuple[ModelSpec, ...]
+    phases: dict[str, BatchShape]
+    rows: tuple[OpRow, ...]
 
 
 _DEFAULTS = DescribeFlags()
@@ -69,10 +85,11 @@ def describe(
     phases = _phases(flags, spec)
     stages = parallelize(spec, flags.tp, flags.pp)
     rows = op_rows(stages, tuple(phases.values()))
+    described = _Described(reference, flags, spec, stages, phases, rows)
     if flags.json:
-        output.print_json(_to_json_object(reference, flags, spec, stages, phases, rows))
+        output.print_json(_to_json_object(described))
     else:
-        _print(reference, flags, spec, stages, phases, rows)
+        _print(described)
 
 
 def _precision(flags: DescribeFlags, config: ConfigReader) -> Precision:
@@ -85,45 +102,52 @@ def _precision(flags: DescribeFlags, config: ConfigReader) -> Precision:
 
 def _phases(flags: DescribeFlags, spec: ModelSpec) -> dict[str, BatchShape]:
     """UsageError if the model does not compute as many tokens."""
+    input_tokens = flags.input_tokens or min(DEFAULT_INPUT_TOKENS, spec.max_positions)
     context = flags.context or min(DEFAULT_CONTEXT, spec.max_positions)
-    for flag, value in (("--input-tokens", flags.input_tokens), ("--context", context)):
+    for flag, value in (("--input-tokens", input_tokens), ("--context", context)):
         if value > spec.max_positions:
             raise UsageError(
                 f"{flag} {value} is above {spec.max_positions} ({spec.max_positions_reason})",
                 fix=f"stay within {spec.max_positions} tokens",
             )
     return {
-        "prefill": BatchShape.prefill(flags.input_tokens, flags.batch),
+        "prefill": BatchShape.prefill(input_tokens, flags.batch),
         "decode": BatchShape.decode(context - 1, flags.batch),
     }
 
 
-def _print(
-    reference: ModelReference,
-    flags: DescribeFlags,
-    spec: ModelSpec,
-    stages: Sequence[ModelSpec],
-    phases: dict[str, BatchShape],
-    rows: Sequence[OpRow],
-) -> None:
+def _print(described: _Described) -> None:
+    flags, spec, phases, stages = described.flags, described.spec, described.phases, described.stages
     show = output.stdout.print
-    show(_headline(reference, spec), soft_wrap=True)
+    show(_headline(described.reference, spec), soft_wrap=True)
     if spec.plan_only:
-        show("plan only: Farthing describes and plans models with experts, its engine does not run them", soft_wrap=True)
-    sequences = f"{flags.batch:,} sequence" + "s" * (flags.batch > 1)
-    context = phases["decode"].sequences[0][1] + 1
-    show(f"prefill: {sequences} of {flags.input_tokens:,} tokens · decode: a token each, number {context:,} of its own")
+        show("plan only: Farthing plans models with experts, its engine does not run them", soft_wrap=True)
+    prompts, tokens = _number(flags.batch, "prompt"), _number(flags.batch, "token")
+    input_tokens, context = phases["prefill"].sequences[0][0], phases["decode"].sequences[0][1] + 1
+    show(
+        f"prefill: {prompts} of {_number(input_tokens, 'token')} · decode: {tokens} in a context of {context:,}",
+        soft_wrap=True,
+    )
     if len(stages) > 1 or flags.tp > 1:
         part = f"1 of {flags.tp} tensor-parallel ranks" if flags.tp > 1 else "the whole model"
         weights = ", ".join(format_bytes(stage.weight_bytes) for stage in stages)
-        show(f"rows: {part}, {flags.pp} pipeline stage{'s' * (flags.pp > 1)} with weights of {weights}", soft_wrap=True)
+        show(f"rows: {part}, {_number(flags.pp, 'pipeline stage')} with weights of {weights}", soft_wrap=True)
     show()
-    show(_table(rows), width=max(output.stdout.width, _TABLE_WIDTH), crop=False, soft_wrap=True)
+    table = _table(described.rows)
+    unlimited = output.stdout.options.update(width=_ANY_WIDTH)
+    table.width = Measurement.get(output.stdout, unlimited, table).maximum  # a line goes on rather than lose its end
+    show(table, crop=False)
     for experts, _ in spec.experts:
-        touched = ", ".join(
-            f"{experts.num_touched(batch.num_tokens):.1f} in {name}" for name, batch in phases.items()
+        touched = ", ".join(f"{experts.num_touched(batch.num_tokens):.1f} in {name}" for name, batch in phases.items())
+        show(
+            f"\nof its {experts.num_experts} experts a layer reads {touched}: each token is taken to choose "
+            f"{experts.experts_per_token} of them at random",
+            soft_wrap=True,
         )
-        show(f"\nof {experts.num_experts} experts a layer reads {touched}, if routing is uniform and independent")
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count > 1)}"
 
 
 def _headline(reference: ModelReference, spec: ModelSpec) -> str:
@@ -145,7 +169,7 @@ def _headline(reference: ModelReference, spec: ModelSpec) -> str:
 
 def _table(rows: Sequence[OpRow]) -> Table:
     """A row per kind of op, the sum below; bytes are those read and written."""
-    table = Table(box=None, padding=(0, 2), pad_edge=False, show_footer=True)
+    table = Table(box=None, padding=(0, 1), pad_edge=False, show_footer=True)
     sums = [sum((row.costs[phase] for row in rows), Cost()) for phase in range(2)]
     communicates = any(cost.comm_bytes for cost in sums)
     table.add_column("op", footer="total", no_wrap=True)
@@ -162,25 +186,20 @@ def _table(rows: Sequence[OpRow]) -> Table:
 
 
 def _cells(cost: Cost, communicates: bool) -> tuple[str, ...]:
+    """FLOPs, bytes read and written and, where ranks communicate, bytes sent; nothing in place of a zero."""
     flops = format_count(cost.total_flops) if cost.total_flops else ""
     moved = format_bytes(cost.moved_bytes) if cost.moved_bytes else ""
     sent = format_bytes(cost.comm_bytes) if cost.comm_bytes else ""
     return (flops, moved, sent) if communicates else (flops, moved)
 
 
-def _to_json_object(
-    reference: ModelReference,
-    flags: DescribeFlags,
-    spec: ModelSpec,
-    stages: Sequence[ModelSpec],
-    phases: dict[str, BatchShape],
-    rows: Sequence[OpRow],
-) -> dict[str, Any]:
+def _to_json_object(described: _Described) -> dict[str, Any]:
     """Of the whole model; `ops`, `stages` and the phases' costs are those of one tensor-parallel rank."""
+    spec, phases, rows = described.spec, described.phases, described.rows
     return {
         "schema": SCHEMA,
-        "model": reference.name,
-        "hub_id": reference.repository,
+        "model": described.reference.name,
+        "hub_id": described.reference.repository,
         "family": spec.family,
         "plan_only": spec.plan_only,
         "format": spec.precision.format.name,
@@ -194,8 +213,8 @@ def _to_json_object(
         "kv_bytes_per_token": spec.kv_bytes_per_token,
         "max_context": spec.max_positions,
         "max_context_reason": spec.max_positions_reason,
-        "tp": flags.tp,
-        "pp": flags.pp,
+        "tp": described.flags.tp,
+        "pp": described.flags.pp,
         "stages": [
             {
                 "first_layer": stage.first_layer,
@@ -204,7 +223,7 @@ def _to_json_object(
                 "weights_bytes": stage.weight_bytes,
                 "kv_bytes_per_token": stage.kv_bytes_per_token,
             }
-            for stage in stages
+            for stage in described.stages
         ],
         "phases": {
             name: {

@@ -1,16 +1,17 @@
 """`farthing hardware`: the catalogue as a list, filtered, or one accelerator in full, every figure with its source.
 
-Knows flags and which accelerators are asked for; cli/hardware_view.py knows how they look.
+Knows flags and which accelerators are asked for; cli/hardware_list.py and hardware_card.py know how they look.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from farthing.cli import output
-from farthing.cli.hardware_view import print_in_full, print_list
+from farthing.cli.hardware_card import print_card
+from farthing.cli.hardware_list import print_list
 from farthing.errors import UsageError
 from farthing.hardware.accelerator import Accelerator, accelerator_ids, load_accelerator, sources
 from farthing.hardware.names import matching_ids
@@ -46,38 +47,42 @@ def hardware(
 ) -> None:
     """List accelerators, or show one in full."""
     ids = dict.fromkeys(id for name in names for id in matching_ids(name)) if names else accelerator_ids()
-    found = _select([load_accelerator(id) for id in ids], flags)
+    found = _select(map(load_accelerator, ids), flags)
     if flags.json:
         output.print_json(to_json_object(found))
     elif not found:
         output.stderr.print("no accelerator of the catalogue is like that")
     elif names and len(found) == 1:
-        print_in_full(found[0])
+        print_card(found[0])
     else:
         print_list(found)
 
 
-def _select(accelerators: Sequence[Accelerator], flags: HardwareFlags) -> list[Accelerator]:
-    """Those that the flags ask for, by kind and maker. UsageError for a maker or an engine that nothing has."""
-    every = [load_accelerator(id) for id in accelerator_ids()]
-    _require("--vendor", flags.vendor, {one.vendor for one in every})
-    _require("--engine", flags.engine, {engine for one in every for engine in one.engines})
+def _select(accelerators: Iterable[Accelerator], flags: HardwareFlags) -> list[Accelerator]:
+    """Those that the flags ask for, by kind and maker."""
+    vendor = _known("--vendor", flags.vendor, lambda one: (one.vendor,))
+    engine = _known("--engine", flags.engine, lambda one: one.engines)
     least = _size(flags.min_memory)
     found = [
         one
         for one in accelerators
-        if flags.vendor in (None, one.vendor)
+        if vendor in (None, one.vendor)
         and flags.kind in (None, one.kind)
         and flags.sale in (None, one.sale)
-        and (flags.engine is None or flags.engine in one.engines)
-        and (least == 0 or (one.memory_bytes or 0) >= least)
+        and (engine is None or engine in one.engines)
+        and (one.memory_bytes or 0) >= least
     ]
     return sorted(found, key=lambda one: (_KINDS.index(one.kind), one.vendor, one.id))
 
 
-def _require(flag: str, asked: str | None, known: set[str]) -> None:
-    if asked is not None and asked not in known:
-        raise UsageError(f"{flag} {asked!r:.40}: nothing in the catalogue has it", fix=f"there is {', '.join(sorted(known))}")
+def _known(flag: str, asked: str | None, words_of: Callable[[Accelerator], Iterable[str]]) -> str | None:
+    """What is asked for as the catalogue writes it. UsageError if nothing in the catalogue has it."""
+    if asked is None:
+        return None
+    known = {word for id in accelerator_ids() for word in words_of(load_accelerator(id))}
+    if asked.lower() not in known:
+        raise UsageError(f"{flag} {asked!r:.40} is not in the catalogue", fix=f"say one of {', '.join(sorted(known))}")
+    return asked.lower()
 
 
 def _size(text: str | None) -> int:

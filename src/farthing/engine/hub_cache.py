@@ -64,7 +64,7 @@ def find_anywhere(text: str, *, file: str | None = None) -> Path | HubModel:
     for part in (*repository.split("/"), *revision.split("/")):
         if not _PART.fullmatch(part):
             raise ModelNotFoundError(f"{text!r:.80} names no repository", fix="write org/name or org/name@branch")
-    name = reference.name + text[len(base) :]
+    name = reference.name if (base, choice) == (text, None) else f"{text}:{file}" if file else text
     return HubModel(name, repository, revision, on_modelscope, choice)
 
 

@@ -177,7 +177,7 @@ def _request(
             file.truncate(0)
             progress(-have)
             have = 0
-        for chunk in response.iter_bytes(_CHUNK_BYTES):
+        for chunk in response.iter_bytes():  # as they come: what a cut connection brought is kept
             have += len(chunk)
             if have > transfer.num_bytes:
                 _discard(file, transfer, f"is longer than the {transfer.num_bytes:,} bytes that the hub lists")

@@ -3,7 +3,6 @@
 Knows no name that people use (hardware/names.py) and no time of a message (planner/links.py).
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -22,8 +21,8 @@ class Node:
     @property
     def name(self) -> str:
         """ "8x rtx-4090"; with several kinds "4x rtx-4090 + 4x rtx-3090"."""
-        counts = Counter(accelerator.id for accelerator in self.accelerators)
-        return " + ".join(f"{count}x {id}" for id, count in counts.items())
+        runs = groupby(accelerator.id for accelerator in self.accelerators)
+        return " + ".join(f"{len(list(run))}x {id}" for id, run in runs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from farthing.hardware.cluster import Cluster, Node
 MAX_DEVICES = 100_000
 _MAX_LENGTH = 200
 _COUNT = r"(-?[\d.]+)\s*[x×*]\s*"
-_NODES_COUNT_NAME = re.compile(rf"{_COUNT}{_COUNT}(.+)")
-_COUNT_NAME = re.compile(rf"{_COUNT}(.+)")
-_NAME_COUNT = re.compile(r"(.+?)\s*[x×*]\s*(\d+)")
+_NODES_COUNT_NAME = re.compile(rf"{_COUNT}{_COUNT}(.+)", re.I)
+_COUNT_NAME = re.compile(rf"{_COUNT}(.+)", re.I)
+_NAME_COUNT = re.compile(r"(.+?)\s*[x×*]\s*(\d+)", re.I)
 _MEMORY_SIZE = re.compile(r"(?<![a-z\d])(\d+)\s*g(?:i?b)?(?![a-z\d])")
 _MEMORY_TYPE = re.compile(r"\b(?:hbm|gddr|lpddr)\d\w?\b")
 _SAYS_NOTHING = re.compile(r"\((?:r|tm)\)|@.*|\b\d+-core\b|(?<=ryzen)\s+\d\b")
@@ -155,7 +155,9 @@ def _has_size(id: str, size: int, folder: Path) -> bool:
 
 
 def _unknown(name: str, folder: Path) -> UsageError:
-    spellings = {spelling: id for id in accelerator_ids(folder) for spelling in (_compact(id), "".join(_model(id)))}
+    ids = accelerator_ids(folder)
+    spellings = {part: part for id in ids for part in _parts(id) if not part.isalpha() and not part.isdigit()}
+    spellings |= {spelling: id for id in ids for spelling in ("".join(_model(id)), _compact(id))}
     near = difflib.get_close_matches(_compact(name), spellings, n=3)
     hint = f"did you mean {' or '.join(dict.fromkeys(spellings[match] for match in near))}? " if near else ""
     return UsageError(f"there is no hardware {name!r:.80}", fix=f"{hint}farthing hardware lists what there is")

@@ -1,4 +1,4 @@
-"""The ops of a description as rows: equal ops of all layers together, with parameters, bytes and the cost of each phase.
+"""The ops of a description as rows: equal ops of all layers together, with parameters, bytes and a cost for each phase.
 
 Sums only what the ops say of themselves. Knows no hardware and no terminal: cli/describe.py prints it.
 """

@@ -1,8 +1,7 @@
 """What one step of training keeps in memory: weights, gradients, optimizer states, activations, logits - per rank.
 
 The answer to "why can't this card train it". Training runs in 16 bits whatever the checkpoint is stored in. Knows no
-devices and no speed: planner/training.py compares the bytes with cards. What an operation holds
-is in models/training_ops.py.
+devices and no speed: planner/training.py compares the bytes with cards. What an operation holds: training_ops.py.
 Sources: mixed precision and ZeRO, Rajbhandari et al. 2020 (arXiv 1910.02054); recomputation and 1F1B pipelines,
 Korthikanti et al. 2022 (arXiv 2205.05198); LoRA, Hu et al. 2021 (arXiv 2106.09685); QLoRA, Dettmers et al. 2023
 (arXiv 2305.14314).
@@ -191,7 +190,8 @@ def _rank_memory(part: ModelSpec, stage: int, setup: TrainingSetup) -> TrainingM
     at_work = max(unit.weights_bytes for unit in units) + max(unit.weights_bytes for unit in layers)
     gathered = min(at_work, whole_weights - weights)
     undivided = min(max(unit.num_trained for unit in units) * optimizer.gradient_bytes, whole_gradients - gradients)
-    widened = WIDTH_BYTES * max(unit.largest_matrix for unit in units) if setup.frozen_format else 0
+    quantized = _format(setup.frozen_format or "bf16").quantized
+    widened = WIDTH_BYTES * max(unit.largest_matrix for unit in units) if quantized else 0
     return TrainingMemory(
         stage=stage,
         weights_bytes=weights,

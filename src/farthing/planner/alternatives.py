@@ -40,7 +40,9 @@ def _phrases(config: ConfigReader, devices: Sequence[Device], request: PlanReque
             if placement is not None:
                 yield f"--context {context}"
                 break
-    if len({device.name for device in devices}) == 1:
+    accelerator = devices[0].accelerator
+    can_be_had = accelerator is None or accelerator.sale != "not-sold"
+    if can_be_had and len({device.name for device in devices}) == 1:
         for count in range(len(devices) + 1, _MAX_CARDS + 1):
             more = replace(request, tp=1, pp=count, replicas=1)
             placement = _first_fitting(config, [devices[0]] * count, more)

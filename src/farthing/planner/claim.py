@@ -18,8 +18,8 @@ FORM = (
     'write it as "RTX 4090, llama-3.1-8b fp8, 195 tok/s", or with flags: '
     "--on rtx-4090 --model llama-3.1-8b --format fp8 --decode 195"
 )
-_UNITS = {"gb": 1e9, "g": 1e9, "gib": 2.0**30, "mb": 1e6, "mib": 2.0**20, "tb": 1e12, "tib": 2.0**40}
-_BINARY = {"gb": 2.0**30, "g": 2.0**30, "mb": 2.0**20, "tb": 2.0**40}
+_UNITS = {"GB": 1e9, "GiB": 2.0**30, "MB": 1e6, "MiB": 2.0**20, "TB": 1e12, "TiB": 2.0**40}
+_SPELLINGS = {"g": "GB", **{unit.lower(): unit for unit in _UNITS}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,15 @@ class Size:
         match = re.fullmatch(r"(\d+(?:\.(\d+))?)\s*([gmt]i?b|g)", text.strip().lower())
         if match is None or not 0 < float(match[1]) < 1e6:
             raise UsageError(f"{text!r:.40} is not a size", fix="write it as 17GB or 16.5GiB")
-        number, unit = float(match[1]), match[3]
-        most = number + 0.5 * 10 ** -len(match[2] or "")
-        return cls(f"{match[1]} {text.strip()[match.start(3) :].strip()}", number * _UNITS[unit], most * _BINARY.get(unit, _UNITS[unit]))
+        number, unit = float(match[1]), _SPELLINGS[match[3]]
+        rounded_up = number + 0.5 * 10 ** -len(match[2] or "")
+        binary = _UNITS[unit if "i" in unit else unit.replace("B", "iB")]
+        return cls(f"{match[1]} {unit}", number * _UNITS[unit], rounded_up * binary)
+
+    def labels(self, accelerator: Accelerator) -> bool:
+        """Whether a card is sold under this size: to a twelfth, because GB and GiB are mixed."""
+        nominal = accelerator.nominal_bytes
+        return nominal is not None and abs(self.face_bytes / nominal.value - 1) < 1 / 12
 
 
 @dataclass(frozen=True, slots=True)

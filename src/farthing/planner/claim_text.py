@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from farthing.errors import UsageError
-from farthing.hardware.accelerator import Accelerator, accelerator_ids, load_accelerator
+from farthing.hardware.accelerator import accelerator_ids, load_accelerator
 from farthing.hardware.cluster import Cluster, Node
 from farthing.hardware.names import matching_ids, parse_hardware
 from farthing.models.published_models import find_published
@@ -166,7 +166,7 @@ def _conditions(text: _Text, everything: str) -> Claim:
     outputs = _only([_number(match) for match in text.take(*_OUTPUT)], "lengths of the output")
     return Claim(
         num_sequences=None if num_sequences is None else int(num_sequences),
-        batched=bool(_MANY_SEQUENCES.search(everything)),
+        batched=num_sequences is None and bool(_MANY_SEQUENCES.search(everything)),
         input_tokens=None if inputs is None else int(inputs),
         output_tokens=None if outputs is None else int(outputs),
         speculation=bool(_SPECULATION.search(everything)),
@@ -223,7 +223,7 @@ def _model(words: list[str], text: str) -> ClaimedModel | None:
 
 
 def _hardware(words: list[str], card: Size | None) -> tuple[Cluster | None, str | None]:
-    known = _first(words, _cluster)
+    known = (_first(words, lambda window: _cluster(f"{window} {card.text}")) if card else None) or _first(words, _cluster)
     if known is not None:
         return known, None
     return _first(words, lambda window: _fastest_variant(window, card)) or (None, None)
@@ -245,7 +245,7 @@ def _fastest_variant(window: str, card: Size | None) -> tuple[Cluster, str] | No
         variants = [load_accelerator(id) for id in matching_ids(match[2])] if match else []
     except UsageError:
         return None
-    fitting = [entry for entry in variants if card and is_label_of(card, entry)] or variants
+    fitting = [entry for entry in variants if card and card.labels(entry)] or variants
     if not fitting or match is None:
         return None
     fastest = max(fitting, key=lambda entry: entry.bandwidth.value if entry.bandwidth else 0.0)
@@ -254,16 +254,11 @@ def _fastest_variant(window: str, card: Size | None) -> tuple[Cluster, str] | No
 
 
 def _any_card(card: Size) -> tuple[Cluster | None, str | None]:
-    """A card that the claim names by its memory alone: of those, the one with most usable bytes."""
-    cards = [entry for entry in map(load_accelerator, accelerator_ids()) if is_label_of(card, entry) and entry.usable_bytes]
+    """Of the cards that the claim names by their memory alone the one with least usable bytes: it speaks of all."""
+    cards = [entry for entry in map(load_accelerator, accelerator_ids()) if card.labels(entry) and entry.usable_bytes]
     if not cards:
         return None, None
-    largest = max(cards, key=lambda entry: entry.memory_bytes or 0)
-    assumption = f"of the {len(cards)} cards of {card.text} whose usable memory is known, {largest.id} has most"
-    return Cluster((Node((largest,)),)), assumption
+    least = min(cards, key=lambda entry: entry.memory_bytes or 0)
+    assumption = f"no card is named: read of all {len(cards)} of {card.text} whose usable memory is known"
+    return Cluster((Node((least,)),)), assumption
 
-
-def is_label_of(size: Size, accelerator: Accelerator) -> bool:
-    """Whether a card of this memory would be sold under this size: to a twelfth, for GB and GiB are mixed."""
-    nominal = accelerator.nominal_bytes
-    return nominal is not None and abs(size.face_bytes / nominal.value - 1) < 1 / 12

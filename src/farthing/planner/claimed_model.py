@@ -17,7 +17,7 @@ _READ_SHARE = 0.9
 # Kimi-K2 computes with 32 of 1,000 G values for each token (arXiv 2507.20534); nothing published with less.
 _SPARSEST_SHARE = 0.03
 _LARGEST_DENSE = 450e9  # Llama-3.1-405B; what is larger has experts
-_NEAR = 0.08
+_NEAR = 0.05
 _WITH_EXPERTS = (
     "moe", "kimi", "deepseek", "gpt-oss", "glm-4", "glm-5", "grok", "scout", "maverick", "minimax", "mixtral", "dbrx",
     "hunyuan", "ernie", "qwen3-next",
@@ -29,13 +29,15 @@ class ClaimedModel:
     """`num_parameters` held in memory. Of each sequence's token at least: `decode_parameters` are read and multiplied
     when it is generated, `prefill_parameters` multiplied when it is a prompt's (the head computes only the last).
 
-    `kv_values_per_token`: of the layers that attend to everything. `assumption`: what was taken for granted.
+    `end_parameters`: of embedding and head, where they are known. `kv_values_per_token`: of the layers that attend to
+    everything. `assumption`: what was taken for granted.
     """
 
     name: str
     num_parameters: float
     decode_parameters: float
     prefill_parameters: float
+    end_parameters: float = 0
     kv_values_per_token: int = 0
     assumption: str | None = None
 
@@ -55,13 +57,15 @@ def _from_spec(name: str, spec: ModelSpec) -> ClaimedModel:
     assert spec.embedding is not None and spec.head is not None
     head = spec.head.in_features * spec.head.out_features
     tied = spec.head.tied is not None
-    used = spec.num_active_parameters - num_parameters(spec.embedding)  # what is looked up is not read
+    table = num_parameters(spec.embedding)
+    used = spec.num_active_parameters - table  # what is looked up is not read
     kv_bytes = sum(layer.attention.kv_bytes_per_token for layer in spec.layers if layer.attention.window is None)
     return ClaimedModel(
         name=name,
         num_parameters=spec.num_parameters,
         decode_parameters=used + (head if tied else 0),
         prefill_parameters=used - (0 if tied else head),
+        end_parameters=table + (0 if tied else head),
         kv_values_per_token=kv_bytes // DTYPE_BYTES[spec.precision.kv_dtype],
     )
 
@@ -81,7 +85,8 @@ def model_of_size(num_parameters: float, *, num_active: float | None = None, cal
             num_parameters * _SPARSEST_SHARE,
             f"of the {label} parameters a token uses at least {_SPARSEST_SHARE:.0%}, as of the sparsest published model",
         )
-    llamas = [model for name, model in published_models().items() if name.startswith("llama")]
+    llamas = [model for name, model in published_models().items() if name.startswith(("llama", "codellama"))]
+    llamas.sort(key=lambda model: model.released, reverse=True)  # of equal sizes the latest
     nearest = min(llamas, key=lambda model: abs(model.parameters - num_parameters))
     if abs(nearest.parameters / num_parameters - 1) <= _NEAR:
         found = model_of(ModelReference(nearest.name, published=nearest))

@@ -1,61 +1,28 @@
-"""Is a claim possible? Laws that no engine breaks: bytes over bandwidth, FLOPs over peak, weights within memory.
+"""Is a claim possible, suspicious or impossible? Holds it against every law and says how open parts were read.
 
-A ceiling must never call a true thing impossible. So it takes nominal figures at 100 %, reads generously what the claim
-leaves open, and adds two margins for what chips are known to exceed: caches that keep a part of the weights, and clocks
-above the rated boost. Below a ceiling, `suspicious` says that nothing published comes that close, or far less.
-Knows no text (planner/claim_text.py) and no terminal.
+A ceiling must never call a true thing impossible, so planner/claim_limits.py takes nominal figures at 100 % and reads
+generously what a claim leaves open. Below a ceiling, `suspicious` says that nothing published comes so close to it, or
+stays so far from it. Knows no text (planner/claim_text.py) and no terminal.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-from farthing.hardware.accelerator import Accelerator
+from farthing.planner import claim_laws
 from farthing.planner.claim import Claim
-from farthing.planner.claimed_model import ClaimedModel
-from farthing.planner.weight_bits import UNNAMED, WeightBits
-from farthing.units import format_bytes, format_count, format_seconds
+from farthing.planner.claim_laws import Finding, Outcome
+from farthing.planner.claim_limits import Limits, limits_of
+from farthing.units import format_count
 
-Outcome = Literal["possible", "suspicious", "impossible"]
-
-# Matrix products above the rated peak: 5090 1.21, 3090 1.10, 4090 1.08 (mamf-finder; `measured` in hardware/catalog).
-BOOST = 1.25
-# A cache of unknown size holds at most this; the memory-side cache of AMD's parts, which l2_bytes leaves out, does.
-UNKNOWN_CACHE_BYTES = 256 * 2**20
-# Best published single-stream decode: 0.91 of the nominal bandwidth (RTX 4080, llama.cpp F16).
-NEAR = 0.95
-# One stream below this share of its ceiling: published engines reach 0.3 to 0.9 where the weights lie in the card.
-SLOW = 0.1
-# Accepted tokens of a step: speculative decoding publishes 2 to 6.
-SPECULATED_TOKENS = 8
-# What runs where the weights do not fit and the claim names no host memory: a desktop's, two channels of DDR5-6400.
-UNNAMED_HOST_BYTES_PER_SECOND = 102.4e9
-# Where it names host memory: the fastest of the catalogue (xeon-6980p, 12 channels of MRDIMM-8800).
-HOST_BYTES_PER_SECOND = 844.8e9
-# A CUDA context takes 0.51 GiB (vLLM 0.19 on H100).
-CONTEXT_BYTES = 2**29
-# Nobody says how keys and values are stored: 4 bits is the least that engines offer.
-KV_BYTES_PER_VALUE = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One law, applied: what is claimed and the limit, both in `unit` ("tokens/s", "s" or "B"), and the arithmetic."""
-
-    law: str
-    outcome: Outcome
-    claimed: float
-    limit: float
-    unit: str
-    arithmetic: tuple[str, ...]
-    says: str
-    remedies: tuple[str, ...] = ()
+WORSE: tuple[Outcome, ...] = ("possible", "suspicious", "impossible")
+_LAWS = (
+    claim_laws.size, claim_laws.card, claim_laws.memory, claim_laws.decode, claim_laws.prefill, claim_laws.first_token,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`findings` in order of the laws; `assumptions`: how open parts were read; `unchecked`: what lacks a figure."""
+    """`findings` in order of the laws; `assumptions`: how open parts were read; `unchecked`: what could not be."""
 
     outcome: Outcome
     findings: tuple[Finding, ...]
@@ -64,12 +31,43 @@ class Verdict:
 
     @property
     def decisive(self) -> Finding | None:
-        """The finding that makes the outcome: the one that exceeds its limit most."""
+        """Of the findings with the verdict's outcome, the one that goes furthest."""
         deciding = [finding for finding in self.findings if finding.outcome == self.outcome]
-        return max(deciding, key=closeness, default=None)
+        return max(deciding, key=lambda finding: finding.closeness, default=None)
 
 
-def closeness(finding: Finding) -> float:
-    """Claimed over allowed: above 1 is above the ceiling. For times and sizes, of which less is harder, the inverse."""
-    less_is_harder = finding.unit == "s" or finding.law == "size"
-    return finding.limit / finding.claimed if less_is_harder else finding.claimed / finding.limit
+def factcheck(claim: Claim) -> Verdict:
+    """The verdict on a claim. UsageError if a part is missing without which there is nothing to check."""
+    claim = claim.checked()
+    if claim.model is None:
+        answers = list(claim_laws.usable_memory(claim))
+        readings: tuple[str, ...] = ("the size is read as the memory that programs can use",)
+    else:
+        limits = limits_of(claim, claim.model)
+        answers = [answer for law in _LAWS for answer in law(claim, limits)]
+        readings = tuple(_readings(claim, limits))
+    findings = tuple(answer for answer in answers if isinstance(answer, Finding))
+    unchecked = tuple(dict.fromkeys(answer for answer in answers if isinstance(answer, str)))
+    outcome = max((finding.outcome for finding in findings), key=WORSE.index, default=WORSE[0])
+    return Verdict(outcome, findings, (*claim.assumptions, *readings), unchecked)
+
+
+def _readings(claim: Claim, limits: Limits) -> Iterator[str]:
+    """How the parts that the claim leaves open were read."""
+    if limits.model.assumption:
+        yield limits.model.assumption
+    if claim.weights is None:
+        yield f"no weight format is named: {limits.weights.least:g} bits are taken, about the smallest that people use"
+    decodes = claim.decode_tokens_per_second is not None or claim.tpot_seconds is not None
+    if decodes and claim.num_sequences is None:
+        if claim.batched and claim.tpot_seconds is None:
+            yield "many sequences at once: as many as the memory holds"
+        else:
+            yield "nothing is said of a batch or of many users: read as one stream"
+    if decodes and not claim.speculation:
+        yield "no speculation is named: a step gives each sequence one token"
+    if decodes and not claim.input_tokens:
+        yield "no context is stated: keys and values are left out"
+    if limits.spilled_share and not claim.offload and claim.states_speed:
+        speed = format_count(limits.host_bytes_per_second, "B/s")
+        yield f"no host memory is named: what does not fit is taken to come at {speed}, as on a desktop"

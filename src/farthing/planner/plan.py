@@ -7,6 +7,7 @@ turns a Plan into JSON and text.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from farthing.hardware.accelerator import Accelerator
 from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import ModelSpec, Precision
@@ -19,6 +20,13 @@ from farthing.planner.request import PlanRequest
 from farthing.planner.speed import Speed, links_of, max_running, speed_of
 from farthing.planner.training import TrainingAnswer, answer
 from farthing.quantization.base import resolve
+
+_SALES = {
+    "not-sold": "can be neither bought nor rented",
+    "rented": "can be rented, not bought",
+    "modified": "rebuilt by others, without the maker's warranty",
+}
+_UNSURE = {"third": "a third party's figure, the maker's page was not seen", "inferred": "inferred, not published"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +68,38 @@ class Plan:
         return self.choices[0]
 
     @property
+    def most_tokens(self) -> Choice:
+        """The layout that gives most tokens per second, and so per dollar, when full. Only of a plan that fits."""
+        return max(self.choices, key=lambda choice: choice.full.output_tokens_per_second)
+
+    @property
+    def accelerators(self) -> tuple[Accelerator, ...]:
+        """Each kind once."""
+        kinds = {rank.device.name: rank.device.accelerator for rank in self.placement.ranks}
+        return tuple(kind for kind in kinds.values() if kind is not None)
+
+    @property
     def plan_only(self) -> tuple[str, ...]:
         """Why Farthing's own engine can't run this; empty if it can."""
         reasons = [f"{self.model}: the engine does not run this family yet"] if self.spec.plan_only else []
         if self.spec.precision.kv_dtype not in ("fp32", "bf16", "fp16"):
             reasons.append(f"--kv-format {self.request.kv_format}: the engine keeps KV in 16 or 32 bits yet")
-        for device in {rank.device.name: rank.device for rank in self.placement.ranks}.values():
-            if device.accelerator is not None and device.accelerator.plan_only:
-                reasons.append(f"{device.name}: the engine does not run on it")
+        reasons += [f"{one.id}: the engine does not run on it" for one in self.accelerators if one.plan_only]
         if len(self.placement.ranks) > 1:
             reasons.append("more than one device: the engine does not run tensor or pipeline parallelism yet")
         return tuple(reasons)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What to know before money is spent: what can't be bought, and figures that no maker's document holds."""
+        notes = [f"{one.id}: {_SALES[one.sale]}" for one in self.accelerators if one.sale in _SALES]
+        for one in self.accelerators:
+            math = self.spec.precision.format.math
+            figures = {"memory bandwidth": one.bandwidth, f"{math} rate": one.flops.get(math)}
+            for name, figure in figures.items():
+                if figure is not None and figure.known in _UNSURE:
+                    notes.append(f"{one.id}: its {name} is {_UNSURE[figure.known]}; check it before you decide")
+        return tuple(notes)
 
 
 def make_plan(model: str, config: ConfigReader, hardware: Hardware, request: PlanRequest) -> Plan:

@@ -1,10 +1,11 @@
 """A Plan as the JSON object `farthing.plan/1` and as text for people. Knows neither flags nor a terminal's width."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from farthing.planner.forecast import StepForecast
-from farthing.planner.layout import Layout
+from farthing.planner.layout import Layout, RankMemory
 from farthing.planner.plan import Choice, Plan
 from farthing.planner.speed import Phase, Speed
 from farthing.units import format_bytes, format_count, format_seconds
@@ -23,6 +24,7 @@ def to_json_object(plan: Plan) -> dict[str, Any]:
         "hardware": plan.hardware,
         "fits": plan.fits,
         "plan_only": list(plan.plan_only),
+        "cautions": list(plan.cautions),
         "format": spec.precision.format.name,
         "kv_format": spec.precision.kv_dtype,
         "formats_too_large": list(plan.tried),
@@ -112,7 +114,7 @@ def headline(plan: Plan) -> str:
     memories = [rank.memory for rank in plan.placement.ranks]
     taken = sum(memory.total_bytes - memory.kv_bytes for memory in memories)
     whole = sum(memory.budget_bytes for memory in memories)
-    dollars = plan.price.per_million_tokens(plan.best.full.output_tokens_per_second)
+    dollars = plan.price.per_million_tokens(plan.most_tokens.full.output_tokens_per_second)
     cost = "price unknown" if dollars is None else f"${dollars:.2f} per Mtok when full"
     return (
         f"{where} · {format_bytes(taken)} of {format_bytes(whole)}, KV room {plan.placement.kv_tokens:,} tokens · "
@@ -121,48 +123,50 @@ def headline(plan: Plan) -> str:
     )
 
 
-def memory_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
-    """Device, layers, weights, KV room, activations, reserve, usable, left; equal neighbours in one row."""
-    ranks = plan.placement.ranks
-    start = 0
-    while start < len(ranks):
-        end = start + 1
-        while end < len(ranks) and (ranks[end].memory, ranks[end].num_layers, ranks[end].device.name) == (
-            ranks[start].memory,
-            ranks[start].num_layers,
-            ranks[start].device.name,
-        ):
-            end += 1
-        memory = ranks[start].memory
-        free = memory.budget_bytes - memory.total_bytes
+def memory_columns(plan: Plan) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+    """A column per run of equal devices: its title, and (name, size) from layers to what is left or missing."""
+    for ranks in _equal_neighbours(plan.placement.ranks):
+        (first, rank), (last, _) = ranks[0], ranks[-1]
+        memory = rank.memory
+        left = memory.budget_bytes - memory.total_bytes
         yield (
-            f"{start}-{end - 1}" if end - start > 1 else str(start),
-            ranks[start].device.name,
-            str(ranks[start].num_layers),
-            format_bytes(memory.weights_bytes),
-            format_bytes(memory.kv_bytes),
-            format_bytes(memory.activation_bytes),
-            format_bytes(memory.reserve_bytes),
-            format_bytes(memory.budget_bytes),
-            format_bytes(free) if plan.fits else f"-{format_bytes(max(ranks[start].shortfall_bytes, 0))}",
+            f"{rank.device.name} #{first}" + (f"-{last}" if last > first else ""),
+            (
+                ("layers", str(rank.num_layers)),
+                ("weights", format_bytes(memory.weights_bytes)),
+                ("KV room", format_bytes(memory.kv_bytes)),
+                ("activations", format_bytes(memory.activation_bytes)),
+                ("reserve", format_bytes(memory.reserve_bytes)),
+                ("usable", format_bytes(memory.budget_bytes)),
+                ("left", format_bytes(left)) if left >= 0 else ("missing", format_bytes(-left)),
+            ),
         )
-        start = end
 
 
-def speed_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
-    """Batch, prefill time, rate and bounds, time per token, tokens/s and bounds, $ per million output tokens: as asked,
-    and full."""
-    for speed in (plan.best.speed, plan.best.full):
+def _equal_neighbours(ranks: Sequence[RankMemory]) -> Iterator[list[tuple[int, RankMemory]]]:
+    """(index, rank) of devices that follow each other and hold the same."""
+    for _, group in groupby(
+        enumerate(ranks), key=lambda item: (item[1].device.name, item[1].num_layers, item[1].memory)
+    ):
+        yield list(group)
+
+
+def speed_columns(plan: Plan) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+    """As asked, and at the batch that memory holds: the column's title, and (name, figure)."""
+    for title, speed in (("", plan.best.speed), (" (full)", plan.best.full)):
         dollars = plan.price.per_million_tokens(speed.output_tokens_per_second)
+        prefill, decode = speed.prefill, speed.decode
         yield (
-            f"{speed.batch:,}",
-            format_seconds(speed.prefill.seconds),
-            f"{format_count(speed.prefill.tokens_per_second)} tok/s",
-            _shares(speed.prefill.step),
-            format_seconds(speed.decode.seconds),
-            f"{speed.decode.tokens_per_second:,.0f} tok/s",
-            _shares(speed.decode.step),
-            "unknown" if dollars is None else f"${dollars:,.2f}",
+            f"batch {speed.batch:,}{title}",
+            (
+                ("prefill", f"{format_seconds(prefill.seconds)}, {format_count(prefill.tokens_per_second)} tok/s"),
+                ("  limited by", _shares(prefill.step)),
+                ("time per token", format_seconds(decode.seconds)),
+                ("  limited by", _shares(decode.step)),
+                ("decode", f"{decode.tokens_per_second:,.0f} tok/s"),
+                ("output, with prefill", f"{speed.output_tokens_per_second:,.0f} tok/s"),
+                ("per million of them", "price unknown" if dollars is None else f"${dollars:,.2f}"),
+            ),
         )
 
 

@@ -13,7 +13,7 @@ from farthing.models.training import RECOMPUTE, TrainingMemory, TrainingSetup, h
 
 _MAX_TP = 8  # beyond a node, tensor parallelism talks over the network
 _MAX_DEVICES = 4096
-_TIGHT = 0.8  # published runs took up to 1.7 times the forecast: benchmarks/training-memory.md
+_TIGHT = 0.8  # the median published run took 1.2 times the forecast: benchmarks/training-memory.md
 
 
 @dataclass(frozen=True, slots=True)

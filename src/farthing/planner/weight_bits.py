@@ -2,8 +2,9 @@
 
 Two figures each: the least that its code needs, on which a ceiling may rely, and what published files come to. Wider
 than quantization/, which holds what Farthing runs itself. Knows no model and no hardware.
-Sources: the block layouts of llama.cpp (ggml/src/ggml-common.h: bytes of a block / weights in it); AWQ and GPTQ with a
-scale and a zero point for 128 weights (arXiv 2306.00978, 2210.17323); nf4 (arXiv 2305.14314); OCP MX 1.0 for mxfp4.
+Sources: the block layouts of llama.cpp (ggml/src/ggml-common.h: bytes of a block / weights in it); AWQ and GPTQ, where
+128 weights share a scale of 16 bits and a zero point of 4 (arXiv 2306.00978, 2210.17323): 4 + 20/128; nf4 with double
+quantization (arXiv 2305.14314); OCP MX 1.0 for mxfp4.
 """
 
 import re
@@ -14,11 +15,15 @@ from farthing.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class WeightBits:
-    """`least` bits that one weight takes in this format, and what published files take on average (`usual`)."""
+    """`least` bits that one weight takes in this format, and what published files take on average (`usual`).
+
+    `plain_ends`: the files keep embedding and head in 16 bits, beside weights of `usual` bits.
+    """
 
     name: str
     least: float
     usual: float
+    plain_ends: bool = False
 
     @property
     def operand_bits(self) -> int:
@@ -33,8 +38,8 @@ UNNAMED = WeightBits("unnamed", 2.0, 2.0)  # about the smallest in which people 
 _KNOWN = {
     "fp32": (32.0, 32.0), "bf16": (16.0, 16.0), "fp16": (16.0, 16.0), "fp8": (8.0, 8.0), "int8": (8.0, 8.0),
     "w8a8": (8.0, 8.0), "w8a16": (8.0, 8.0), "fp6": (6.0, 6.25), "fp4": (4.0, 4.25), "nvfp4": (4.5, 4.5),
-    "mxfp4": (4.25, 4.25), "int4": (4.0, 4.25), "w4a4": (4.0, 4.25), "w4a8": (4.0, 4.25), "w4a16": (4.0, 4.25),
-    "awq": (4.0, 4.25), "gptq": (4.0, 4.25), "nf4": (4.0, 4.5), "int3": (3.0, 3.25), "int2": (2.0, 2.25),
+    "mxfp4": (4.25, 4.25), "int4": (4.0, 4.15), "w4a4": (4.0, 4.15), "w4a8": (4.0, 4.15), "w4a16": (4.0, 4.15),
+    "awq": (4.0, 4.15), "gptq": (4.0, 4.15), "nf4": (4.0, 4.12), "int3": (3.0, 3.15), "int2": (2.0, 2.15),
     "q4_0": (4.5, 4.6), "q4_1": (5.0, 5.1), "q5_0": (5.5, 5.6), "q5_1": (6.0, 6.1), "q8_0": (8.5, 8.5),
     "q2_k": (2.625, 3.2), "q3_k": (3.4375, 4.0), "q4_k": (4.5, 4.9), "q5_k": (5.5, 5.7), "q6_k": (6.5625, 6.6),
     "iq1_s": (1.5625, 2.0), "iq1_m": (1.75, 2.2), "iq2_xxs": (2.0625, 2.4), "iq2_xs": (2.3125, 2.6),
@@ -82,7 +87,8 @@ def parse_bits(name: str) -> WeightBits:
 def _of_match(match: re.Match[str]) -> WeightBits:
     if not match["bits"]:
         name = _OTHER_SPELLINGS.get(match["name"], match["name"])
-        return WeightBits(match["name"], *_KNOWN[name])
+        block_of_gguf = re.match(r"i?q\d_", name) is not None
+        return WeightBits(match["name"], *_KNOWN[name], plain_ends=not block_of_gguf and _KNOWN[name][0] < 16)
     bits = float(match["bits"])
     if not 1 <= bits <= 32:
         raise UsageError(f"{bits:g} bits per weight are not possible", fix="say 1 to 32, such as 4.5bpw")
