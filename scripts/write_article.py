@@ -40,7 +40,7 @@ def spec_of(model: str, weight_format: str = "fp16", **changed: object) -> Model
 
 def plan_of(model: str, on: str, **options: object) -> Plan:
     request = replace(PlanRequest(on=on), **options)  # type: ignore[arg-type]
-    return make_plan(model, config_of(find_model(model)), find_hardware(on), request)
+    return make_plan(model, config_of(find_model(model)), find_hardware(request), request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ def money() -> str:
 
 
 def training() -> str:
-    plan = train("llama-2-70b", config_of(find_model("llama-2-70b")), find_hardware("8x rtx-4090"))
+    plan = train("llama-2-70b", config_of(find_model("llama-2-70b")), find_hardware(PlanRequest(on="8x rtx-4090")))
     return "\n".join(
         ("## Training", "", "Why eight RTX 4090 can't train LLaMA-2-70B:", "", "```", *to_lines(plan), "```")
     )

@@ -6,14 +6,47 @@ Asked as an HTTP proxy, it answers for whatever host it is asked about.
 
 import hashlib
 import json
+import os
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import huggingface_hub
+import pytest
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 320,
+    "max_position_embeddings": 512,
+    "torch_dtype": "bfloat16",
+}
+WEIGHTS = random.Random(1).randbytes(3_000_000)
+REPOSITORY = "acme/tiny"
+
+
+def files(**config: object) -> dict[str, bytes]:
+    """A repository with one file of weights, and what must never be fetched."""
+    return {
+        "config.json": json.dumps({**CONFIG, **config}).encode(),
+        "tokenizer.json": b"{}",
+        "generation_config.json": b'{"temperature": 1.0}',
+        "README.md": b"# tiny",
+        "modeling_tiny.py": b"raise SystemExit",
+        "pytorch_model.bin": b"pickle" * 1000,
+        "original/model.safetensors": b"not this one",
+        "model.safetensors": WEIGHTS,
+    }
 
 
 @dataclass
@@ -55,6 +88,23 @@ def serve(hub: LoopbackHub) -> Iterator[LoopbackHub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def running_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """A hub with one small repository, and an environment in which there is no other; for a fixture."""
+    for name in os.environ:
+        if name.startswith(("HF_", "HUGGING", "MODELSCOPE_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)  # no request but ours
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "modelscope"))
+    huggingface_hub.close_session()
+    with serve(LoopbackHub({REPOSITORY: files()})) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        monkeypatch.setenv("MODELSCOPE_DOMAIN", hub.address)
+        yield hub
+    huggingface_hub.close_session()
 
 
 def checksum(name: str, content: bytes) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from farthing.cli import app, output
+from farthing.cli import app
 from farthing.cli.hardware import HardwareFlags, hardware
 from farthing.cli.hardware_list import money
 from farthing.hardware.accelerator import Price, accelerator_ids, load_accelerator, sources
@@ -97,6 +97,7 @@ def test_one_in_full_shows_every_figure_with_how_it_is_known_and_its_sources(
     assert "fp4 no fast path" in lines
     assert "to the host pcie4x16 31.5 GB/s derived [PCIE, MLEN]" in lines
     assert "copy 912 GB/s = 90.5% of nominal [CHS]" in lines
+    assert any(line.startswith("allreduce_busbw_8gpu_stock unknown users report low rates") for line in lines)
     assert any(
         line.startswith("allreduce_8B_us_8gpu 42 us [https://github.com/NVIDIA/nccl/issues/1530]") for line in lines
     )
@@ -118,8 +119,8 @@ def test_every_accelerator_can_be_shown_in_full(capsys: pytest.CaptureFixture[st
 def test_in_a_narrow_terminal_the_least_important_columns_are_left_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int, left: list[str]
 ) -> None:
-    monkeypatch.setattr(output.stdout, "_force_terminal", True)
-    monkeypatch.setattr(output.stdout, "_width", width)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # to rich, a terminal
+    monkeypatch.setenv("COLUMNS", str(width))
     lines = shown(capsys).splitlines()
     assert max(map(len, lines)) <= width
     assert lines[0].split()[: len(left)] == left
@@ -128,8 +129,8 @@ def test_in_a_narrow_terminal_the_least_important_columns_are_left_out(
 def test_a_terminal_wraps_one_in_full_within_its_width(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output.stdout, "_force_terminal", True)
-    monkeypatch.setattr(output.stdout, "_width", 70)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # to rich, a terminal
+    monkeypatch.setenv("COLUMNS", "70")
     lines = shown(capsys, "h100-sxm").splitlines()
     assert all(len(line) <= 70 or "://" in line for line in lines)
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,40 +10,12 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from loopback_hub import COMMIT, LoopbackHub, serve
+from loopback_hub import COMMIT, REPOSITORY, WEIGHTS, LoopbackHub, files, running_hub, serve
 
 from farthing.engine import hub as hub_module
 from farthing.engine.hub_cache import HubModel, cached_models, cached_weights, find_anywhere, hugging_face_folder
 from farthing.errors import CheckpointError, FarthingError, ModelNotFoundError, UnsupportedError
 from farthing.models.reference import find_model
-
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 320,
-    "max_position_embeddings": 512,
-    "torch_dtype": "bfloat16",
-}
-WEIGHTS = random.Random(1).randbytes(3_000_000)
-REPOSITORY = "acme/tiny"
-
-
-def files(**config: object) -> dict[str, bytes]:
-    """A repository with one file of weights, and what must never be fetched."""
-    return {
-        "config.json": json.dumps({**CONFIG, **config}).encode(),
-        "tokenizer.json": b"{}",
-        "generation_config.json": b'{"temperature": 1.0}',
-        "README.md": b"# tiny",
-        "modeling_tiny.py": b"raise SystemExit",
-        "pytorch_model.bin": b"pickle" * 1000,
-        "original/model.safetensors": b"not this one",
-        "model.safetensors": WEIGHTS,
-    }
 
 
 def sharded(*names: str) -> dict[str, bytes]:
@@ -56,17 +27,7 @@ def sharded(*names: str) -> dict[str, bytes]:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING", "MODELSCOPE_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)  # no request but ours
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "modelscope"))
-    with serve(LoopbackHub({REPOSITORY: files()})) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.address)
-        monkeypatch.setenv("MODELSCOPE_DOMAIN", running.address)
-        yield running
-    huggingface_hub.close_session()
+    yield from running_hub(tmp_path, monkeypatch)
 
 
 def model(text: str = REPOSITORY, file: str | None = None) -> HubModel:

@@ -21,7 +21,13 @@ from cyclopts import Parameter
 
 from farthing import __version__
 from farthing.cli import output
-from farthing.engine.hub_cache import cached_models, hugging_face_folder, hugging_face_home, modelscope_folder
+from farthing.engine.hub_cache import (
+    cached_models,
+    hugging_face_folder,
+    hugging_face_home,
+    is_offline,
+    modelscope_folder,
+)
 from farthing.engine.machine import gpus, memory_bytes, processor
 from farthing.hardware.calibration import calibration_folder
 from farthing.units import format_bytes
@@ -69,7 +75,7 @@ _DEFAULTS = DoctorFlags()
 
 def doctor(*, flags: Annotated[DoctorFlags, Parameter(name="*")] = _DEFAULTS) -> int:
     """Say what is installed, detected and missing. Exit code 1 if something is broken."""
-    offline = flags.offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+    offline = flags.offline or is_offline(os.environ)
     findings = [*_installed(), *_machine(), *_folders(), *_hub(offline)]
     healthy = all(finding.mark != "problem" for finding in findings)
     if flags.json:
@@ -161,12 +167,11 @@ def _hub(offline: bool) -> Iterator[Finding]:
         yield Finding("ok", "hub", f"{endpoint} not asked: offline")
         return
     problem = _unreachable(endpoint)
+    if problem is None:
+        yield Finding("ok", "hub", f"{endpoint} answers")
+        return
     fix = "check the connection, name a mirror in HF_ENDPOINT, or take modelscope:org/name"
-    yield (
-        Finding("missing", "hub", f"{endpoint} can't be reached: {problem}", fix)
-        if problem
-        else Finding("ok", "hub", f"{endpoint} answers")
-    )
+    yield Finding("missing", "hub", f"{endpoint} can't be reached: {problem}", fix)
 
 
 def _unreachable(endpoint: str) -> str | None:
@@ -193,13 +198,10 @@ def _version(package: str) -> str | None:
 
 
 def _torch_kind(version: str) -> str:
-    """What a build of torch is for: its version says it, or CUDA's libraries lie beside it."""
-    local = version.partition("+")[2]
-    if local.startswith("cu") or (
-        not local and _version("nvidia-cuda-runtime-cu12") or _version("nvidia-cuda-runtime")
-    ):
-        return " (with CUDA)"
-    return " (CPU only)"
+    """What a build of torch is for: its version says so, or the libraries of CUDA are installed beside it."""
+    build = version.partition("+")[2]
+    libraries = _version("nvidia-cuda-runtime-cu12") or _version("nvidia-cuda-runtime")
+    return " (with CUDA)" if build.startswith("cu") or (libraries and not build) else " (CPU only)"
 
 
 def satisfies(version: str, wanted: str) -> bool:

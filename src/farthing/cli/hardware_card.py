@@ -10,7 +10,7 @@ from typing import Any
 
 from farthing.cli import output
 from farthing.cli.hardware_list import UNKNOWN, marks, money
-from farthing.hardware.accelerator import DTYPES, Accelerator, Measured, Price, sources
+from farthing.hardware.accelerator import DTYPES, Accelerator, Price, sources
 from farthing.hardware.figure import Figure
 from farthing.units import format_bytes
 
@@ -38,10 +38,7 @@ def print_card(one: Accelerator) -> None:
         "links, each direction": list(_links(one)),
         "prices to own": list(_prices(one.prices)),
         "rent per hour": list(_prices(one.rentals)),
-        "measured": [
-            _Row(key, f"{_measured_value(key, found.value)}{_of_peak(found)}", "", found.sources, found.note or "")
-            for key, found in one.measured.items()
-        ],
+        "measured": list(_measured(one)),
     }
     rows = [row for section in sections.values() for row in section]
     label_width = max(len(row.label) for row in rows)
@@ -127,7 +124,17 @@ def _links(one: Accelerator) -> Iterator[_Row]:
 
 def _prices(prices: Iterable[Price]) -> Iterator[_Row]:
     for price in sorted(prices, key=lambda price: price.date, reverse=True):
-        yield _Row(price.date, f"{money(price)} {price.market}", "", price.sources, price.note or "")
+        market = "" if price.market == UNKNOWN else f" {price.market}"
+        yield _Row(price.date, f"{money(price)}{market}", "", price.sources, price.note or "")
+
+
+def _measured(one: Accelerator) -> Iterator[_Row]:
+    for key, found in one.measured.items():
+        share = "" if found.fraction_of_peak is None else f" = {found.fraction_of_peak:.1%} of nominal"
+        yield _Row(key, _measured_value(key, found.value) + share, "", found.sources, found.note or "")
+    for key, why in one.unknown.items():
+        if key not in DTYPES and not hasattr(one, key):  # no field of an accelerator: looked for among measurements
+            yield _Row(key, UNKNOWN, note=why)
 
 
 def _measured_value(key: str, value: float) -> str:
@@ -137,10 +144,6 @@ def _measured_value(key: str, value: float) -> str:
     if "_kw_" in key or key.endswith("_w"):
         return f"{value:,g} {'kW' if '_kw_' in key else 'W'}"
     return _tera_flops(value) if key.startswith("matmul") else _giga(value)
-
-
-def _of_peak(measured: Measured) -> str:
-    return "" if measured.fraction_of_peak is None else f" = {measured.fraction_of_peak:.1%} of nominal"
 
 
 def _bytes(value: int) -> str:

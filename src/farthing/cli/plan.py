@@ -3,9 +3,10 @@
 Knows flags and how a plan looks in a terminal; planner/plan.py makes it. Loads no torch.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -33,22 +34,40 @@ class PlanFlags:
     json: Annotated[bool, Parameter(help="Print one JSON object.")] = False
 
 
-_REQUEST, _FLAGS = PlanRequest(), PlanFlags()
+def _said_fields() -> Iterator[tuple[str, Any, None]]:
+    """Every field of PlanRequest as a flag that may be left unsaid, so that a plan file can say it."""
+    for field in fields(PlanRequest):
+        shown = Parameter(show_default=False if field.default is None else lambda _, text=str(field.default): text)
+        yield field.name, Annotated[field.type | None, shown], None
+
+
+_NAMESPACE = {"__doc__": PlanRequest.__doc__, "__module__": __name__}  # cyclopts reads both
+SaidRequest = make_dataclass("SaidRequest", _said_fields(), frozen=True, namespace=_NAMESPACE)
+_SAID, _FLAGS = SaidRequest(), PlanFlags()
 
 
 def plan(
     model: Annotated[str, Parameter(help="Alias, folder, config.json, .gguf, org/name or plan file.")],
     /,
     *,
-    request: Annotated[PlanRequest, Parameter(name="*")] = _REQUEST,
+    said: Annotated[SaidRequest, Parameter(name="*")] = _SAID,
     flags: Annotated[PlanFlags, Parameter(name="*")] = _FLAGS,
 ) -> None:
     """Does it fit, how fast is it, what does it cost."""
+    flagged = {name: value for name, value in asdict(said).items() if value is not None}
+    if flags.save is not None and not is_plan_file(flags.save.name):
+        raise UsageError(f"--save {flags.save} is no .toml file", fix=f"name it {flags.save}.toml")
+    if flags.save is not None and flags.train:
+        raise UsageError("--train answers a question, there is no plan to save", fix="leave out --save or --train")
     if is_plan_file(model):
         kept = load_plan_file(model)
-        model, request = kept.model, flags_over_file(request, kept.request)
+        if "on" in flagged:  # other hardware is divided anew
+            flagged = {"tp": None, "pp": None, "replicas": None, **flagged}
+        model, request = kept.model, replace(kept.request, **flagged)
+    else:
+        request = PlanRequest(**flagged)
     name, config = _find(model)
-    hardware = find_hardware(request.on, request.memory)
+    hardware = find_hardware(request)
     if flags.train:
         _answer_training(train(name, config, hardware), json=flags.json)
         return
@@ -58,21 +77,8 @@ def plan(
     else:
         discover.load("farthing.cli", "plan_view").print_plan(made)
     if flags.save is not None:
-        if not is_plan_file(flags.save.name):
-            raise UsageError(f"--save {flags.save} is no .toml file", fix=f"name it {flags.save}.toml")
         save_plan(made, model, flags.save)
         output.stderr.print(f"saved to {flags.save}", soft_wrap=True)
-
-
-def flags_over_file(flags: PlanRequest, file: PlanRequest) -> PlanRequest:
-    """A flag that is not at its default goes before what the plan file says."""
-    defaults = PlanRequest()
-    said = {
-        field.name: getattr(flags, field.name)
-        for field in fields(PlanRequest)
-        if getattr(flags, field.name) != getattr(defaults, field.name)
-    }
-    return replace(file, **said)
 
 
 def _find(model: str) -> tuple[str, ConfigReader]:

@@ -13,6 +13,7 @@ from farthing.planner.report import headline, layout_rows, memory_columns, op_ro
 from farthing.units import format_bytes
 
 _BAR_WIDTH = 20
+_WIDTH_FOR_BARS = 80
 
 
 def print_plan(plan: Plan) -> None:
@@ -71,7 +72,8 @@ def _op_table(plan: Plan) -> Table:
     for heading in ("op", "time", "share", "bound", ""):
         table.add_column(heading, justify="right" if heading in ("time", "share") else "left", no_wrap=True)
     for name, time, share, bound in op_rows(plan.best.speed.decode.step):
-        table.add_row(name, time, f"{share:.0%}", bound, "█" * round(_BAR_WIDTH * share))
+        bar = "█" * round(_BAR_WIDTH * share) if output.stdout.width >= _WIDTH_FOR_BARS else ""
+        table.add_row(name, time, f"{share:.0%}", bound, bar)
     return table
 
 

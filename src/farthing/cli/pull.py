@@ -19,7 +19,7 @@ from farthing import discover
 from farthing.cli import output
 from farthing.engine.config import EngineConfig
 from farthing.engine.fit import Fit, fit_here
-from farthing.engine.hub_cache import HubModel, cached_weights, find_anywhere
+from farthing.engine.hub_cache import HubModel, cached_weights, find_anywhere, is_offline
 from farthing.errors import UsageError
 from farthing.units import format_bytes, format_count
 
@@ -51,7 +51,7 @@ def pull(
     """Download a model after showing its plan."""
     config = EngineConfig(format=flags.format, context=flags.context)
     found = find_anywhere(model, file=flags.file)
-    if isinstance(found, Path) or flags.offline or is_offline():
+    if isinstance(found, Path) or flags.offline or is_offline(os.environ):
         folder = found if isinstance(found, Path) else cached_weights(found)
         output.stderr.print(f"{model} is on this machine already", soft_wrap=True)
         _answer({"model": model, "folder": str(folder), "downloaded_bytes": 0}, str(folder), flags.json)
@@ -140,11 +140,6 @@ class OfferPlan:
                 "reserve_bytes": memory.reserve_bytes,
             },
         }
-
-
-def is_offline() -> bool:
-    """HF_HUB_OFFLINE, which keeps huggingface_hub from the network, keeps Farthing from it, too."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _fetch(offer: Any, missing_bytes: int) -> Path:

@@ -4,6 +4,7 @@ Knows flags and what is printed where: the answer to stdout, plan line, progress
 is loaded when it is needed.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from farthing import discover
 from farthing.cli import output
 from farthing.engine.config import EngineConfig
-from farthing.engine.hub_cache import HubModel, cached_weights, find_anywhere
+from farthing.engine.hub_cache import HubModel, cached_weights, find_anywhere, is_offline
 from farthing.errors import FarthingError, ModelNotFoundError, UsageError
 from farthing.ops.batch import BatchShape
 from farthing.sampling_params import SamplingParams
@@ -108,7 +109,7 @@ def _download_if_missing(model: HubModel, flags: RunFlags, config: EngineConfig)
     try:
         cached_weights(model)
     except ModelNotFoundError:
-        if flags.offline or pull.is_offline() or not (flags.yes or pull.is_terminal()):
+        if flags.offline or is_offline(os.environ) or not (flags.yes or pull.is_terminal()):
             raise
         pull.obtain(pull.OfferPlan.of(model, config), ask=not flags.yes)
 

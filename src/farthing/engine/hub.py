@@ -46,11 +46,17 @@ class Hub(Protocol):
     folder: Path
     listing: Listing
 
-    def fetch_small(self, file: RemoteFile) -> None: ...
+    def has(self, file: RemoteFile) -> bool:
+        """Does this very file lie in the folder?"""
 
-    def transfer(self, file: RemoteFile) -> Transfer: ...
+    def transfer(self, file: RemoteFile) -> Transfer:
+        """From where to where it is fetched."""
 
-    def finish(self, weights: Sequence[RemoteFile]) -> None: ...
+    def lay(self, file: RemoteFile) -> None:
+        """Make what was fetched appear in the folder."""
+
+    def finish(self) -> None:
+        """All files lie there: from now on the revision means this folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +75,9 @@ class Offer:
     @property
     def present_bytes(self) -> int:
         """What of it is on this machine already, whole files and begun ones."""
-        folder = self.hub.folder
-        present = sum(file.num_bytes for file in self.small if (folder / file.name).exists())
-        return present + sum(
-            file.num_bytes if (folder / file.name).exists() else self.hub.transfer(file).present_bytes
-            for file in self.weights
+        return sum(
+            file.num_bytes if self.hub.has(file) else self.hub.transfer(file).present_bytes
+            for file in (*self.small, *self.weights)
         )
 
 
@@ -100,7 +104,17 @@ class HuggingFace:
         self.source = f"{self.endpoint}/{model.repository}/tree/{self._commit[:12]}"
         self.folder = model.folder / "snapshots" / self._commit
 
-    def fetch_small(self, file: RemoteFile) -> None:
+    def has(self, file: RemoteFile) -> bool:
+        return (self.folder / file.name).is_file()
+
+    def transfer(self, file: RemoteFile) -> Transfer:
+        url = hf_hub_url(self.model.repository, file.name, revision=self._commit, endpoint=self.endpoint)
+        blob = self.model.folder / "blobs" / (file.checksum or f"{self._commit}-{file.name}")
+        headers = build_hf_headers(token=self._token, library_name="farthing", library_version=__version__)
+        return Transfer(url, blob, file.num_bytes, file.checksum, headers)
+
+    def lay(self, file: RemoteFile) -> None:
+        """huggingface_hub finds the blob in its cache and links to it."""
         hf_hub_download(
             self.model.repository,
             file.name,
@@ -112,16 +126,7 @@ class HuggingFace:
             library_version=__version__,
         )
 
-    def transfer(self, file: RemoteFile) -> Transfer:
-        url = hf_hub_url(self.model.repository, file.name, revision=self._commit, endpoint=self.endpoint)
-        blob = self.model.folder / "blobs" / (file.checksum or f"{self._commit}-{file.name}")
-        headers = build_hf_headers(token=self._token, library_name="farthing", library_version=__version__)
-        return Transfer(url, blob, file.num_bytes, file.checksum, headers)
-
-    def finish(self, weights: Sequence[RemoteFile]) -> None:
-        """Let huggingface_hub lay the fetched weights into the snapshot; then the revision means this commit."""
-        for file in weights:
-            self.fetch_small(file)
+    def finish(self) -> None:
         if self.model.revision != self._commit:
             reference = self.model.folder / "refs" / self.model.revision
             reference.parent.mkdir(parents=True, exist_ok=True)
@@ -136,10 +141,9 @@ def inspect(model: HubModel) -> Offer:
     with told(model):
         hub: Hub = ModelScope(model, get_session()) if model.on_modelscope else HuggingFace(model)
         try:
-            gguf = gguf_of(hub.listing, model.file)
-            first = needed_first(hub.listing, model.file)
-            for file in first:
-                hub.fetch_small(file)
+            gguf = gguf_of(hub.listing, model)
+            first = needed_first(hub.listing, model)
+            _fetch(hub, first, lambda num_bytes: None)
             if gguf is not None:
                 return Offer(hub, _config_of_gguf(hub, gguf), (), (gguf,))
             config = _runnable(hub.folder, model)
@@ -167,14 +171,10 @@ def download(
             fix="free some space, or point HF_HOME (MODELSCOPE_CACHE) at a larger disk",
         )
     with told(hub.model):
-        for file in offer.small:
-            if not (hub.folder / file.name).exists():
-                hub.fetch_small(file)
-                progress(file.num_bytes)
-        transfers = [hub.transfer(file) for file in offer.weights if not (hub.folder / file.name).exists()]
-        fetch_all(transfers, get_session(), progress, pause_seconds=pause_seconds)
-        hub.finish(offer.weights)
-    path = weights_in(hub.folder, hub.model.file)
+        _fetch(hub, offer.small, progress, pause_seconds)
+        _fetch(hub, offer.weights, progress, pause_seconds)
+        hub.finish()
+    path = weights_in(hub.folder, hub.model)
     find_weights(path)
     return path
 
@@ -184,11 +184,20 @@ def existing_parent(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
+def _fetch(hub: Hub, files: Sequence[RemoteFile], progress: Progress, pause_seconds: float = 1.0) -> None:
+    """Fetch those of the files that are not in the folder, and lay them there."""
+    missing = [file for file in files if not hub.has(file)]
+    for file in missing:
+        (hub.folder / file.name).unlink(missing_ok=True)  # of another revision, or a link to nothing
+    fetch_all([hub.transfer(file) for file in missing], get_session(), progress, pause_seconds=pause_seconds)
+    for file in missing:
+        hub.lay(file)
+
+
 def _config_of_gguf(hub: Hub, file: RemoteFile) -> ConfigReader:
     """The config in the header of a GGUF file, of which no more than the beginning is fetched."""
-    whole = hub.folder / file.name
-    if whole.exists():
-        return _runnable(whole, hub.model)
+    if hub.has(file):
+        return _runnable(hub.folder / file.name, hub.model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(file.name).name
         for num_bytes in _GGUF_HEAD_BYTES:

@@ -11,12 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farthing.engine.runnable import describe_runnable
-from farthing.errors import CheckpointError, ConfigError, FarthingError, ModelNotFoundError, UnsupportedError
+from farthing.errors import (
+    CheckpointError,
+    ConfigError,
+    FarthingError,
+    ModelNotFoundError,
+    UnsupportedError,
+    UsageError,
+)
 from farthing.models.auto import read_config
 from farthing.models.checkpoint_files import INDEX_NAME, SINGLE_NAME, find_weights
 from farthing.models.reference import find_model
 from farthing.models.spec import Precision
 from farthing.quantization.base import resolve
+from farthing.units import format_bytes
 
 MODELSCOPE = "modelscope:"
 _PINNED = re.compile(rf"((?:{MODELSCOPE})?[\w.-]+/[\w.-]+|[\w.-]+(?=@))(?:@([\w./-]+?))?(?::([\w.-]+))?")
@@ -87,6 +95,11 @@ def modelscope_folder(environment: Mapping[str, str]) -> Path:
     return _expanded(environment.get("MODELSCOPE_CACHE") or "~/.cache/modelscope/hub") / "models"
 
 
+def is_offline(environment: Mapping[str, str]) -> bool:
+    """HF_HUB_OFFLINE, which keeps huggingface_hub from the network, keeps Farthing from it, too."""
+    return environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
 def cached_weights(model: HubModel) -> Path:
     """The folder or .gguf file of a model that was downloaded whole. ModelNotFoundError names the command if not."""
     snapshot = find_snapshot(model)
@@ -95,7 +108,7 @@ def cached_weights(model: HubModel) -> Path:
             f"the weights of {model.name} are not on this machine", fix=f"farthing pull {model.name}"
         )
     try:
-        path = weights_in(snapshot, model.file)
+        path = weights_in(snapshot, model)
         find_weights(path)
     except (CheckpointError, ModelNotFoundError) as error:
         raise ModelNotFoundError(
@@ -116,28 +129,32 @@ def find_snapshot(model: HubModel) -> Path | None:
     return snapshot if _PART.fullmatch(commit) and snapshot.is_dir() else None
 
 
-def weights_in(snapshot: Path, file: str | None) -> Path:
+def weights_in(snapshot: Path, model: HubModel) -> Path:
     """What of a snapshot is loaded: the folder, if it has safetensors and no file is asked for; else one .gguf file."""
     names = {entry.name for entry in snapshot.iterdir()}
-    if file is None and names & {SINGLE_NAME, INDEX_NAME}:
+    if model.file is None and (names & {SINGLE_NAME, INDEX_NAME} or not any(name.endswith(".gguf") for name in names)):
         return snapshot
-    ggufs = {name: snapshot / name for name in names}
-    return snapshot / choose_gguf(ggufs, file) if file or any(name.endswith(".gguf") for name in ggufs) else snapshot
+    sizes = {entry.name: entry.stat().st_size for entry in snapshot.glob("*.gguf")}
+    return snapshot / choose_gguf(sizes, model)
 
 
-def choose_gguf(sizes: Mapping[str, object], file: str | None) -> str:
-    """The one .gguf file that is meant. CheckpointError with the choices, if there are none or several."""
+def choose_gguf(sizes: Mapping[str, int], model: HubModel) -> str:
+    """The .gguf file that is meant. `sizes`: bytes by name. CheckpointError if there is none, UsageError if several."""
     names = sorted(name for name in sizes if name.endswith(".gguf") and not name.startswith("mmproj"))
-    if file is None:
-        found = names
-    else:
-        end = re.compile(rf"(^|.*[-._]){re.escape(file.removesuffix('.gguf'))}\.gguf", re.IGNORECASE)
-        found = [name for name in names if name == file] or [name for name in names if end.fullmatch(name)]
+    found = names
+    if model.file is not None:
+        end = re.compile(rf"(.*[-._])?{re.escape(model.file.removesuffix('.gguf'))}\.gguf", re.IGNORECASE)
+        found = [name for name in names if name == model.file] or [name for name in names if end.fullmatch(name)]
     if len(found) == 1:
         return found[0]
-    what = f"{len(found)} GGUF files" + (f" named {file!r:.60}" if file else "")
-    choices = ", ".join(names)[:800] or "there is none"
-    raise CheckpointError(f"there are {what}", fix=f"choose one with --file: {choices}")
+    asked = f" named {model.file!r:.60}" if model.file else ""
+    choices = ", ".join(f"{name} {format_bytes(sizes[name])}" for name in names)[:800]
+    if not found:
+        raise CheckpointError(f"it has no GGUF file{asked}", fix=f"it has {choices}" if choices else "name another")
+    raise UsageError(
+        f"{model.repository} has {len(found)} GGUF files{asked}",
+        fix=f"choose one by the end of its name, as in {model.repository}:Q4_K_M; there are {choices}",
+    )
 
 
 @dataclass(frozen=True, slots=True)

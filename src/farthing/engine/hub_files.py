@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from farthing.engine.hub_cache import choose_gguf
+from farthing.engine.hub_cache import HubModel, choose_gguf
 from farthing.errors import CheckpointError
 from farthing.models.checkpoint_files import INDEX_NAME, SINGLE_NAME
 
@@ -49,9 +49,9 @@ def checked_sum(text: str | None) -> str | None:
     return text if text and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text) else None
 
 
-def needed_first(listing: Listing, file: str | None) -> tuple[RemoteFile, ...]:
+def needed_first(listing: Listing, model: HubModel) -> tuple[RemoteFile, ...]:
     """The small files that tell what the model is; none for a GGUF file, which says so itself."""
-    if gguf_of(listing, file) is not None:
+    if gguf_of(listing, model) is not None:
         return ()
     return _small(listing, _FIRST)
 
@@ -61,21 +61,21 @@ def needed_beside(listing: Listing) -> tuple[RemoteFile, ...]:
     return _small(listing, _BESIDE)
 
 
-def gguf_of(listing: Listing, file: str | None) -> RemoteFile | None:
+def gguf_of(listing: Listing, model: HubModel) -> RemoteFile | None:
     """The GGUF file to fetch; None if the repository has safetensors and no GGUF file was asked for.
 
-    CheckpointError if it has neither, or several GGUF files and none was chosen.
+    CheckpointError if it has neither, UsageError if it has several GGUF files and none was chosen.
     """
-    if file is None and (SINGLE_NAME in listing or INDEX_NAME in listing):
+    if model.file is None and (SINGLE_NAME in listing or INDEX_NAME in listing):
         return None
-    if file is None and not any(name.endswith(".gguf") for name in listing):
+    if model.file is None and not any(name.endswith(".gguf") for name in listing):
         pickles = next((name for name in listing if Path(name).suffix in _PICKLES), None)
         found = f"only pickles ({pickles[:60]})" if pickles else "no weights"
         raise CheckpointError(
             f"it has {found}", fix="take a repository with safetensors or GGUF files; pickles are never downloaded"
         )
-    in_top_folder = {name: entry for name, entry in listing.items() if "/" not in name}
-    return in_top_folder[choose_gguf(in_top_folder, file)]
+    in_top_folder = {name: entry.num_bytes for name, entry in listing.items() if "/" not in name}
+    return listing[choose_gguf(in_top_folder, model)]
 
 
 def shards_of(listing: Listing, shards: tuple[str, ...]) -> tuple[RemoteFile, ...]:

@@ -5,19 +5,19 @@ Knows the API's addresses and keys (api/v1/models/ORG/NAME/repo). Knows no Huggi
 
 import hashlib
 import os
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from urllib.parse import quote
 
 import httpx2
 
 from farthing.engine.hub_cache import HubModel
 from farthing.engine.hub_files import Listing, RemoteFile, checked_sum
-from farthing.engine.transfer import Transfer, fetch
+from farthing.engine.transfer import Transfer
 from farthing.errors import FarthingError
 
 _HOST = "www.modelscope.cn"
 _TIMEOUT_SECONDS = 10.0
+_MAX_HASHED_BYTES = 64 * 2**20
 
 
 def modelscope_endpoint() -> str:
@@ -30,7 +30,7 @@ class ModelScope:
     """The files of one repository at one revision, which come to lie in the cache of the package modelscope."""
 
     def __init__(self, model: HubModel, client: httpx2.Client) -> None:
-        self.model, self.folder, self._client = model, model.folder, client
+        self.model, self.folder = model, model.folder
         endpoint = modelscope_endpoint()
         self.source = f"{endpoint}/models/{model.repository}"
         self._api = f"{endpoint}/api/v1/models/{model.repository}/repo"
@@ -42,19 +42,24 @@ class ModelScope:
         response.raise_for_status()
         self.listing: Listing = {file.name: file for file in _files(response.json(), endpoint)}
 
-    def fetch_small(self, file: RemoteFile) -> None:
-        """Whole at once; a file of an earlier revision is replaced."""
+    def has(self, file: RemoteFile) -> bool:
+        """By size, and by checksum where that takes no time: there is one folder for all commits of a branch."""
         path = self.folder / file.name
-        if path.exists() and not _is(path.read_bytes(), file):
-            path.unlink()
-        fetch(self.transfer(file), self._client, lambda num_bytes: None, threading.Event())
+        if not path.is_file() or path.stat().st_size != file.num_bytes:
+            return False
+        if file.num_bytes > _MAX_HASHED_BYTES or file.checksum is None:
+            return True
+        return hashlib.sha256(path.read_bytes()).hexdigest() == file.checksum
 
     def transfer(self, file: RemoteFile) -> Transfer:
         url = f"{self._api}?Revision={quote(self.model.revision, safe='')}&FilePath={quote(file.name, safe='')}"
         return Transfer(url, self.folder / file.name, file.num_bytes, file.checksum)
 
-    def finish(self, weights: Sequence[RemoteFile]) -> None:
-        """Nothing: the files lie where they belong."""
+    def lay(self, file: RemoteFile) -> None:
+        """Nothing: it was fetched to where it belongs."""
+
+    def finish(self) -> None:
+        """Nothing: the folder is the revision's own."""
 
 
 def _files(answer: object, endpoint: str) -> list[RemoteFile]:
@@ -69,7 +74,3 @@ def _files(answer: object, endpoint: str) -> list[RemoteFile]:
         ]
     except (AssertionError, KeyError, TypeError, ValueError):
         raise FarthingError(f"{endpoint} answers in no form that is known", fix="check MODELSCOPE_DOMAIN") from None
-
-
-def _is(content: bytes, file: RemoteFile) -> bool:
-    return len(content) == file.num_bytes and file.checksum in (None, hashlib.sha256(content).hexdigest())

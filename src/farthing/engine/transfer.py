@@ -45,12 +45,16 @@ class Transfer:
         return self.path.with_name(f"{self.path.name}.incomplete")
 
     @property
+    def is_done(self) -> bool:
+        """Whole, under its final name. A file of another size is of another revision."""
+        return self.path.is_file() and self.path.stat().st_size == self.num_bytes
+
+    @property
     def present_bytes(self) -> int:
         """What of the file is on this machine already."""
-        for path in (self.path, self.partial):
-            if path.is_file():
-                return min(path.stat().st_size, self.num_bytes)
-        return 0
+        if self.is_done:
+            return self.num_bytes
+        return min(self.partial.stat().st_size, self.num_bytes) if self.partial.is_file() else 0
 
 
 def fetch_all(
@@ -98,13 +102,13 @@ def fetch(
 
     CheckpointError if what comes is not the file that the hub lists; FarthingError if it does not come at all.
     """
-    if transfer.path.exists():
+    if transfer.is_done:
         return
     transfer.path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with transfer.partial.open("ab+") as file:
             _lock(file, transfer)
-            if transfer.path.exists():  # the one that had the lock has just finished
+            if transfer.is_done:  # the one that had the lock has just finished
                 return
             if file.tell() > transfer.num_bytes:
                 file.truncate(0)

@@ -32,6 +32,8 @@ class ModelReference:
 
 def find_model(name: str) -> ModelReference:
     """What `name` means. Files go before aliases, aliases before repositories. ModelNotFoundError names the nearest."""
+    if not name.strip():
+        raise ModelNotFoundError("the name of the model is empty", fix="give one: farthing models lists them")
     if name == BUNDLED:
         return ModelReference(name, Path(bundled.__file__).parent)
     path = _find_path(name)

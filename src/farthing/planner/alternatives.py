@@ -15,6 +15,7 @@ from farthing.planner.layout import Placement, layouts, place
 from farthing.planner.request import PlanRequest
 
 _MAX_CARDS = 64
+_CONTEXT_STEP = 256
 
 
 def what_would_fit(config: ConfigReader, devices: Sequence[Device], request: PlanRequest) -> tuple[str, ...]:
@@ -23,35 +24,51 @@ def what_would_fit(config: ConfigReader, devices: Sequence[Device], request: Pla
 
 
 def _phrases(config: ConfigReader, devices: Sequence[Device], request: PlanRequest) -> Iterator[str]:
-    tried = replace(request, format="auto", tp=None, pp=None, replicas=None)
-    for narrower in candidate_formats(tried, config, devices):
-        placement = _first_fitting(config, devices, replace(tried, format=narrower.name))
-        if placement is not None:
-            layout = placement.layout
-            yield (
-                f"--format {narrower.name} (tp {layout.tp}, pp {layout.pp}, replicas {layout.replicas}): KV room for "
-                f"{placement.num_sequences} sequences of {placement.context:,} tokens"
-            )
-            break
-    floor = request.input_tokens + request.output_tokens
-    for context in (2048, 1024, 512, 256):
-        if (request.context is None or context < request.context) and context >= floor:
-            placement = _first_fitting(config, devices, replace(request, context=context))
-            if placement is not None:
-                yield f"--context {context}"
-                break
+    free = replace(request, format="auto", tp=None, pp=None, replicas=None)
+    narrower = _first_fitting(config, devices, free)
+    if narrower is not None:
+        layout = narrower.layout
+        split = f"tp {layout.tp}, pp {layout.pp}, replicas {layout.replicas}"
+        yield f"--format {_format_of(narrower)} ({split}): {_room(narrower)}"
+    if request.kv_format == "auto" and narrower is None:
+        smaller = _first_fitting(config, devices, replace(free, kv_format="fp8"))
+        if smaller is not None:
+            yield f"--kv-format fp8 with --format {_format_of(smaller)}: {_room(smaller)}"
+    shorter = _longest_context(config, devices, request)
+    if shorter is not None:
+        yield f"--context {shorter.context} with --format {_format_of(shorter)}"
     accelerator = devices[0].accelerator
     can_be_had = accelerator is None or accelerator.sale != "not-sold"
     if can_be_had and len({device.name for device in devices}) == 1:
         for count in range(len(devices) + 1, _MAX_CARDS + 1):
-            more = replace(request, tp=1, pp=count, replicas=1)
-            placement = _first_fitting(config, [devices[0]] * count, more)
-            if placement is not None:
-                yield (
-                    f"{count}x {devices[0].name} in a pipeline: KV room for {placement.num_sequences} sequences of "
-                    f"{placement.context:,} tokens"
-                )
+            more = _first_fitting(config, [devices[0]] * count, replace(request, tp=1, pp=count, replicas=1))
+            if more is not None:
+                yield f"{count}x {devices[0].name} in a pipeline, --format {_format_of(more)}: {_room(more)}"
                 break
+
+
+def _format_of(placement: Placement) -> str:
+    return placement.layout.stages[0].precision.format.name
+
+
+def _room(placement: Placement) -> str:
+    plural = "s" * (placement.num_sequences != 1)
+    return f"KV room for {placement.num_sequences:,} sequence{plural} of {placement.context:,} tokens"
+
+
+def _longest_context(config: ConfigReader, devices: Sequence[Device], request: PlanRequest) -> Placement | None:
+    """The longest context, in steps of _CONTEXT_STEP, that fits and holds prompt and answer; None if none does."""
+    low = -(-(request.input_tokens + request.output_tokens) // _CONTEXT_STEP)
+    high = (request.context or 0) // _CONTEXT_STEP
+    found = None
+    while low <= high:  # what fits in a context fits in a shorter one
+        middle = (low + high) // 2
+        placement = _first_fitting(config, devices, replace(request, context=middle * _CONTEXT_STEP))
+        if placement is None:
+            high = middle - 1
+        else:
+            found, low = placement, middle + 1
+    return found
 
 
 def _first_fitting(config: ConfigReader, devices: Sequence[Device], request: PlanRequest) -> Placement | None:

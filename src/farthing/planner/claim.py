@@ -94,11 +94,12 @@ class Claim:
     def merged(self, other: "Claim") -> "Claim":
         """This claim with what the other one says, which wins."""
         said = {field.name: getattr(other, field.name) for field in fields(self)}
-        changes = {name: value for name, value in said.items() if value not in (None, False, ())}
-        return replace(self, **{**changes, "assumptions": self.assumptions + other.assumptions})
+        changes = {name: value for name, value in said.items() if value is not None and value is not False}
+        mine = () if other.cluster else self.assumptions  # which are about the hardware
+        return replace(self, **{**changes, "assumptions": mine + other.assumptions})
 
     def checked(self) -> "Claim":
-        """Itself. UsageError if a number is impossible as a number, or if a part is missing: which one, and the form."""
+        """Itself. UsageError if a number is no possible number, or if a part is missing: which one, and the form."""
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and 0 < value <= 1e12):
@@ -108,9 +109,7 @@ class Claim:
         if self.model is None:
             raise UsageError("the claim names no model that is known here", fix=f"{FORM} (farthing models lists them)")
         if self.cluster is None and self.size is None:
-            raise UsageError(
-                "the claim names no hardware of the catalogue", fix=f"{FORM} (farthing hardware lists it)"
-            )
+            raise UsageError("the claim names no hardware of the catalogue", fix=f"{FORM} (farthing hardware lists it)")
         if self.cluster is None and self.states_speed:
             raise UsageError("the claim names a speed and no hardware of the catalogue", fix=FORM)
         return self

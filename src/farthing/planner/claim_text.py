@@ -20,7 +20,7 @@ from farthing.planner.weight_bits import find_bits
 
 Found = TypeVar("Found")
 
-_MAX_LENGTH = 2000
+_MAX_LENGTH = 500
 _MAX_WINDOW = 5
 _N = r"(?<![\w.])(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
 _IS = r"\s*(?:of|is|=|:|~|-)?\s*"
@@ -64,10 +64,11 @@ _COUNTED = re.compile(
 _ACTIVE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)b\s+active\b")
 _COUNT_WORDS = {"dual": 2, "two": 2, "three": 3, "quad": 4, "four": 4, "six": 6, "eight": 8}
 _COUNT = re.compile(
-    rf"\b(?:(?P<word>{'|'.join(_COUNT_WORDS)})|(?P<number>\d{{1,4}}))(?:\s*[x*]\s*|\s+)(?=(?:(?:nvidia|amd|geforce|gpus?)\s+)*"
+    rf"\b(?:(?P<word>{'|'.join(_COUNT_WORDS)})|(?P<number>\d{{1,3}}))(?:\s*[x*]\s*|\s+)(?=(?:(?:nvidia|amd|geforce|gpus?)\s+)*"
     r"(?:rtx|rx|\d{4}s?\b|[abhltv]\d{1,3}s?\b|mi\d|gh\d|gb\d|tpu|gaudi|arc))"
 )
 _PLURAL = re.compile(r"(?<=\d)s\b")
+_NAMES_HARDWARE = re.compile(r"[a-z][\s-]?\d|\d{2}")  # every entry of the catalogue does
 _HARDWARE_LIKE = re.compile(r"\b(?:(?:rtx|gtx|rx|arc|radeon|epyc|xeon|ryzen)[\s-]*\w*\d\w*|mi\d+\w*|[abhlv]\d{2,3})\b")
 _SCALE = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _NEAR = 24  # characters between a rate and the word that says whether it is of prompts
@@ -87,16 +88,16 @@ class _Text:
             for match in matches:
                 before = self.left[: match.start("number")]
                 if re.search(r"(?:^|[\s=:(])-\s*$", before):
-                    raise UsageError(f"the claim has a negative number, -{match['number']}", fix="it must be above zero")
-            self.left = pattern.sub(lambda match: "|".ljust(len(match[0]), "|"), self.left)
+                    raise UsageError(f"the claim has a number below zero, -{match['number']}", fix="say a positive one")
+            self.left = pattern.sub(lambda match: "|" * len(match[0]), self.left)
             found += matches
         return found
 
 
 def parse_claim(text: str) -> Claim:
-    """What the text says; a part that it does not say is None. UsageError if it says two different things of one kind."""
+    """What the text says; a part that it does not say is None. UsageError if it says two things of one kind."""
     if len(text) > _MAX_LENGTH:
-        raise UsageError(f"the claim has {len(text)} characters, more than {_MAX_LENGTH}", fix="give the sentence alone")
+        raise UsageError(f"a claim of {len(text)} characters, more than {_MAX_LENGTH}", fix="give the sentence alone")
     plain = re.sub(r"[\"'“”„`*_](?=\W|$)|(?<!\w)[\"'“”„`*_]", " ", text.lower().replace("×", "x").replace("–", "-"))
     plain = _DENIED.sub(" ", plain)
     whole = _Text(plain)
@@ -110,13 +111,15 @@ def parse_claim(text: str) -> Claim:
     if cluster is None and model is None and claim.card_size is not None:
         cluster, assumption = _any_card(claim.card_size)
     if cluster is None and (unknown := _HARDWARE_LIKE.search(left)):
-        cluster = parse_hardware(unknown[0])  # it names the nearest
+        matching_ids(unknown[0])  # which names the nearest in its error
     return claim.merged(Claim(cluster=cluster, model=model, assumptions=(assumption,) if assumption else ()))
 
 
 def _speeds(text: _Text) -> Claim:
     everything = text.left
-    decode, prefill, tpot = [], [], []
+    decode: list[float] = []
+    prefill: list[float] = []
+    tpot: list[float] = []
     for match in text.take(_RATE):
         rate = _number(match)
         if rate <= 0:
@@ -208,10 +211,8 @@ def _model(words: list[str], text: str) -> ClaimedModel | None:
     if published is not None:
         return model_of(ModelReference(published.name, published=published))
     active = _ACTIVE.search(text)
-    counted = _only(
-        list({match["number"] + (match["unit"] or match["word"]): match for match in _COUNTED.finditer(_ACTIVE.sub("", text))}.values()),
-        "sizes of models",
-    )
+    matches = {match[0]: match for match in _COUNTED.finditer(_ACTIVE.sub(" ", text))}
+    counted = _only(list(matches.values()), "sizes of models")
     if counted is None:
         return None
     scale = 1e9 if (counted["unit"] or counted["word"]) == "b" else 1e12
@@ -223,14 +224,15 @@ def _model(words: list[str], text: str) -> ClaimedModel | None:
 
 
 def _hardware(words: list[str], card: Size | None) -> tuple[Cluster | None, str | None]:
-    known = (_first(words, lambda window: _cluster(f"{window} {card.text}")) if card else None) or _first(words, _cluster)
+    sized = _first(words, lambda window: _cluster(f"{window} {card.text}")) if card else None
+    known = sized or _first(words, _cluster)
     if known is not None:
         return known, None
     return _first(words, lambda window: _fastest_variant(window, card)) or (None, None)
 
 
 def _cluster(window: str) -> Cluster | None:
-    if not any(char.isdigit() for char in window):
+    if not _NAMES_HARDWARE.search(window):
         return None
     try:
         return parse_hardware(window)
@@ -240,7 +242,7 @@ def _cluster(window: str) -> Cluster | None:
 
 def _fastest_variant(window: str, card: Size | None) -> tuple[Cluster, str] | None:
     """Of "a100", which several entries are called: the fastest with the memory that the claim states."""
-    match = re.fullmatch(r"(?:(\d{1,4})x\s*)?(.*\d.*)", window)
+    match = re.fullmatch(r"(?:(\d{1,4})x\s*)?(.*[a-z][\s-]?\d.*)", window)
     try:
         variants = [load_accelerator(id) for id in matching_ids(match[2])] if match else []
     except UsageError:
@@ -261,4 +263,3 @@ def _any_card(card: Size) -> tuple[Cluster | None, str | None]:
     least = min(cards, key=lambda entry: entry.memory_bytes or 0)
     assumption = f"no card is named: read of all {len(cards)} of {card.text} whose usable memory is known"
     return Cluster((Node((least,)),)), assumption
-

@@ -83,11 +83,12 @@ def model_of_size(num_parameters: float, *, num_active: float | None = None, cal
             label,
             num_parameters,
             num_parameters * _SPARSEST_SHARE,
-            f"of the {label} parameters a token uses at least {_SPARSEST_SHARE:.0%}, as of the sparsest published model",
+            f"of {label} parameters a token uses at least {_SPARSEST_SHARE:.0%}, as in the sparsest published model",
         )
     llamas = [model for name, model in published_models().items() if name.startswith(("llama", "codellama"))]
-    llamas.sort(key=lambda model: model.released, reverse=True)  # of equal sizes the latest
-    nearest = min(llamas, key=lambda model: abs(model.parameters - num_parameters))
+    llamas.sort(key=lambda model: model.released, reverse=True)  # of equal sizes the latest, LLaMA before its kin
+    llamas.sort(key=lambda model: model.name.startswith("codellama"))
+    nearest = min(llamas, key=lambda model: round(abs(model.parameters / num_parameters - 1), 3))
     if abs(nearest.parameters / num_parameters - 1) <= _NEAR:
         found = model_of(ModelReference(nearest.name, published=nearest))
         return replace(found, assumption=f"{label} is read as {nearest.name}, the nearest dense LLaMA")

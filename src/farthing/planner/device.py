@@ -16,6 +16,7 @@ from farthing.hardware.defaults import default
 from farthing.planner.roofline import Machine
 from farthing.units import format_count
 
+CPU_CALL_SECONDS = 0.8e-6  # farthing probe, torch 2.13, Intel Xeon (Sapphire Rapids), 2026-11
 CONTEXT_BYTES = 600 * 2**20  # context and library workspaces of torch 2.11 on Hopper; interpreter and torch on a CPU
 _BANDWIDTH_KEYS = ("copy", "local_copy", "stream", "copy_effective", "copy_a800_pcie", "copy_simple")
 _CONSUMER = ("GeForce", "Radeon RX", "Arc A", "Arc B")
@@ -58,18 +59,17 @@ class Device:
     assumptions: tuple[str, ...]
 
 
-def catalogue_device(accelerator: Accelerator, memory_bytes: int | None = None) -> Device:
-    """`memory_bytes` overrides the catalogue. UnsupportedError if bandwidth or memory are unknown."""
+def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Device:
+    """`memory_bytes`: what may be used of it. UnsupportedError if that or its bandwidth is unknown."""
     name = accelerator.id
-    memory = memory_bytes or accelerator.memory_bytes
-    if memory is None:
+    if memory_bytes is None:
         raise UnsupportedError(
             f"the memory of {name} is not known: it depends on the machine", fix="say --memory 64GiB"
         )
     if accelerator.bandwidth is None:
         raise UnsupportedError(f"the memory bandwidth of {name} is not known", fix="use a catalogue entry that has it")
     assumptions = []
-    if memory_bytes is None and accelerator.usable_bytes is None:
+    if accelerator.usable_bytes is None and memory_bytes == accelerator.memory_bytes:
         assumptions.append(f"{name}: memory is the nominal size; what the driver leaves of it is not known")
     bandwidth_share, why = _bandwidth_share(accelerator)
     peak = format_count(accelerator.bandwidth.value, "B/s")
@@ -81,14 +81,16 @@ def catalogue_device(accelerator: Accelerator, memory_bytes: int | None = None) 
         if math == "bf16" or (math == "fp16" and "bf16" not in accelerator.flops):
             rate = format_count(figure.value, "FLOP/s")
             assumptions.append(f"{name}: {share:.0%} of {rate} dense {math} is reached ({why})")
-    latency = default("aic_mem_latency_s")
-    assumptions.append(f"{name}: {latency.value * 1e6:.0f} us per kernel beside its work (NVIDIA's planner, all GPUs)")
+    on_cpu = accelerator.kind in ("cpu", "vm")
+    latency = CPU_CALL_SECONDS if on_cpu else float(default("aic_mem_latency_s").value)
+    what = "call of torch, measured on a Sapphire Rapids CPU" if on_cpu else "kernel (NVIDIA's planner, all its GPUs)"
+    assumptions.append(f"{name}: {latency * 1e6:.2g} us beside its work for each {what}")
     return Device(
         name=name,
-        kind="cpu" if accelerator.kind in ("cpu", "vm") else "cuda",
-        memory_bytes=memory,
+        kind="cpu" if on_cpu else "cuda",
+        memory_bytes=memory_bytes,
         reserve_bytes=CONTEXT_BYTES,
-        machine=CatalogueMachine(name, accelerator.bandwidth.value * bandwidth_share, rates, latency.value),
+        machine=CatalogueMachine(name, accelerator.bandwidth.value * bandwidth_share, rates, latency),
         accelerator=accelerator,
         assumptions=tuple(assumptions),
     )

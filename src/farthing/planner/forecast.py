@@ -2,12 +2,12 @@
 
 Ops of a step run one after the other, so their times add; inside one op, memory traffic and arithmetic overlap. The
 launch latency counts once per kernel that a good GPU engine starts: q, k and v are one product, gate and up another,
-and adds, rope and norms of heads ride on their neighbours. The CPU engine runs op by op, so there every torch call
+and adds and norms of heads ride on their neighbours. The CPU engine runs op by op, so there every torch call
 counts. Knows no catalogue: device and links are handed in.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from farthing.models.memory import step_working_set_bytes
@@ -66,7 +66,7 @@ def forecast_step(
     working_set = step_working_set_bytes(spec, batch)
     times: list[OpTime] = []
     by_bound: dict[Bound, float] = {"bandwidth": 0.0, "compute": 0.0, "link": 0.0, "latency": 0.0}
-    for op, count in Counter(op for _, op in spec.named_ops()).items():
+    for op, count in _distinct_ops(spec):
         link = send if isinstance(op, Comm) and op.kind == "send" else collective
         parts = _parts(op, batch, device, link, working_set)
         for bound, seconds in parts.items():
@@ -74,6 +74,14 @@ def forecast_step(
         longest = max(parts, key=lambda bound: parts[bound])
         times.append(OpTime(op.name, count, sum(parts.values()) * count, longest))
     return StepForecast(sum(by_bound.values()), by_bound, tuple(times))
+
+
+def _distinct_ops(spec: ModelSpec) -> Iterator[tuple[Op, int]]:
+    """Each op of equal layers once, with how many layers have it."""
+    yield from ((op, 1) for op in spec.entry_ops)
+    for layer, count in spec.distinct_layers:
+        yield from ((op, count) for op in layer.ops())
+    yield from ((op, 1) for op in spec.exit_ops)
 
 
 def num_fused_kernels(op: Op) -> int:
@@ -106,18 +114,18 @@ def _parts(
     return {limit: max(time.bandwidth_seconds, time.compute_seconds), "latency": time.overhead_seconds}
 
 
-def add_steps(steps: Iterable[StepForecast]) -> StepForecast:
-    """Steps that run one after the other (stages of a pipeline, chunks of a prompt) as one forecast."""
+def add_steps(steps: Iterable[tuple[StepForecast, int]]) -> StepForecast:
+    """Steps that run one after the other (stages of a pipeline, chunks of a prompt), each so many times, as one."""
     seconds: dict[str, float] = {}
     counts: Counter[str] = Counter()
     bounds: dict[str, Bound] = {}
     by_bound: dict[Bound, float] = {}
-    for step in steps:
+    for step, times in steps:
         for bound, value in step.by_bound.items():
-            by_bound[bound] = by_bound.get(bound, 0.0) + value
+            by_bound[bound] = by_bound.get(bound, 0.0) + times * value
         for op in step.ops:
-            seconds[op.name] = seconds.get(op.name, 0.0) + op.seconds
-            counts[op.name] += op.count
+            seconds[op.name] = seconds.get(op.name, 0.0) + times * op.seconds
+            counts[op.name] += times * op.count
             bounds.setdefault(op.name, op.bound)
     ops = tuple(OpTime(name, counts[name], seconds[name], bounds[name]) for name in seconds)
     return StepForecast(sum(by_bound.values()), by_bound, ops)

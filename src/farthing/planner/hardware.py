@@ -4,18 +4,21 @@ Knows no model.
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from farthing.errors import FarthingError, UsageError
 from farthing.hardware.accelerator import Accelerator
 from farthing.hardware.calibration import Calibration, saved_here
+from farthing.hardware.cluster import Cluster
 from farthing.hardware.names import parse_hardware
 from farthing.planner.device import Device, calibrated_device, catalogue_device
-from farthing.units import parse_bytes
+from farthing.planner.request import PlanRequest
 
 HERE = "here"
 MAX_DEVICES = 1024
+_MACHINES = ("cpu", "vm", "soc", "apu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,11 @@ class Hardware:
     nodes: tuple[int, ...]
 
 
-def find_hardware(name: str, memory: str = "100%") -> Hardware:
-    """`memory`: what may be used of each device, a size or a share. UsageError for an unknown or ambiguous name."""
+def find_hardware(request: PlanRequest) -> Hardware:
+    """What `request.on` names. UsageError for an unknown or ambiguous name."""
+    name = request.on
     if name.strip().lower() == HERE:
-        return Hardware(HERE, (_this_machine(memory),), (0,))
+        return Hardware(HERE, (_this_machine(request),), (0,))
     cluster = parse_hardware(name)
     if cluster.num_devices > MAX_DEVICES:
         raise UsageError(
@@ -38,15 +42,27 @@ def find_hardware(name: str, memory: str = "100%") -> Hardware:
             fix="plan one replica and multiply",
         )
     distinct = {accelerator.id: accelerator for accelerator in cluster.devices}
-    devices = {key: catalogue_device(entry, _budget(memory, entry.memory_bytes)) for key, entry in distinct.items()}
+    devices = {
+        key: catalogue_device(entry, request.budget_bytes(entry.memory_bytes)) for key, entry in distinct.items()
+    }
     return Hardware(
         cluster.name,
         tuple(devices[entry.id] for entry in cluster.devices),
-        tuple(index for index, node in enumerate(cluster.nodes) for _ in node.accelerators),
+        tuple(_node_numbers(cluster)),
     )
 
 
-def _this_machine(memory: str) -> Device:
+def _node_numbers(cluster: Cluster) -> Iterator[int]:
+    """The node of each device. A processor with memory of its own is a machine of its own: the network joins it."""
+    number = -1
+    for node in cluster.nodes:
+        for index, accelerator in enumerate(node.accelerators):
+            if index == 0 or accelerator.kind in _MACHINES:
+                number += 1
+            yield number
+
+
+def _this_machine(request: PlanRequest) -> Device:
     """The measured GPU if there is one, else the processor."""
     measured = saved_here()
     if not measured:
@@ -60,7 +76,7 @@ def _this_machine(memory: str) -> Device:
         whole: int | None = _available_memory_bytes()
     else:
         whole = nearest.memory_bytes if nearest else None
-    budget = _budget(memory, whole) or whole
+    budget = request.budget_bytes(whole)
     if budget is None:
         raise UsageError(f"the memory of {calibration.device.name} is not known", fix="say --memory 24GiB")
     return calibrated_device(calibration, memory_bytes=budget, accelerator=nearest)
@@ -80,17 +96,3 @@ def _available_memory_bytes() -> int:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _budget(memory: str, whole: int | None) -> int | None:
-    """Bytes that may be used; None means what the catalogue says."""
-    text = memory.strip()
-    try:
-        if not text.endswith("%"):
-            return parse_bytes(text)
-        share = float(text[:-1]) / 100
-    except ValueError:
-        raise UsageError(f"--memory is {memory!r}", fix="write a size such as 20GiB or a share such as 85%") from None
-    if not 0 < share <= 1:
-        raise UsageError(f"--memory is {memory!r}", fix="a share lies above 0% and at most at 100%")
-    return None if share == 1 or whole is None else int(whole * share)

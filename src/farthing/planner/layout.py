@@ -35,18 +35,21 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class RankMemory:
-    """One device's part. `memory.num_blocks` is 0 where not even one sequence of the context fits."""
+    """One device's part. `memory.num_blocks` is 0 where not even one sequence of the context fits, which takes
+    `sequence_bytes` of KV."""
 
     device: Device
     stage: int
     num_layers: int
     memory: MemoryPlan
+    sequence_bytes: int
 
     @property
     def shortfall_bytes(self) -> int:
-        """What is missing for weights, activations and reserve alone; negative is what is left for KV."""
+        """What is missing for one sequence; negative is what is left beside it."""
         memory = self.memory
-        return memory.weights_bytes + memory.activation_bytes + memory.reserve_bytes - memory.budget_bytes
+        fixed = memory.weights_bytes + memory.activation_bytes + memory.reserve_bytes
+        return fixed + self.sequence_bytes - memory.budget_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,9 @@ def place(layout: Layout, devices: Sequence[Device], request: PlanRequest, conte
                 device = devices[layout.device_index(replica, stage, rank)]
                 if (stage, device.name) not in known:
                     memory = _rank_memory(spec, device, request, context, in_group=layout.tp > 1)
-                    known[stage, device.name] = RankMemory(device, stage, len(spec.layers), memory)
+                    blocks = -(-context // request.block_size)
+                    sequence_bytes = blocks * request.block_size * spec.kv_bytes_per_token
+                    known[stage, device.name] = RankMemory(device, stage, len(spec.layers), memory, sequence_bytes)
                 ranks.append(known[stage, device.name])
     return Placement(layout, tuple(ranks), context)
 

@@ -5,16 +5,17 @@ there is one, else its nominal rate times the fraction that is usual for its kin
 Source of the ring factors: Thakur et al. 2005 (collectives of MPICH).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from farthing.hardware.accelerator import Accelerator
+from farthing.hardware.accelerator import Accelerator, Measured
 from farthing.hardware.defaults import default
 from farthing.ops.comm import Comm
 from farthing.units import format_count
 
 STAGED_MANY_BYTES_PER_SECOND = 5e9  # all-reduce of more than two cards through host memory: a guess, no figure found
 _PCIE_LATENCY_SECONDS = 42e-6  # 8-byte all-reduce of 8 RTX 4090: NVIDIA/nccl issue 1530
+_NETWORK_LATENCY_SECONDS = 30e-6  # assumed: a DGX Spark pair takes 30 to 35 us over 200 Gb/s Ethernet
 _SMALL_US_BY_PREFIX = {
     "h100": "h100",
     "h200": "h100",
@@ -49,7 +50,7 @@ def tensor_link(ranks: Sequence[Accelerator], *, p2p: bool | None, one_node: boo
     `p2p`: True for a patched driver, False for host staging, None for what the catalogue says.
     """
     if not one_node:
-        return _network_link(network, len(ranks))
+        return _network_link(network)
     distinct = {accelerator.id: accelerator for accelerator in ranks}
     links = [_tensor_link_of(accelerator, len(ranks), p2p) for accelerator in distinct.values()]
     return min(links, key=lambda link: link.bytes_per_second)
@@ -60,33 +61,46 @@ def stage_link(
 ) -> RankLink:
     """The link that hands hidden states from one pipeline stage to the next."""
     if not one_node:
-        return _network_link(network, 1)
+        return _network_link(network)
     links = [_point_to_point(accelerator, p2p) for accelerator in (first, second)]
     return min(links, key=lambda link: link.bytes_per_second)
 
 
 def _tensor_link_of(accelerator: Accelerator, num_ranks: int, p2p: bool | None) -> RankLink:
+    """What was measured of all-reduce on about as many of them, else the link's nominal rate and usual share."""
     latency = _small_latency_seconds(accelerator)
-    name = accelerator.id
-    if _scale_up(accelerator, num_ranks):
+    name, each = accelerator.id, f"{latency * 1e6:.0f} us each"
+    joined, direct = _scale_up(accelerator, num_ranks), _direct(accelerator, p2p)
+    if joined or direct:
+        for n, measured in _measured_all_reduce(accelerator, num_ranks, patched=not _direct(accelerator, None)):
+            rate = format_count(measured.value, "B/s")
+            note = f"{name}: all-reduce at {rate} bus bandwidth, measured on {n} of them"
+            return RankLink(measured.value, latency, f"{note} ({', '.join(measured.sources)}); {each}")
+    if joined:
         assert accelerator.scale_up.bytes_per_second is not None
         share = default("nvlink_fraction_allreduce_ring").value
-        rate = accelerator.scale_up.bytes_per_second.value * share
+        bandwidth = accelerator.scale_up.bytes_per_second.value * share
         note = f"{name}: all-reduce over {accelerator.scale_up.kind} at {share:.0%} of its nominal rate"
-        return RankLink(rate, latency, f"{note}, {format_count(rate, 'B/s')}; {latency * 1e6:.0f} us each (NCCL)")
-    direct = _direct(accelerator, p2p)
-    suffix = "_patched" if p2p and not _direct(accelerator, None) else ""
-    for n in sorted((2, 4, 6, 8), key=lambda n: abs(n - num_ranks)):
-        measured = accelerator.measured.get(f"allreduce_busbw_{n}gpu{suffix}")
-        if direct and measured is not None and measured.value is not None:
-            note = f"{name}: all-reduce at {format_count(measured.value, 'B/s')} bus bandwidth, measured on {n} of them"
-            return RankLink(measured.value, latency, f"{note} ({', '.join(measured.sources)})")
+        return RankLink(bandwidth, latency, f"{note}, {format_count(bandwidth, 'B/s')}; {each}")
     link = _point_to_point(accelerator, p2p)
     if not direct and num_ranks > 2:
-        rate = min(STAGED_MANY_BYTES_PER_SECOND, link.bytes_per_second)
-        note = f"{name}: no P2P, so all-reduce of {num_ranks} goes through host memory at {format_count(rate, 'B/s')}"
-        return RankLink(rate, latency, f"{note} (a guess: no figure was found; --p2p for a patched driver)")
-    return RankLink(link.bytes_per_second, latency, f"{link.note}; {latency * 1e6:.0f} us per all-reduce")
+        bandwidth = min(STAGED_MANY_BYTES_PER_SECOND, link.bytes_per_second)
+        note = (
+            f"{name}: no P2P, so all-reduce of {num_ranks} goes through host memory at {format_count(bandwidth, 'B/s')}"
+        )
+        return RankLink(
+            bandwidth, latency, f"{note} (a guess: no figure was found; --p2p for a patched driver); {each}"
+        )
+    return RankLink(link.bytes_per_second, latency, f"{link.note}; all-reduce {each}")
+
+
+def _measured_all_reduce(accelerator: Accelerator, num_ranks: int, *, patched: bool) -> Iterator[tuple[int, Measured]]:
+    """(devices, figure), the nearest number of devices first; of cards that need a patched driver, with it."""
+    for n in sorted((2, 4, 6, 8), key=lambda n: abs(n - num_ranks)):
+        for suffix in ("_patched",) if patched else ("", "_ring"):
+            measured = accelerator.measured.get(f"allreduce_busbw_{n}gpu{suffix}")
+            if measured is not None:
+                yield n, measured
 
 
 def _point_to_point(accelerator: Accelerator, p2p: bool | None) -> RankLink:
@@ -127,7 +141,8 @@ def _small_latency_seconds(accelerator: Accelerator) -> float:
     return _PCIE_LATENCY_SECONDS
 
 
-def _network_link(network: float, num_ranks_sharing: int) -> RankLink:
-    rate = network / num_ranks_sharing
+def _network_link(network: float) -> RankLink:
+    """Between nodes; a ring crosses each node's network once, whatever the number of its devices."""
     note = f"network between nodes: {format_count(network, 'B/s')} a node (--network)"
-    return RankLink(rate, 30e-6, f"{note}, 30 us a message (assumed)")
+    latency = f"{_NETWORK_LATENCY_SECONDS * 1e6:.0f} us"
+    return RankLink(network, _NETWORK_LATENCY_SECONDS, f"{note}, {latency} a message (assumed)")

@@ -139,6 +139,11 @@ def _choice(placement: Placement, hardware: Hardware, request: PlanRequest) -> C
     return Choice(placement, speed, speed_of(placement, hardware, request, running))
 
 
+def _is_capped(placement: Placement, request: PlanRequest) -> bool:
+    """Whether the number of sequences, and not memory, ends the KV pool."""
+    return min(placement.kv_tokens_per_replica) >= request.max_num_seqs * placement.context
+
+
 def _assumptions(
     hardware: Hardware, layout: Layout, request: PlanRequest, price: HourlyPrice, choices: Sequence[Choice]
 ) -> tuple[str, ...]:
@@ -148,6 +153,11 @@ def _assumptions(
         notes.extend(link.note for link in links_of(layout, hardware, request, 0, stage) if link is not None)
     if choices and choices[0].speed.batch < request.batch:
         notes.append(f"of a batch of {request.batch}, {choices[0].speed.batch} run at a time; the others wait")
+    idle = len(hardware.devices) - layout.num_devices
+    if idle:
+        notes.append(f"{idle} of {len(hardware.devices)} devices stay idle, and are paid")
+    if choices and _is_capped(choices[0].placement, request):
+        notes.append(f"KV room is what --max-num-seqs {request.max_num_seqs} sequences of the context can use, not all")
     notes.append("requests start together; no speculation, no cached prefix")
     notes.append(price.note)
     return tuple(dict.fromkeys(notes))

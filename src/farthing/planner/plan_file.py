@@ -56,8 +56,8 @@ def save_plan(plan: Plan, model: str, path: Path) -> None:
     }
     lines = [
         "# A plan of Farthing, for farthing run FILE and farthing plan FILE. Flags go before what stands here.",
-        f"schema = {json.dumps(SCHEMA)}",
-        f"model = {json.dumps(model, ensure_ascii=False)}",
+        f"schema = {_toml(SCHEMA)}",
+        f"model = {_toml(model)}",
         "",
         "[request]",
         *_toml_lines(asdict(resolved)),
@@ -70,16 +70,20 @@ def save_plan(plan: Plan, model: str, path: Path) -> None:
     try:
         unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
         os.replace(unfinished, path)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         unfinished.unlink(missing_ok=True)
-        raise FarthingError(
-            f"{path} can't be written: {error.strerror}", fix="name a file in a writable folder"
-        ) from None
+        reason = error.strerror if isinstance(error, OSError) else "the path of the model is no Unicode"
+        raise FarthingError(f"{path} can't be written: {reason}", fix="name a file in a writable folder") from None
 
 
 def _toml_lines(table: dict[str, Any]) -> list[str]:
     """Text, numbers and switches as TOML; what is not known or not said is left out."""
-    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items() if value is not None]
+    return [f"{key} = {_toml(value)}" for key, value in table.items() if value is not None]
+
+
+def _toml(value: object) -> str:
+    """JSON, but for the one control character that JSON writes as it is."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def load_plan_file(name: str) -> PlanFile:

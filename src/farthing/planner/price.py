@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from farthing.hardware.accelerator import Price
 from farthing.planner.device import Device
 
 _OLDEST = "2025"
@@ -50,5 +51,9 @@ def _offers(device: Device) -> list[tuple[float, str]]:
     """(dollars per hour, date) of the offers since _OLDEST; all of them where there is none so young."""
     if device.accelerator is None:
         return []
-    offers = [(offer.value, offer.date) for offer in device.accelerator.rentals if offer.currency == "USD"]
+    offers = [(offer.value, offer.date) for offer in device.accelerator.rentals if _is_offer(offer)]
     return [offer for offer in offers if offer[1] >= _OLDEST] or offers
+
+
+def _is_offer(price: Price) -> bool:
+    return price.currency == "USD" and price.market != "estimate"

@@ -118,7 +118,7 @@ def headline(plan: Plan) -> str:
     cost = "price unknown" if dollars is None else f"${dollars:.2f} per Mtok when full"
     return (
         f"{where} · {format_bytes(taken)} of {format_bytes(whole)}, KV room {plan.placement.kv_tokens:,} tokens · "
-        f"expect {speed.decode.tokens_per_second:,.0f} tok/s at batch {speed.batch} "
+        f"expect {_rate(speed.decode.tokens_per_second)} at batch {speed.batch} "
         f"({speed.decode.step.bound}-bound) · {cost}"
     )
 
@@ -128,13 +128,14 @@ def memory_columns(plan: Plan) -> Iterator[tuple[str, tuple[tuple[str, str], ...
     for ranks in _equal_neighbours(plan.placement.ranks):
         (first, rank), (last, _) = ranks[0], ranks[-1]
         memory = rank.memory
-        left = memory.budget_bytes - memory.total_bytes
+        left = memory.budget_bytes - memory.total_bytes if memory.num_blocks else -rank.shortfall_bytes
+        room = ("KV room", memory.kv_bytes) if memory.num_blocks else ("KV of one sequence", rank.sequence_bytes)
         yield (
             f"{rank.device.name} #{first}" + (f"-{last}" if last > first else ""),
             (
                 ("layers", str(rank.num_layers)),
                 ("weights", format_bytes(memory.weights_bytes)),
-                ("KV room", format_bytes(memory.kv_bytes)),
+                (room[0], format_bytes(room[1])),
                 ("activations", format_bytes(memory.activation_bytes)),
                 ("reserve", format_bytes(memory.reserve_bytes)),
                 ("usable", format_bytes(memory.budget_bytes)),
@@ -163,8 +164,8 @@ def speed_columns(plan: Plan) -> Iterator[tuple[str, tuple[tuple[str, str], ...]
                 ("  limited by", _shares(prefill.step)),
                 ("time per token", format_seconds(decode.seconds)),
                 ("  limited by", _shares(decode.step)),
-                ("decode", f"{decode.tokens_per_second:,.0f} tok/s"),
-                ("output, with prefill", f"{speed.output_tokens_per_second:,.0f} tok/s"),
+                ("decode", _rate(decode.tokens_per_second)),
+                ("output, with prefill", _rate(speed.output_tokens_per_second)),
                 ("per million of them", "price unknown" if dollars is None else f"${dollars:,.2f}"),
             ),
         )
@@ -188,10 +189,15 @@ def layout_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
             f"{choice.placement.kv_tokens:,}",
             format_seconds(speed.prefill.seconds),
             format_seconds(speed.decode.seconds),
-            f"{speed.decode.tokens_per_second:,.0f} tok/s",
+            _rate(speed.decode.tokens_per_second),
             f"{full.batch:,}",
-            f"{full.output_tokens_per_second:,.0f} tok/s",
+            _rate(full.output_tokens_per_second),
         )
+
+
+def _rate(tokens_per_second: float) -> str:
+    """Two digits at least: 0.73 tok/s, 8.4 tok/s, 1,234 tok/s."""
+    return f"{tokens_per_second:,.0f} tok/s" if tokens_per_second >= 10 else f"{tokens_per_second:.2g} tok/s"
 
 
 def _split(layout: Layout) -> tuple[tuple[str, int], ...]:

@@ -3,13 +3,16 @@
 The plan file keeps the same fields. Knows no hardware and no model file.
 """
 
-import math
 from dataclasses import dataclass, fields
 
 from farthing.errors import UsageError
 from farthing.models.spec import ModelSpec
+from farthing.units import parse_bytes
 
 DEFAULT_CONTEXT = 4096
+MAX_COUNT = 2**21  # tokens, sequences, ranks: more is a slip of the finger, and would take minutes to price
+MAX_DOLLARS = 10**9
+MIN_SHARE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +79,39 @@ class PlanRequest:
         for field in fields(self):
             value = getattr(self, field.name)
             flag = f"--{field.name.replace('_', '-')}"
-            if field.type in (int, int | None) and value is not None and not 1 <= value <= 2**40:
-                raise UsageError(f"{flag} is {value}", fix="it must be at least 1")
-        if self.price_per_hour is not None and not (math.isfinite(self.price_per_hour) and self.price_per_hour >= 0):
+            if field.type in (int, int | None) and value is not None and not 1 <= value <= MAX_COUNT:
+                raise UsageError(f"{flag} is {value}", fix=f"it must lie between 1 and {MAX_COUNT:,}")
+        if self.price_per_hour is not None and not 0 <= self.price_per_hour <= MAX_DOLLARS:
             raise UsageError(
-                f"--price-per-hour is {self.price_per_hour}", fix="a price is a number of dollars from 0 up"
+                f"--price-per-hour is {self.price_per_hour}", fix=f"a price lies between 0 and {MAX_DOLLARS:,} dollars"
             )
+        self.network_bytes_per_second()
+        self.budget_bytes(None)
         if self.max_batch_tokens < self.max_num_seqs:
             raise UsageError(
                 f"--max-batch-tokens {self.max_batch_tokens} is below --max-num-seqs {self.max_num_seqs}",
                 fix="a step must hold one token of every running sequence",
             )
+
+    def network_bytes_per_second(self) -> float:
+        """Of a node, one direction."""
+        try:
+            return float(parse_bytes(self.network))
+        except ValueError as error:
+            raise UsageError(f"--network: {error}", fix="write bytes per second, such as 25GB") from None
+
+    def budget_bytes(self, whole_bytes: int | None) -> int | None:
+        """What may be used of a device that has `whole_bytes`; None where neither is known."""
+        text = self.memory.strip()
+        try:
+            if not text.endswith("%"):
+                return parse_bytes(text)
+            share = float(text[:-1]) / 100
+        except ValueError:
+            share = 0.0
+        if not MIN_SHARE <= share <= 1:
+            raise UsageError(f"--memory is {self.memory!r}", fix="write a size such as 20GiB or a share such as 85%")
+        return None if whole_bytes is None else int(whole_bytes * share)
 
     def resolve_context(self, spec: ModelSpec) -> int:
         """The longest sequence: at least prompt and answer. UsageError if that is more than the model computes."""

@@ -13,7 +13,6 @@ from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement
 from farthing.planner.links import RankLink, stage_link, tensor_link
 from farthing.planner.request import PlanRequest
-from farthing.units import parse_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,11 @@ class Speed:
 
 
 def max_running(placement: Placement, request: PlanRequest) -> int:
-    """Requests of the asked lengths that run at a time: what KV memory holds, at most `max_num_seqs` a replica."""
+    """Requests of the asked lengths that run at a time, dealt evenly: what the KV memory of the smallest replica holds,
+    at most `max_num_seqs`, times the replicas."""
     length = request.input_tokens + request.output_tokens
-    return sum(min(request.max_num_seqs, tokens // length) for tokens in placement.kv_tokens_per_replica)
+    smallest = min(placement.kv_tokens_per_replica)
+    return placement.layout.replicas * min(request.max_num_seqs, smallest // length)
 
 
 def speed_of(placement: Placement, hardware: Hardware, request: PlanRequest, batch: int) -> Speed:
@@ -53,15 +54,15 @@ def speed_of(placement: Placement, hardware: Hardware, request: PlanRequest, bat
     """
     per_replica = -(-batch // placement.layout.replicas)
     shapes = _prefill_steps(per_replica, request.input_tokens, request.max_batch_tokens)
-    steps = [_stage_times(placement, hardware, request, shape) for shape in shapes]
+    steps = [(_stage_times(placement, hardware, request, shape), times) for shape, times in shapes]
     prefill_seconds = _pipeline_seconds(steps)
     num_groups = min(placement.layout.pp, per_replica)
     context = request.input_tokens + request.output_tokens // 2
     stages = _stage_times(placement, hardware, request, BatchShape.decode(context, -(-per_replica // num_groups)))
-    decode = add_steps(stages)
+    decode = add_steps((stage, 1) for stage in stages)
     decode_seconds = max(decode.seconds, num_groups * max(stage.seconds for stage in stages))
     total = prefill_seconds + request.output_tokens * decode_seconds
-    prefill = add_steps(stage for stages in steps for stage in stages)
+    prefill = add_steps((stage, times) for stages, times in steps for stage in stages)
     return Speed(
         batch=batch,
         prefill=Phase(prefill_seconds, batch * request.input_tokens / prefill_seconds, prefill),
@@ -71,20 +72,21 @@ def speed_of(placement: Placement, hardware: Hardware, request: PlanRequest, bat
     )
 
 
-def _pipeline_seconds(steps: Sequence[Sequence[StepForecast]]) -> float:
+def _pipeline_seconds(steps: Sequence[tuple[Sequence[StepForecast], int]]) -> float:
     """Steps that follow each other through the stages: the slowest stage of each, and the others of the last one."""
-    slowest = [max(stage.seconds for stage in stages) for stages in steps]
-    return sum(slowest) + sum(stage.seconds for stage in steps[-1]) - slowest[-1]
+    last, _ = steps[-1]
+    others = sum(stage.seconds for stage in last) - max(stage.seconds for stage in last)
+    return others + sum(times * max(stage.seconds for stage in stages) for stages, times in steps)
 
 
-def _prefill_steps(batch: int, input_tokens: int, max_batch_tokens: int) -> Iterator[BatchShape]:
-    """The prompts of a batch as steps of at most `max_batch_tokens`: whole prompts together, long ones in chunks."""
-    together = max(1, max_batch_tokens // input_tokens)
-    for start in range(0, batch, together):
-        count = min(together, batch - start)
-        for done in range(0, input_tokens, max_batch_tokens):
+def _prefill_steps(batch: int, input_tokens: int, max_batch_tokens: int) -> Iterator[tuple[BatchShape, int]]:
+    """The prompts of a batch as steps of at most `max_batch_tokens`, and how often each comes: whole prompts together,
+    long ones in chunks."""
+    together = min(batch, max(1, max_batch_tokens // input_tokens))
+    for count, times in ((together, batch // together), (batch % together, 1)):
+        for done in range(0, input_tokens, max_batch_tokens) if count else ():
             chunk = min(max_batch_tokens, input_tokens - done)
-            yield BatchShape.of([(chunk, done)] * count)
+            yield BatchShape.of([(chunk, done)] * count), times
 
 
 def _stage_times(
@@ -118,7 +120,7 @@ def links_of(
     layout: Layout, hardware: Hardware, request: PlanRequest, replica: int, stage: int
 ) -> tuple[RankLink | None, RankLink | None]:
     """Under the collectives of a stage, and under its send to the next stage."""
-    network = float(parse_bytes(request.network))
+    network = request.network_bytes_per_second()
     first = layout.device_index(replica, stage, 0)
     following = first + layout.tp
     has_next = stage + 1 < layout.pp

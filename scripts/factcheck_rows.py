@@ -1,0 +1,250 @@
+"""Holds published claims and measured rows against farthing's fact check, and prints the table of benchmarks/factcheck.md.
+
+    python scripts/factcheck_rows.py --data ../shared/data > benchmarks/factcheck.md
+
+`--data` is a folder with measured_calibration.csv, whose rows carry no licence to be copied here. A row becomes a claim
+by its columns; what it leaves open stays open. No measured row may be impossible: where one is, the check is wrong.
+"""
+
+import argparse
+import csv
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from farthing.hardware.names import parse_hardware
+from farthing.models.published_models import find_published
+from farthing.models.reference import ModelReference
+from farthing.planner.claim import Claim
+from farthing.planner.claim_text import parse_claim
+from farthing.planner.claimed_model import ClaimedModel, model_of, model_of_size
+from farthing.planner.factcheck import Verdict, factcheck
+from farthing.planner.weight_bits import find_bits
+
+Row = Mapping[str, str]
+SEED = 3
+SAMPLE = 100
+SUSPECT = "suspect"
+
+# Hardware of the rows, as the catalogue calls it. A card that is not here is not in the catalogue.
+HARDWARE = {
+    "A100-40GB": "a100-40-sxm",
+    "A100-PCIe-80GB": "a100-80-pcie",
+    "A100-SXM-80GB": "a100-80-sxm",
+    "A100-SXM-80GB (power-limited 330W)": "a100-80-sxm",
+    "A40": "a40",
+    "Apple M2 Ultra 76-Core GPU": "m2-ultra",
+    "GH200-96GB": "gh200-96",
+    "Gaudi2": "gaudi2",
+    "H100-PCIe": "h100-pcie",
+    "H100-SXM": "h100-sxm",
+    "H200-SXM": "h200-sxm",
+    "Inferentia2": "inferentia2",
+    "L40": "l40",
+    "L40S": "l40s",
+    "MI300X": "mi300x",
+    "RTX 3090": "rtx-3090",
+    "RTX 4090": "rtx-4090",
+    "RTX 5090": "rtx-5090",
+    "RTX 6000 Ada": "rtx-6000-ada",
+    "RTX PRO 6000 Blackwell": "rtx-pro-6000-server",
+    "T4 + 208GB DRAM + 1.5TB SSD": "t4",
+}
+OTHER_NAMES = {"Llama-1-33B": "llama-1-30b"}
+# Every sequence of the batch is in each step; of a server, the number is the most that it takes.
+LOCKSTEP = ("single-stream", "static", "fixed concurrency", "offload")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A claim of the facts pages: as it is written (with the hardware named, where the page names it elsewhere)."""
+
+    text: str
+    expected: str
+    source: str
+
+
+PUBLISHED = (
+    Published(
+        "RTX 4090, llama-3.1-8b fp8, 195 tok/s at batch 1, no speculation", "impossible", "gigagpu.com: 4090, 8B FP8"
+    ),
+    Published('70B AWQ in "17 GB" on one 4090 at 23 tok/s', "impossible", "gigagpu.com, RTX 4090 70B pages"),
+    Published('70B FP8 in "35 GB"', "impossible", "gigagpu.com ?p=34203"),
+    Published("70B 6-bit at 250 tok/s on a '24 GB 5090'", "impossible", "craftrigs"),
+    Published("EXL3 4-bit 70B in 22 GB", "impossible", "solosoft"),
+    Published("RTX 4090, 8B Q4_K_M, 72 tok/s", "suspicious", "nelsahost (127.7 measured elsewhere): too low"),
+    Published(
+        "Kimi-K2 (1T params) on ONE H200, 6.83 ms ITL", "impossible", "llm-d-planner benchmarks_interpolated_v2.json"
+    ),
+    Published("TRT-LLM 7B fp16, 191 tok/s, one A100, batch 1", "impossible", "a README benchmark"),
+    Published('"80 GB" card = 80 GiB', "impossible", "llm-d-planner results_raw.csv"),
+    Published("FP8 405B = 406 GB", "suspicious", "vLLM #6746: Meta's checkpoint loads 496 GB"),
+)
+
+
+def read_rows(data: Path) -> list[Row]:
+    with (data / "measured_calibration.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def claim_of(row: Row) -> Claim | None:
+    """The row as a claim; None if it is none of speed (watts) or its hardware is not in the catalogue."""
+    if row["gpu"] not in HARDWARE or row["num_gpus"] in ("", "0"):
+        return None
+    speed = _speed(row)
+    if speed is None:
+        return None
+    lockstep = row["scenario"].startswith(LOCKSTEP) or row["scenario"].startswith("CPU+GPU offload")
+    count = int(float(row["batch_or_concurrency"])) if row["batch_or_concurrency"] else None
+    if speed.tpot_seconds is not None and not lockstep:
+        count = None
+    return speed.merged(
+        Claim(
+            cluster=parse_hardware(f"{row['num_gpus']}x {HARDWARE[row['gpu']]}"),
+            model=_model(row),
+            weights=find_bits(row["weight_dtype"].lower())[0],
+            num_sequences=count,
+            batched=count is None and speed.tpot_seconds is None,
+            input_tokens=_tokens(row["input_len"]),
+            output_tokens=_tokens(row["output_len"]),
+            offload="offload" in row["scenario"],
+        )
+    )
+
+
+def _speed(row: Row) -> Claim | None:
+    value = float(row["value"])
+    match row["metric"].split("_")[0], row["metric"]:
+        case "tpot", _:
+            return Claim(tpot_seconds=value / 1000)
+        case "ttft", _:
+            return Claim(ttft_seconds=value / 1000)
+        case "e2e", _ if row["output_len"]:
+            return Claim(tpot_seconds=value / 1000 / float(row["output_len"]))
+        case _, "output_tok_s_total" | "decode_tok_s":
+            return Claim(decode_tokens_per_second=value)
+        case _, "prefill_tok_s":
+            return Claim(prefill_tokens_per_second=value)
+        case _, "batch_e2e_latency_s" if row["output_len"]:
+            tokens = float(row["batch_or_concurrency"]) * float(row["output_len"])
+            return Claim(decode_tokens_per_second=tokens / value)
+    return None
+
+
+def _model(row: Row) -> ClaimedModel:
+    published = find_published(OTHER_NAMES.get(row["model"], row["model"]))
+    if published is None:
+        return model_of_size(float(row["params_B"]) * 1e9)
+    return model_of(ModelReference(published.name, published=published))
+
+
+def _tokens(text: str) -> int | None:
+    return int(float(text)) or None if text else None
+
+
+def checked(rows: Iterable[Row]) -> list[tuple[Row, Verdict]]:
+    """Every row that is a claim, with its verdict."""
+    claims = ((row, claim_of(row)) for row in rows)
+    return [(row, factcheck(claim)) for row, claim in claims if claim is not None]
+
+
+def sample_of(verdicts: Sequence[tuple[Row, Verdict]]) -> list[tuple[Row, Verdict]]:
+    return random.Random(SEED).sample(list(verdicts), SAMPLE)
+
+
+def lines(rows: Sequence[Row]) -> Iterable[str]:
+    """The page: published claims, the sample, every row, the suspect rows."""
+    plausible = checked(row for row in rows if row["quality"] != SUSPECT)
+    suspect = [row for row in rows if row["quality"] == SUSPECT]
+    yield "# Fact check against published claims and measured rows"
+    yield ""
+    yield "Written by `python scripts/factcheck_rows.py --data DIR`. The laws are in `planner/claim_laws.py`, the margins in"
+    yield "`planner/claim_limits.py`. The measured rows are other people's (vendors' tables, READMEs, issues) and are not in the"
+    yield "repository; a row becomes a claim by its columns."
+    yield ""
+    yield "## Published claims"
+    yield ""
+    yield "| claim | verdict | why | source |"
+    yield "|---|---|---|---|"
+    for published in PUBLISHED:
+        verdict = factcheck(parse_claim(published.text))
+        decisive = verdict.decisive
+        assert decisive is not None
+        yield f"| {published.text} | **{verdict.outcome}** | {decisive.law}: {decisive.says} | {published.source} |"
+    yield ""
+    yield "Two of these are wrong without breaking a law. 8B Q4_K_M at 72 tokens/s is slow, which nothing forbids. 406 GB is"
+    yield "what 405.85 G weights of 8 bits come to, but no checkpoint stores all of them so: with embedding and head in 16"
+    yield "bits it is 410 GB, and Meta's, which keeps more, loads 496 GB. Of the row \"80 GB card = 80 GiB\" the H100 is the"
+    yield "card that contradicts; the catalogue has 80 GiB for A100 boards, as their driver reports it."
+    yield ""
+    yield f"## {SAMPLE} plausible measured rows (seed {SEED})"
+    yield ""
+    yield from _counts(sample_of(plausible))
+    yield ""
+    yield "The closest to a ceiling of speed:"
+    yield ""
+    yield from _closest(sample_of(plausible), 8)
+    yield ""
+    yield f"## All {len(plausible)} plausible rows that are claims"
+    yield ""
+    plausible_rows = len(rows) - len(suspect)
+    yield f"Of {plausible_rows} rows; the others are of hardware that the catalogue does not have, or of watts."
+    yield ""
+    yield from _counts(plausible)
+    yield ""
+    yield from _closest(plausible, 12)
+    yield ""
+    yield "## Rows that the data call suspect"
+    yield ""
+    yield "All are prefill speeds far below those of the same card's neighbours: too low, which no law forbids."
+    yield ""
+    yield "| row | claim | verdict | against the ceiling |"
+    yield "|---|---|---|---|"
+    for row, verdict in checked(suspect):
+        yield f"| {row['id']} | {_said(row)} | {verdict.outcome} | {_speed_closeness(verdict):.2f} |"
+
+
+def _counts(verdicts: Sequence[tuple[Row, Verdict]]) -> Iterable[str]:
+    counts = Counter(verdict.outcome for _, verdict in verdicts)
+    yield "| possible | suspicious | impossible |"
+    yield "|---|---|---|"
+    yield f"| {counts['possible']} | {counts['suspicious']} | {counts['impossible']} |"
+    laws = Counter(
+        f"{verdict.decisive.law}, {'too close to the limit' if verdict.decisive.closeness > 0.5 else 'far below it'}"
+        for _, verdict in verdicts
+        if verdict.outcome != "possible" and verdict.decisive
+    )
+    if laws:
+        yield ""
+        yield f"Not plainly possible: {'; '.join(f'{law} {count}' for law, count in laws.most_common())}."
+
+
+def _closest(verdicts: Sequence[tuple[Row, Verdict]], number: int) -> Iterable[str]:
+    yield "| row | claim | claimed / ceiling | verdict |"
+    yield "|---|---|---|---|"
+    ranked = sorted(verdicts, key=lambda pair: _speed_closeness(pair[1]), reverse=True)
+    for row, verdict in ranked[:number]:
+        yield f"| {row['id']} | {_said(row)} | {_speed_closeness(verdict):.2f} | {verdict.outcome} |"
+
+
+def _speed_closeness(verdict: Verdict) -> float:
+    """How near the claim comes to a law of speed; how full a memory is says nothing here."""
+    return max((finding.closeness for finding in verdict.findings if finding.unit != "B"), default=0.0)
+
+
+def _said(row: Row) -> str:
+    batch = f", batch {row['batch_or_concurrency']}" if row["batch_or_concurrency"] else ""
+    setting = f"{row['model']} {row['weight_dtype']} on {row['num_gpus']}x {row['gpu']}{batch}"
+    return f"{setting}: {row['metric']} {float(row['value']):.5g} {row['unit']}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with measured_calibration.csv")
+    print("\n".join(lines(read_rows(parser.parse_args().data))))
+
+
+if __name__ == "__main__":
+    main()
