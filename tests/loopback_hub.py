@@ -58,9 +58,11 @@ class LoopbackHub:
     cut_once: dict[str, int] = field(default_factory=dict)  # file -> bytes after which the connection is cut, one time
     cut_always: dict[str, int] = field(default_factory=dict)  # file -> bytes that ever come of it
     sends_instead: dict[str, bytes] = field(default_factory=dict)  # file -> what comes in its place
+    stalls: dict[str, int] = field(default_factory=dict)  # file -> bytes after which nothing more comes
     cdn: str | None = None  # an address that weights are redirected to
     ranges: bool = True
     address: str = ""
+    stopped: threading.Event = field(default_factory=threading.Event)
     log: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     @property
@@ -86,6 +88,7 @@ def serve(hub: LoopbackHub) -> Iterator[LoopbackHub]:
     try:
         yield hub
     finally:
+        hub.stopped.set()
         server.shutdown()
         server.server_close()
 
@@ -229,6 +232,13 @@ def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 headers["Content-Length"] = str(len(part))
                 part = part[: hub.cut_once.pop(name)]
+            if self.command == "GET" and name in hub.stalls:
+                headers["Content-Length"] = str(len(part))
+                self.answer(status, part[: hub.stalls[name]], headers)
+                self.wfile.flush()
+                hub.stopped.wait(30)
+                self.close_connection = True
+                return
             self.answer(status, part, headers)
 
     return Handler

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -25,6 +26,7 @@ DOCUMENTS = {
 COMMANDS = [name for name, *_ in app._COMMANDS]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SUFFIXES = ("", ".py", "/__init__.py")
+PLACEHOLDERS = {"org/name"}  # of a hub, not of this tree
 
 
 def without_plans(text: str) -> str:
@@ -99,7 +101,7 @@ def test_every_path_in_a_document_exists(document: str):
     text = without_plans(DOCUMENTS[document])
     is_path = re.compile(r"[\w./-]+/[\w./-]*|[\w.-]+\.(?:md|py|toml)")
     spans = [span.split()[0] for span in code_spans(text)]
-    paths = [re.sub(r"/x\.py$", "/", span) for span in spans if is_path.fullmatch(span)]
+    paths = [re.sub(r"/x\.py$", "/", span) for span in spans if is_path.fullmatch(span) and span not in PLACEHOLDERS]
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
     beside = (ROOT / document).parent
     assert [path for path in paths if not exists(path)] == []
@@ -154,6 +156,28 @@ def test_the_changelog_has_the_version_of_the_package():
 def test_an_example_is_short_and_runs(example: Path):
     assert len(example.read_text(encoding="utf-8").splitlines()) < 40
     assert_prints_only_to_stdout(str(example))
+
+
+def printed_examples() -> list[tuple[str, str, list[str]]]:
+    """(document, arguments, lines): blocks that show what a command prints that depends on nothing but the release."""
+    found = []
+    for document, text in DOCUMENTS.items():
+        for block in blocks(text, "text"):
+            first, *lines = block.splitlines()
+            if re.match(r"\$ farthing (plan|describe|hardware|factcheck) ", first):
+                found.append((document, first.removeprefix("$ farthing "), lines))
+    return found
+
+
+@pytest.mark.parametrize(("document", "arguments", "lines"), printed_examples(), ids=lambda value: str(value)[:40])
+def test_what_a_document_shows_is_what_the_command_prints(document: str, arguments: str, lines: list[str]):
+    """In a terminal of 100 columns; `...` stands for lines that the document leaves out."""
+    command = [sys.executable, "-m", "farthing", *shlex.split(arguments)]
+    environment = {**os.environ, "COLUMNS": "100"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    printed = iter([line.rstrip() for line in done.stdout.splitlines()])
+    for line in lines:
+        assert line == "..." or any(line == other for other in printed), line
 
 
 def test_the_python_of_the_readme_runs():

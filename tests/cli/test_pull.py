@@ -2,7 +2,10 @@
 
 import io
 import json
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +76,9 @@ def test_the_json_object_has_these_keys(hub: LoopbackHub, farthing: Command) -> 
         "bytes", "missing_bytes", "free_disk_bytes", "device", "format", "fits", "problem", "available_memory_bytes",
         "memory", "downloaded_bytes",
     ]  # fmt: skip
+    assert list(document["memory"]) == [
+        "weights_bytes", "kv_bytes_per_token", "kv_tokens", "activation_bytes", "reserve_bytes"
+    ]  # fmt: skip
     assert {"name": WEIGHTS_NAME, "bytes": len(WEIGHTS)} in document["files"]
     assert document["revision"] == COMMIT and document["downloaded_bytes"] == 0
 
@@ -137,6 +143,41 @@ def test_yes_is_not_asked(hub: LoopbackHub, farthing: Command, answer: Callable[
 def test_a_mistake_is_one_line(hub: LoopbackHub, farthing: Command, model: str, told: str) -> None:
     code, out, err = farthing("pull", model)
     assert (code, out) == (2, "") and told in err and err.count("\n") == 1 and err.startswith("farthing: ")
+
+
+def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(hub: LoopbackHub, farthing: Command, tmp_path: Path) -> None:
+    hub.stalls[WEIGHTS_NAME] = 1_000_000
+    command = [sys.executable, "-m", "farthing", "pull", REPOSITORY]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not any(file.stat().st_size > 500_000 for file in tmp_path.rglob("*.incomplete")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=5)
+    assert (process.returncode, out) == (130, "") and "the same command goes on" in err and "Traceback" not in err
+    hub.stalls.clear()
+    assert (Path(farthing("pull", REPOSITORY)[1].strip()) / WEIGHTS_NAME).read_bytes() == WEIGHTS
+    assert [headers["range"] for _, headers in hub.log if "range" in headers]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["pull", "acme/tiny"], 2, "pip install 'farthing[hub]'"),
+        (["pull", "acme/tiny", "--offline"], 2, "farthing pull acme/tiny"),
+        (["models", "--local"], 0, "farthing pull NAME"),
+        (["doctor", "--offline"], 0, "huggingface-hub"),
+    ],
+)
+def test_the_base_install_is_enough_for_all_but_the_download(
+    hub: LoopbackHub, arguments: list[str], code: int, told: str
+) -> None:
+    block = "import sys; sys.modules.update(dict.fromkeys(['torch', 'numpy', 'huggingface_hub', 'httpx2', 'psutil']));"
+    run = f"from farthing.cli.app import main; main({arguments!r})"
+    result = subprocess.run([sys.executable, "-c", f"{block} {run}"], capture_output=True, text=True, timeout=30)
+    assert result.returncode == code and told in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_run_without_a_terminal_names_pull(hub: LoopbackHub, farthing: Command) -> None:

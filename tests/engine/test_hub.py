@@ -8,12 +8,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import gguf
 import huggingface_hub
+import numpy
 import pytest
 from loopback_hub import COMMIT, REPOSITORY, WEIGHTS, LoopbackHub, files, running_hub, serve
 
 from farthing.engine import hub as hub_module
+from farthing.engine.config import EngineConfig
 from farthing.engine.hub_cache import HubModel, cached_models, cached_weights, find_anywhere, hugging_face_folder
+from farthing.engine.plan import plan_engine
 from farthing.errors import CheckpointError, FarthingError, ModelNotFoundError, UnsupportedError
 from farthing.models.reference import find_model
 
@@ -274,6 +278,17 @@ def test_modelscope_resumes_and_checks_too(hub: LoopbackHub) -> None:
     assert "thrown away" in str(refusal("modelscope:acme/tiny"))
 
 
+def test_a_file_that_changed_on_modelscope_is_fetched_again(hub: LoopbackHub) -> None:
+    pull("modelscope:acme/tiny")
+    hub.log.clear()
+    hub.repositories[REPOSITORY]["tokenizer.json"] = b"[]"
+    hub.repositories[REPOSITORY]["model.safetensors"] = WEIGHTS[:-1]
+    folder = pull("modelscope:acme/tiny")
+    assert (folder / "tokenizer.json").read_bytes() == b"[]"
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS[:-1]
+    assert hub.files_asked_for() == {"tokenizer.json", "model.safetensors"}
+
+
 def test_modelscope_says_what_it_does_not_have(hub: LoopbackHub) -> None:
     error = str(refusal("modelscope:acme/other"))
     assert f"there is no acme/other of {hub.address}" in error and "hf auth" not in error
@@ -313,6 +328,54 @@ def test_one_gguf_file_of_several_is_chosen(hub: LoopbackHub, shared: Path) -> N
     assert path.name == "tiny-Q8_0.gguf" and path.read_bytes() == content
     assert hub.files_asked_for() == {"tiny-Q8_0.gguf"}
     assert cached_weights(model(f"{REPOSITORY}:Q8_0")) == path
+
+
+def test_a_gguf_file_that_is_none_is_refused_by_its_header(hub: LoopbackHub) -> None:
+    hub.repositories[REPOSITORY] = {"tiny.gguf": b"not a header" + bytes(2_000_000)}
+    error = str(refusal())
+    assert "tiny.gguf is not a GGUF file" in error and "/tmp" not in error
+
+
+def test_of_a_gguf_file_only_the_header_is_read_before_the_plan(hub: LoopbackHub, tmp_path: Path) -> None:
+    content = gguf_file(tmp_path / "tiny.gguf", token_bytes=20_000, num_weights=8_000_000)
+    hub.repositories[REPOSITORY] = {"tiny.gguf": content}
+    offer = hub_module.inspect(model())
+    assert offer.config.size("hidden_size") == 64
+    assert [headers["range"] for _, headers in hub.log if "range" in headers] == ["bytes=0-1048575", "bytes=0-16777215"]
+    assert offer.num_bytes == offer.num_bytes - offer.present_bytes == len(content) > 32_000_000
+
+
+def gguf_file(path: Path, *, token_bytes: int, num_weights: int) -> bytes:
+    """A LLaMA in GGUF, 100 tokens of this length, with a tensor of so many fp32 numbers."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_embedding_length(64)
+    writer.add_feed_forward_length(160)
+    writer.add_block_count(2)
+    writer.add_context_length(4096)
+    writer.add_head_count(8)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([f"{number:03}" * (token_bytes // 3) for number in range(100)])
+    writer.add_tensor("token_embd.weight", numpy.zeros((100, 64), dtype=numpy.float32))
+    writer.add_tensor("blk.0.attn_q.weight", numpy.zeros((num_weights // 64, 64), dtype=numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+def test_the_python_api_downloads_nothing_and_names_pull(hub: LoopbackHub) -> None:
+    with pytest.raises(ModelNotFoundError, match="farthing pull acme/tiny"):
+        plan_engine(REPOSITORY, EngineConfig())
+    assert hub.log == []
+
+
+def test_a_model_that_is_only_planned_is_not_loaded(tmp_path: Path) -> None:
+    change = {"architectures": ["MixtralForCausalLM"], "num_local_experts": 4, "num_experts_per_tok": 2}
+    (tmp_path / "config.json").write_bytes(files(**change)["config.json"])
+    with pytest.raises(UnsupportedError, match=r"\(mixtral\) is planned only: .* - farthing plan "):
+        plan_engine(str(tmp_path), EngineConfig())
 
 
 def test_a_pulled_model_answers(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How a claim is read: numbers with units, weight format, model and hardware out of free text; sizes; what is refused."""
+"""How a claim is read: numbers with units, weight format, model and hardware out of free text; what is refused."""
 
 import pytest
 from hypothesis import given
@@ -45,7 +45,9 @@ def test_the_example_of_the_help_is_read_in_full():
         ("NVIDIA GeForce RTX 5090, 8B", "1x rtx-5090"),
         ("llama-3.1-8b (Q4_K_M) on M2 Ultra", "1x m2-ultra"),
         ("A100 80GB SXM", "1x a100-80-sxm"),
-        ("A100 40GB, 7B fp16", "1x a100-40-sxm"),
+        ("A100 40GB, 7B fp16", "1x a100-40-pcie"),
+        ("2x8xH100", "2x8x h100-nvl"),
+        ("2x RTX 3090 + 4090", "2x rtx-3090 + 1x rtx-4090"),
         ("nothing that anybody sells", None),
     ],
 )
@@ -197,13 +199,24 @@ def test_speculation_and_host_memory_count_where_they_are_not_denied():
     ("name", "least"),
     [
         ("fp16", 16), ("bf16", 16), ("F16", 16), ("fp8", 8), ("int8", 8), ("awq", 4), ("GPTQ", 4), ("Q4_K_M", 4.5),
-        ("q8_0", 8.5), ("Q6_K", 6.5625), ("IQ2_XXS", 2.0625), ("4.5 bpw", 4.5), ("6-bit", 6), ("w4a16", 4), ("nvfp4", 4.5),
+        ("q8_0", 8.5), ("Q4", 4), ("Q6_K", 6.5625), ("IQ2_XXS", 2.0625), ("4.5 bpw", 4.5), ("6-bit", 6), ("w4a16", 4),
     ],
 )  # fmt: skip
 def test_formats_need_at_least_their_bits(name: str, least: float):
     bits = parse_bits(name)
     assert bits.least == least
     assert bits.usual >= bits.least
+
+
+def test_the_format_of_keys_and_values_is_not_that_of_the_weights():
+    assert parse_claim("27B dense, int8-KV").weights is None
+    weights = parse_claim("8B AWQ with FP8 KV cache").weights
+    assert weights is not None and weights.name == "awq"
+
+
+def test_a_draft_model_is_not_the_model():
+    model = parse_claim("70B int4 with a 7B draft, 48.4 tok/s").model
+    assert model is not None and model.name == "llama-3.3-70b"
 
 
 def test_stated_bits_go_before_the_name_of_a_method():
@@ -221,7 +234,7 @@ def test_formats_that_nobody_has_are_refused(name: str):
 def test_a_size_may_be_meant_in_binary_units_and_rounded():
     size = Size.parse("35 GB")
     assert size.face_bytes == 35e9
-    assert size.most_bytes == 35.5 * GIB
+    assert (size.rounded_bytes, size.most_bytes) == (35.5e9, 35.5 * GIB)
     exact = Size.parse("79.19 GiB")
     assert (exact.face_bytes, exact.most_bytes) == (79.19 * GIB, pytest.approx(79.195 * GIB))
 
@@ -275,8 +288,9 @@ def test_a_missing_part_is_named_and_the_form_is_shown(text: str, fragment: str)
 
 
 WORDS = st.sampled_from(
-    ["RTX", "4090", "8x", "h100", "8B", "70b", "fp8", "Q4_K_M", "4.5", "bpw", "195", "tok/s", "-", ",", "ms", "TPOT", "batch",
-     "in", "17", "GB", "each", "prefill", "=", "(", "1T", "a3b", "nan", "1e999", "\u00d7", "\n", "🙂", "|", "\\", "["]
+    ["RTX", "4090", "8x", "h100", "8B", "70b", "fp8", "Q4_K_M", "4.5", "bpw", "195", "tok/s", "-", ",", "ms", "TPOT",
+     "batch", "in", "17", "GB", "each", "prefill", "=", "(", "1T", "a3b", "nan", "1e999", "\u00d7", "\n", "🙂", "|",
+     "["]
 )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from farthing.planner.claim import FORM, Claim, Size
 from farthing.planner.claim_laws import Finding
 from farthing.planner.claim_text import parse_claim
 from farthing.planner.claimed_model import model_by_name
-from farthing.planner.factcheck import Verdict, factcheck as check
+from farthing.planner.factcheck import Verdict
+from farthing.planner.factcheck import factcheck as check
 from farthing.planner.weight_bits import parse_bits
 from farthing.units import format_seconds
 
@@ -45,7 +46,7 @@ class FactcheckFlags:
 _DEFAULTS = FactcheckFlags()
 
 
-def factcheck(text: str = "", /, *, flags: Annotated[FactcheckFlags, Parameter(name="*")] = _DEFAULTS) -> None:
+def factcheck(text: str | None = None, /, *, flags: Annotated[FactcheckFlags, Parameter(name="*")] = _DEFAULTS) -> None:
     """Check the claim of a text, of flags, or of both.
 
     Parameters
@@ -54,9 +55,9 @@ def factcheck(text: str = "", /, *, flags: Annotated[FactcheckFlags, Parameter(n
         The claim in words: "RTX 4090, llama-3.1-8b fp8, 195 tok/s".
     """
     said = _claim_of(flags)
-    if not text.strip() and said == Claim():
+    if not (text or "").strip() and said == Claim():
         raise UsageError("nothing is claimed", fix=FORM)
-    claim = parse_claim(text).merged(said).checked()
+    claim = parse_claim(text or "").merged(said).checked()
     verdict = check(claim)
     if flags.json:
         output.print_json(to_json_object(claim, verdict))

@@ -95,7 +95,9 @@ class OfferPlan:
     def text(self) -> str:
         """The plan for people, a line for each thing."""
         offer, spec = self.offer, self.fit.spec
-        rest = "" if self.missing_bytes == offer.num_bytes else f", {format_bytes(self.missing_bytes)} to download"
+        rest = ""
+        if self.missing_bytes < offer.num_bytes:
+            rest = f", {format_bytes(self.missing_bytes)} to download" if self.missing_bytes else ", all here already"
         files = ", ".join(file.name for file in offer.weights[:3]) + (" ..." if len(offer.weights) > 3 else "")
         return "\n".join(
             (

@@ -23,7 +23,7 @@ from farthing.engine.hub_files import Listing, RemoteFile, checked_sum, gguf_of,
 from farthing.engine.modelscope import ModelScope
 from farthing.engine.runnable import describe_runnable
 from farthing.engine.transfer import Progress, Transfer, fetch_all, fetch_head
-from farthing.errors import CheckpointError, FarthingError
+from farthing.errors import CheckpointError, FarthingError, UnsupportedError
 from farthing.models.auto import read_config
 from farthing.models.checkpoint_files import INDEX_NAME, find_weights
 from farthing.models.checkpoint_files import _read_index as read_index
@@ -195,7 +195,10 @@ def _fetch(hub: Hub, files: Sequence[RemoteFile], progress: Progress, pause_seco
 
 
 def _config_of_gguf(hub: Hub, file: RemoteFile) -> ConfigReader:
-    """The config in the header of a GGUF file, of which no more than the beginning is fetched."""
+    """The config in the header of a GGUF file, of which no more than the beginning is fetched.
+
+    A header that goes on behind it is refused by the reader: zeros are a tensor without dimensions. Then more is taken.
+    """
     if hub.has(file):
         return _runnable(hub.folder / file.name, hub.model)
     with tempfile.TemporaryDirectory() as folder:
@@ -204,9 +207,10 @@ def _config_of_gguf(hub: Hub, file: RemoteFile) -> ConfigReader:
             fetch_head(hub.transfer(file), get_session(), num_bytes, path)
             try:
                 return _runnable(path, hub.model)
-            except CheckpointError:
-                if num_bytes >= min(file.num_bytes, _GGUF_HEAD_BYTES[-1]):
-                    raise
+            except (CheckpointError, UnsupportedError) as error:
+                whole = num_bytes >= min(file.num_bytes, _GGUF_HEAD_BYTES[-1])
+                if whole or isinstance(error, UnsupportedError):
+                    raise type(error)(error.what.replace(f"{folder}/", ""), fix=error.fix) from None
     raise AssertionError("the last size returns or raises")
 
 

@@ -134,7 +134,7 @@ def weights_in(snapshot: Path, model: HubModel) -> Path:
     names = {entry.name for entry in snapshot.iterdir()}
     if model.file is None and (names & {SINGLE_NAME, INDEX_NAME} or not any(name.endswith(".gguf") for name in names)):
         return snapshot
-    sizes = {entry.name: entry.stat().st_size for entry in snapshot.glob("*.gguf")}
+    sizes = {entry.name: entry.stat().st_size for entry in snapshot.glob("*.gguf") if entry.is_file()}
     return snapshot / choose_gguf(sizes, model)
 
 

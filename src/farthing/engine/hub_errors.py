@@ -52,10 +52,9 @@ def _meaning(error: Exception, model: HubModel) -> FarthingError:
     where = f"{model.repository} of {endpoint}"
     match error:
         case GatedRepoError():
-            return FarthingError(
-                f"{where} is gated: its files are only for users who accepted its licence",
-                fix=f"accept it at {endpoint}/{model.repository}, then log in with `hf auth login` (or set HF_TOKEN)",
-            )
+            return _gated(where, f"{endpoint}/{model.repository}")
+        case httpx2.HTTPStatusError() if error.response.headers.get("X-Error-Code") == "GatedRepo":
+            return _gated(where, f"{endpoint}/{model.repository}")
         case RevisionNotFoundError():
             return ModelNotFoundError(f"{where} has no revision {model.revision!r:.60}", fix="leave @revision away")
         case RepositoryNotFoundError():
@@ -70,6 +69,13 @@ def _meaning(error: Exception, model: HubModel) -> FarthingError:
             return FarthingError("the disk is full", fix="free some space; the same command goes on where it stopped")
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return FarthingError(f"{where} can't be fetched: {reason}", fix="check the endpoint, or try again later")
+
+
+def _gated(where: str, page: str) -> FarthingError:
+    return FarthingError(
+        f"{where} is gated: its files are only for users who accepted its licence",
+        fix=f"accept it at {page}, then log in with `hf auth login` (or set HF_TOKEN)",
+    )
 
 
 def _status(status: int, where: str, model: HubModel) -> FarthingError:

@@ -10,11 +10,8 @@ from farthing.hardware.calibration import Calibration
 from farthing.models.memory import step_working_set_bytes
 from farthing.models.spec import ModelSpec
 from farthing.ops.batch import BatchShape
+from farthing.planner.forecast import CALLS_PER_ATTENTION, CALLS_PER_OP
 from farthing.planner.roofline import StepTime, step_time
-
-# torch calls of the eager kernels, counted with a dispatch mode (tests/engine/test_ledger.py holds them to 20 %).
-_CALLS_PER_OP = 5
-_CALLS_PER_ATTENTION = 28
 
 
 @dataclass(slots=True)
@@ -69,4 +66,4 @@ def forecast(spec: ModelSpec, shape: BatchShape, calibration: Calibration) -> St
 
 def num_torch_calls(spec: ModelSpec, shape: BatchShape) -> int:
     """Calls that the eager decoder makes in one step: attention goes sequence by sequence, all else batch by batch."""
-    return _CALLS_PER_OP * spec.num_ops + _CALLS_PER_ATTENTION * len(spec.layers) * shape.num_sequences
+    return CALLS_PER_OP * spec.num_ops + CALLS_PER_ATTENTION * len(spec.layers) * shape.num_sequences

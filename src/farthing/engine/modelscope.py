@@ -6,6 +6,7 @@ Knows the API's addresses and keys (api/v1/models/ORG/NAME/repo). Knows no Huggi
 import hashlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx2
@@ -53,13 +54,17 @@ class ModelScope:
 
     def transfer(self, file: RemoteFile) -> Transfer:
         url = f"{self._api}?Revision={quote(self.model.revision, safe='')}&FilePath={quote(file.name, safe='')}"
-        return Transfer(url, self.folder / file.name, file.num_bytes, file.checksum)
+        return Transfer(url, self._fetched(file), file.num_bytes, file.checksum)
 
     def lay(self, file: RemoteFile) -> None:
-        """Nothing: it was fetched to where it belongs."""
+        os.replace(self._fetched(file), self.folder / file.name)
 
     def finish(self) -> None:
         """Nothing: the folder is the revision's own."""
+
+    def _fetched(self, file: RemoteFile) -> Path:
+        """Named by content, so that what came of one commit is not gone on with in another."""
+        return self.folder / f".{file.checksum or file.name}"
 
 
 def _files(answer: object, endpoint: str) -> list[RemoteFile]:

@@ -24,13 +24,13 @@ _SPELLINGS = {"g": "GB", **{unit.lower(): unit for unit in _UNITS}}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A size as it was said: `face_bytes` to the letter, and `most_bytes` that it may mean.
-
-    A GB of a tool is often 2^30 bytes, and a number is rounded to its last digit: "35 GB" may be 35.5 GiB.
+    """A size as it was said: `face_bytes` to the letter, `rounded_bytes` if the last digit was rounded down, and the
+    `most_bytes` that it may mean. "35 GB" may be 35.5 GB, and where a tool's GB has 2^30 bytes, 35.5 GiB.
     """
 
     text: str
     face_bytes: float
+    rounded_bytes: float
     most_bytes: float
 
     @classmethod
@@ -42,7 +42,7 @@ class Size:
         number, unit = float(match[1]), _SPELLINGS[match[3]]
         rounded_up = number + 0.5 * 10 ** -len(match[2] or "")
         binary = _UNITS[unit if "i" in unit else unit.replace("B", "iB")]
-        return cls(f"{match[1]} {unit}", number * _UNITS[unit], rounded_up * binary)
+        return cls(f"{match[1]} {unit}", number * _UNITS[unit], rounded_up * _UNITS[unit], rounded_up * binary)
 
     def labels(self, accelerator: Accelerator) -> bool:
         """Whether a card is sold under this size: to a twelfth, because GB and GiB are mixed."""

@@ -17,8 +17,8 @@ Outcome = Literal["possible", "suspicious", "impossible"]
 
 # The best published single stream reads at 0.91 of the nominal bandwidth (llama.cpp F16 on an RTX 4080).
 NEAR = 0.95
-# Published streams that read so much in each step from one GDDR card reach 0.44 of their ceiling and more; HBM parts
-# and small models, where other times count, go down to 0.14 (benchmarks/factcheck.md).
+# Published streams that read so many bytes in each step from one GDDR card reach 0.44 of their ceiling and more. HBM
+# parts and smaller models, where other times than the reading count, go down to 0.14.
 SLOW = 1 / 3
 SLOW_FROM_BYTES = 3e9
 # Tokens of a step, with a draft: published speculation accepts 2 to 6.
@@ -75,7 +75,7 @@ def size(claim: Claim, limits: Limits) -> Iterator[Answer]:
         outcome, says = "suspicious", f"only a part of the {_gb(limits.held_bytes)} of weights is in {claim.size.text}"
     elif claim.size.most_bytes < limits.held_bytes:
         outcome, says = "impossible", f"the weights take {_gb(limits.held_bytes)}, not {claim.size.text}"
-    elif claim.size.face_bytes < usual:
+    elif claim.size.rounded_bytes < usual:
         outcome, says = "suspicious", f"{claim.size.text} is below the {_gb(usual)} of published files"
     remedies = _narrower(claim.size.most_bytes * 8 / model.num_parameters) if outcome == "impossible" else ()
     face, least = claim.size.face_bytes, limits.held_bytes

@@ -54,6 +54,9 @@ _SIZE = re.compile(
 )
 _ONE_SEQUENCE = re.compile(r"\b(?:single|one)[\s-]+(?:user|stream|sequence|request)\b")
 _MANY_SEQUENCES = re.compile(r"\b(?:throughput|total|aggregated?|concurren\w+|users|batch(?:ed|ing)?|saturat\w+)\b")
+_KV_FORMAT = re.compile(
+    r"\b(?:(?:fp|bf|int|q)\d+\w*|\d-?bit)[\s-]*kv(?:[\s-]*cache)?\b|\bkv(?:[\s-]*cache)?[\s:=-]*(?:(?:fp|bf|int|q)\d+\w*|\d-?bit)\b"
+)
 _DENIED = re.compile(r"\b(?:no|not|without)\s+(?:\w+\s+)?(?:specul\w+|draft\w*|offload\w*)")
 _SPECULATION = re.compile(r"\b(?:specul\w*|draft\w*|eagle\w*|medusa|mtp|lookahead|n-?gram)\b")
 _OFFLOAD = re.compile(r"\b(?:offload\w*|cpu|ram|(?:host|system|main)\s+memory|ngl|ssd|nvme|ktransformers)\b")
@@ -71,6 +74,7 @@ _PLURAL = re.compile(r"(?<=\d)s\b")
 _NAMES_HARDWARE = re.compile(r"[a-z][\s-]?\d|\d{2}")  # every entry of the catalogue does
 _HARDWARE_LIKE = re.compile(r"\b(?:(?:rtx|gtx|rx|arc|radeon|epyc|xeon|ryzen)[\s-]*\w*\d\w*|mi\d+\w*|[abhlv]\d{2,3})\b")
 _SCALE = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_BEHIND = 4
 _NEAR = 24  # characters between a rate and the word that says whether it is of prompts
 
 
@@ -99,7 +103,7 @@ def parse_claim(text: str) -> Claim:
     if len(text) > _MAX_LENGTH:
         raise UsageError(f"a claim of {len(text)} characters, more than {_MAX_LENGTH}", fix="give the sentence alone")
     plain = re.sub(r"[\"'“”„`*_](?=\W|$)|(?<!\w)[\"'“”„`*_]", " ", text.lower().replace("×", "x").replace("–", "-"))
-    plain = _DENIED.sub(" ", plain)
+    plain = _KV_FORMAT.sub(" ", _DENIED.sub(" ", plain))
     whole = _Text(plain)
     claim = _speeds(whole)
     claim = claim.merged(_sizes(whole)).merged(_conditions(whole, plain))
@@ -139,9 +143,9 @@ def _speeds(text: _Text) -> Claim:
 
 
 def _is_of_prompts(text: str, rate: re.Match[str]) -> bool:
-    """Whether the nearest word that tells says prefill."""
+    """Whether the nearest word that tells says prefill; a word before the number goes before one behind it."""
     near = [
-        (max(rate.start() - word.end(), word.start() - rate.end()), bool(word["prompt"]))
+        (max(rate.start() - word.end(), word.start() - rate.end() + _BEHIND), bool(word["prompt"]))
         for word in _PROMPT_OR_OUTPUT.finditer(text)
         if not rate.start() <= word.start() < rate.end()
     ]
@@ -212,7 +216,8 @@ def _model(words: list[str], text: str) -> ClaimedModel | None:
         return model_of(ModelReference(published.name, published=published))
     active = _ACTIVE.search(text)
     matches = {match[0]: match for match in _COUNTED.finditer(_ACTIVE.sub(" ", text))}
-    counted = _only(list(matches.values()), "sizes of models")
+    sizes = sorted(matches.values(), key=lambda match: float(match["number"]))
+    counted = _only(sizes[-1:] if _SPECULATION.search(text) else sizes, "sizes of models")  # beside a draft, the larger
     if counted is None:
         return None
     scale = 1e9 if (counted["unit"] or counted["word"]) == "b" else 1e12
@@ -242,17 +247,18 @@ def _cluster(window: str) -> Cluster | None:
 
 def _fastest_variant(window: str, card: Size | None) -> tuple[Cluster, str] | None:
     """Of "a100", which several entries are called: the fastest with the memory that the claim states."""
-    match = re.fullmatch(r"(?:(\d{1,4})x\s*)?(.*[a-z][\s-]?\d.*)", window)
+    match = re.fullmatch(r"(?:(\d{1,3})x\s*)?(?:(\d{1,3})x\s*)?(.*[a-z][\s-]?\d.*)", window)
     try:
-        variants = [load_accelerator(id) for id in matching_ids(match[2])] if match else []
+        variants = [load_accelerator(id) for id in matching_ids(match[3])] if match else []
     except UsageError:
         return None
     fitting = [entry for entry in variants if card and card.labels(entry)] or variants
     if not fitting or match is None:
         return None
     fastest = max(fitting, key=lambda entry: entry.bandwidth.value if entry.bandwidth else 0.0)
-    cluster = Cluster((Node((fastest,) * int(match[1] or 1)),))
-    return cluster, f"{match[2]} may be {len(fitting)} entries of the catalogue; the fastest, {fastest.id}, is taken"
+    node = Node((fastest,) * int(match[2] or match[1] or 1))
+    cluster = Cluster((node,) * (int(match[1]) if match[2] else 1))
+    return cluster, f"{match[3]} may be {len(fitting)} entries of the catalogue; the fastest, {fastest.id}, is taken"
 
 
 def _any_card(card: Size) -> tuple[Cluster | None, str | None]:

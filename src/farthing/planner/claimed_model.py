@@ -17,7 +17,7 @@ _READ_SHARE = 0.9
 # Kimi-K2 computes with 32 of 1,000 G values for each token (arXiv 2507.20534); nothing published with less.
 _SPARSEST_SHARE = 0.03
 _LARGEST_DENSE = 450e9  # Llama-3.1-405B; what is larger has experts
-_NEAR = 0.05
+_NEAR = (0.95, 1.01)  # names round down rarely: 7B is 6.74, 70B is 70.55
 _WITH_EXPERTS = (
     "moe", "kimi", "deepseek", "gpt-oss", "glm-4", "glm-5", "grok", "scout", "maverick", "minimax", "mixtral", "dbrx",
     "hunyuan", "ernie", "qwen3-next",
@@ -89,7 +89,7 @@ def model_of_size(num_parameters: float, *, num_active: float | None = None, cal
     llamas.sort(key=lambda model: model.released, reverse=True)  # of equal sizes the latest, LLaMA before its kin
     llamas.sort(key=lambda model: model.name.startswith("codellama"))
     nearest = min(llamas, key=lambda model: round(abs(model.parameters / num_parameters - 1), 3))
-    if abs(nearest.parameters / num_parameters - 1) <= _NEAR:
+    if _NEAR[0] <= nearest.parameters / num_parameters <= _NEAR[1]:
         found = model_of(ModelReference(nearest.name, published=nearest))
         return replace(found, assumption=f"{label} is read as {nearest.name}, the nearest dense LLaMA")
     return _counted(label, num_parameters, num_parameters * _READ_SHARE, f"{label} is read as a dense model")

@@ -20,8 +20,8 @@ from farthing.planner.links import RankLink
 from farthing.planner.roofline import Bound, step_time
 
 # torch calls of the eager kernels, counted with a dispatch mode (tests/engine/test_ledger.py holds them to 20 %).
-_CALLS_PER_OP = 5
-_CALLS_PER_ATTENTION = 28
+CALLS_PER_OP = 5
+CALLS_PER_ATTENTION = 28
 _FUSED = frozenset(  # no kernel of their own on a GPU
     {
         "self_attn.k_proj",
@@ -91,8 +91,8 @@ def num_fused_kernels(op: Op) -> int:
 
 def num_torch_calls(op: Op, batch: BatchShape) -> int:
     """Calls that the eager decoder makes for an op: attention goes sequence by sequence, all else batch by batch."""
-    calls = _CALLS_PER_ATTENTION * batch.num_sequences if isinstance(op, Attention) else 0
-    return _CALLS_PER_OP + calls
+    calls = CALLS_PER_ATTENTION * batch.num_sequences if isinstance(op, Attention) else 0
+    return CALLS_PER_OP + calls
 
 
 def _parts(

@@ -57,12 +57,12 @@ def tensor_link(ranks: Sequence[Accelerator], *, p2p: bool | None, one_node: boo
 
 
 def stage_link(
-    first: Accelerator, second: Accelerator, *, p2p: bool | None, one_node: bool, network: float
+    first: Accelerator, second: Accelerator, num_ranks: int, *, p2p: bool | None, one_node: bool, network: float
 ) -> RankLink:
-    """The link that hands hidden states from one pipeline stage to the next."""
+    """The link that hands hidden states from one pipeline stage to the next, in a replica of `num_ranks`."""
     if not one_node:
         return _network_link(network)
-    links = [_point_to_point(accelerator, p2p) for accelerator in (first, second)]
+    links = [_point_to_point(accelerator, num_ranks, p2p) for accelerator in (first, second)]
     return min(links, key=lambda link: link.bytes_per_second)
 
 
@@ -82,7 +82,7 @@ def _tensor_link_of(accelerator: Accelerator, num_ranks: int, p2p: bool | None) 
         bandwidth = accelerator.scale_up.bytes_per_second.value * share
         note = f"{name}: all-reduce over {accelerator.scale_up.kind} at {share:.0%} of its nominal rate"
         return RankLink(bandwidth, latency, f"{note}, {format_count(bandwidth, 'B/s')}; {each}")
-    link = _point_to_point(accelerator, p2p)
+    link = _point_to_point(accelerator, num_ranks, p2p)
     if not direct and num_ranks > 2:
         bandwidth = min(STAGED_MANY_BYTES_PER_SECOND, link.bytes_per_second)
         note = (
@@ -103,9 +103,10 @@ def _measured_all_reduce(accelerator: Accelerator, num_ranks: int, *, patched: b
                 yield n, measured
 
 
-def _point_to_point(accelerator: Accelerator, p2p: bool | None) -> RankLink:
+def _point_to_point(accelerator: Accelerator, num_ranks: int, p2p: bool | None) -> RankLink:
+    """From one of `num_ranks` devices to the next."""
     latency = default("aic_p2p_latency_s").value
-    if _scale_up(accelerator, 2):
+    if _scale_up(accelerator, num_ranks):
         assert accelerator.scale_up.bytes_per_second is not None
         share = default("nvlink_fraction_allreduce_ring").value
         rate = accelerator.scale_up.bytes_per_second.value * share

@@ -105,8 +105,7 @@ def _rate_object(phase: Phase) -> dict[str, Any]:
 
 def headline(plan: Plan) -> str:
     """The plan in one line."""
-    spec, layout = plan.spec, plan.placement.layout
-    split = " ".join(f"{name} {value}" for name, value in _split(layout) if value > 1)
+    spec, split = plan.spec, _split(plan.placement.layout)
     where = f"{plan.model} · {spec.precision.format.name} on {plan.hardware}{f' ({split})' if split else ''}"
     if not plan.fits:
         return f"{where} · does not fit"
@@ -114,8 +113,10 @@ def headline(plan: Plan) -> str:
     memories = [rank.memory for rank in plan.placement.ranks]
     taken = sum(memory.total_bytes - memory.kv_bytes for memory in memories)
     whole = sum(memory.budget_bytes for memory in memories)
-    dollars = plan.price.per_million_tokens(plan.most_tokens.full.output_tokens_per_second)
-    cost = "price unknown" if dollars is None else f"${dollars:.2f} per Mtok when full"
+    cheapest = plan.most_tokens
+    dollars = plan.price.per_million_tokens(cheapest.full.output_tokens_per_second)
+    other_split = "" if cheapest is plan.best else f" as {_split(cheapest.placement.layout) or 'one rank'}"
+    cost = "price unknown" if dollars is None else f"${dollars:.2f} per Mtok when full{other_split}"
     return (
         f"{where} · {format_bytes(taken)} of {format_bytes(whole)}, KV room {plan.placement.kv_tokens:,} tokens · "
         f"expect {_rate(speed.decode.tokens_per_second)} at batch {speed.batch} "
@@ -200,8 +201,10 @@ def _rate(tokens_per_second: float) -> str:
     return f"{tokens_per_second:,.0f} tok/s" if tokens_per_second >= 10 else f"{tokens_per_second:.2g} tok/s"
 
 
-def _split(layout: Layout) -> tuple[tuple[str, int], ...]:
-    return (("tp", layout.tp), ("pp", layout.pp), ("replicas", layout.replicas))
+def _split(layout: Layout) -> str:
+    """'tp 2 pp 2'; empty for one rank."""
+    parts = (("tp", layout.tp), ("pp", layout.pp), ("replicas", layout.replicas))
+    return " ".join(f"{name} {value}" for name, value in parts if value > 1)
 
 
 def _shares(step: StepForecast) -> str:

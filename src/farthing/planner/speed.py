@@ -131,5 +131,6 @@ def links_of(
     if layout.tp > 1:
         collective = tensor_link(group, p2p=request.p2p, one_node=len(set(nodes[: layout.tp])) == 1, network=network)
     if has_next and (last := accelerators[-2]) and (next_ := accelerators[-1]):
-        send = stage_link(last, next_, p2p=request.p2p, one_node=nodes[-2] == nodes[-1], network=network)
+        num_ranks, one_node = layout.tp * layout.pp, nodes[-2] == nodes[-1]
+        send = stage_link(last, next_, num_ranks, p2p=request.p2p, one_node=one_node, network=network)
     return collective, send

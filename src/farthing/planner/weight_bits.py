@@ -40,6 +40,7 @@ _KNOWN = {
     "w8a8": (8.0, 8.0), "w8a16": (8.0, 8.0), "fp6": (6.0, 6.25), "fp4": (4.0, 4.25), "nvfp4": (4.5, 4.5),
     "mxfp4": (4.25, 4.25), "int4": (4.0, 4.15), "w4a4": (4.0, 4.15), "w4a8": (4.0, 4.15), "w4a16": (4.0, 4.15),
     "awq": (4.0, 4.15), "gptq": (4.0, 4.15), "nf4": (4.0, 4.12), "int3": (3.0, 3.15), "int2": (2.0, 2.15),
+    "q2": (2.0, 2.6), "q3": (3.0, 3.4), "q4": (4.0, 4.5), "q5": (5.0, 5.5), "q6": (6.0, 6.5), "q8": (8.0, 8.5),
     "q4_0": (4.5, 4.6), "q4_1": (5.0, 5.1), "q5_0": (5.5, 5.6), "q5_1": (6.0, 6.1), "q8_0": (8.5, 8.5),
     "q2_k": (2.625, 3.2), "q3_k": (3.4375, 4.0), "q4_k": (4.5, 4.9), "q5_k": (5.5, 5.7), "q6_k": (6.5625, 6.6),
     "iq1_s": (1.5625, 2.0), "iq1_m": (1.75, 2.2), "iq2_xxs": (2.0625, 2.4), "iq2_xs": (2.3125, 2.6),
@@ -64,13 +65,13 @@ def find_bits(text: str) -> tuple[WeightBits | None, str]:
     found = list(_FORMAT.finditer(text))
     if not found:
         return None, text
-    stated = {match[0] for match in found if match["bits"]} or {match[0] for match in found}
-    if len(stated) > 1:
+    named = [_of_match(match) for match in found if match["bits"]] or [_of_match(match) for match in found]
+    different = {bits.least: bits.name for bits in named}
+    if len(different) > 1:
         raise UsageError(
-            f"the claim names two weight formats, {' and '.join(sorted(stated))}", fix="check one claim at a time"
+            f"the claim names two weight formats, {' and '.join(different.values())}", fix="check one claim at a time"
         )
-    chosen = next(match for match in found if match[0] in stated)
-    return _of_match(chosen), _FORMAT.sub(" ", text)
+    return named[0], _FORMAT.sub(" ", text)
 
 
 def parse_bits(name: str) -> WeightBits:
@@ -87,7 +88,7 @@ def parse_bits(name: str) -> WeightBits:
 def _of_match(match: re.Match[str]) -> WeightBits:
     if not match["bits"]:
         name = _OTHER_SPELLINGS.get(match["name"], match["name"])
-        block_of_gguf = re.match(r"i?q\d_", name) is not None
+        block_of_gguf = re.match(r"i?q\d", name) is not None
         return WeightBits(match["name"], *_KNOWN[name], plain_ends=not block_of_gguf and _KNOWN[name][0] < 16)
     bits = float(match["bits"])
     if not 1 <= bits <= 32:
