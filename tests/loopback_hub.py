@@ -58,6 +58,7 @@ class LoopbackHub:
     cut_once: dict[str, int] = field(default_factory=dict)  # file -> bytes after which the connection is cut, one time
     cut_always: dict[str, int] = field(default_factory=dict)  # file -> bytes that ever come of it
     sends_instead: dict[str, bytes] = field(default_factory=dict)  # file -> what comes in its place
+    listing_instead: bytes | None = None  # what comes where a listing is asked for
     stalls: dict[str, int] = field(default_factory=dict)  # file -> bytes after which nothing more comes
     cdn: str | None = None  # an address that weights are redirected to
     ranges: bool = True
@@ -138,7 +139,9 @@ def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
             hub.log.append((f"{self.command} {self.path}", {key.lower(): value for key, value in self.headers.items()}))
             path = unquote(urlsplit(self.path).path)
             parts = path.strip("/").split("/")
-            if path.startswith("/api/v1/models/") and len(parts) >= 6:
+            if hub.listing_instead is not None and path.startswith("/api/"):
+                self.answer(200, hub.listing_instead, {"Content-Type": "application/json"})
+            elif path.startswith("/api/v1/models/") and len(parts) >= 6:
                 self.modelscope("/".join(parts[3:5]), listing=parts[-1] == "files")
             elif path.startswith("/api/models/"):
                 self.hugging_face_listing("/".join(parts[2:4]), "/".join(parts[5:]) or "main")

@@ -15,15 +15,19 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("quantization", "hardware"),
     ("kernels", "ops"),
     ("scheduler", "models"),
-    ("runtime", "planner"),
+    ("runtime", "planner", "hub"),
     ("engine",),
     ("server",),
     ("cli",),
 )
 LEVEL = {folder: level for level, folders in enumerate(FLOORS) for folder in folders}
-TORCH_FREE = {"root", "quantization", "hardware", "ops", "scheduler", "models", "planner"}
+TORCH_FREE = {"root", "quantization", "hardware", "ops", "scheduler", "models", "planner", "hub"}
 # What a torch-free floor and the command line may take from outside the standard library.
-OUTSIDE = {"hardware": {"platformdirs"}, "cli": {"cyclopts", "rich", "platformdirs"}}
+OUTSIDE = {
+    "hardware": {"platformdirs"},
+    "hub": {"huggingface_hub", "httpx2"},
+    "cli": {"cyclopts", "rich", "platformdirs"},
+}
 # Calls that import, and the two files that load by name ("a file's name is its registration"; `LLM` on first use).
 CALLS = {"import_module", "__import__"}
 ALLOWED_CALLS = {"farthing.discover": {"import_module"}, "farthing": {"import_module"}}

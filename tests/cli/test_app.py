@@ -178,4 +178,4 @@ def test_the_packages_of_the_extras_are_those_of_the_package_metadata():
     metadata = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     for extra, packages in app._EXTRAS.items():
         declared = {re.match(r"[\w.-]+", line).group() for line in metadata["optional-dependencies"][extra]}
-        assert declared == set(packages)
+        assert {name.replace("-", "_") for name in declared - {"farthing"}} == set(packages)

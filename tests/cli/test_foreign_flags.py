@@ -1,12 +1,10 @@
 """Flags of other tools are answered with what does the same here, and every flag of ours that is named exists."""
 
-import re
-
 import pytest
+from test_docs import COMMANDS, flags_in, flags_of
 
 from farthing.cli import foreign_flags
 from farthing.cli.app import main
-from test_docs import COMMANDS, flags_of
 
 
 @pytest.mark.parametrize(
@@ -32,7 +30,7 @@ def test_a_flag_of_another_tool_gets_the_flag_that_does_the_same_here(
 
 
 def test_every_flag_that_a_hint_names_exists_in_a_command() -> None:
-    named = {flag for text in foreign_flags._HINTS.values() for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)}
+    named = {flag for ours in foreign_flags._HINTS.values() for flag in flags_in(ours)}
     assert named <= flags_of().union(*map(flags_of, COMMANDS))
 
 

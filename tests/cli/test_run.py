@@ -79,8 +79,8 @@ def test_a_prompt_comes_from_a_pipe(run: Run) -> None:
 
 def test_one_word_is_a_model_and_its_near_miss_is_named(run: Run) -> None:
     result = run("bundeld", stdin="hello")
-    assert result.returncode == 2 and "did you mean 'bundled'" in result.stderr and "Traceback" not in result.stderr
-    assert "did you mean 'bundled'" in run("bundeld").stderr
+    assert result.returncode == 2 and "did you mean bundled" in result.stderr and "Traceback" not in result.stderr
+    assert "did you mean bundled" in run("bundeld").stderr
     assert run("bundled", "--max-tokens", "3", stdin="Who are you?").returncode == 0
     assert run("-m", "bundled", "-p", "Hello", "--max-tokens", "3").returncode == 0
 

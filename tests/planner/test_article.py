@@ -122,7 +122,14 @@ def test_eight_4090_do_not_train_70b(article, page: str):
 
 
 def test_the_page_prints_the_figures_of_the_issue(page: str):
-    for figure in ("327,680 B", "85,899,345,920 B", "640 x 2^40", "8,192 per byte", "13.48 GB", "24.24 GiB of 23.99 GiB"):
+    for figure in (
+        "327,680 B",
+        "85,899,345,920 B",
+        "640 x 2^40",
+        "8,192 per byte",
+        "13.48 GB",
+        "24.24 GiB of 23.99 GiB",
+    ):
         assert figure in page, figure
     for figure in ("5.99", "3.00", "3.32", "128.48 GiB", "119.94 GiB", "7.93 GiB"):
         assert figure in page, figure

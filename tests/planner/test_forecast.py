@@ -124,7 +124,7 @@ def test_experts_read_only_those_that_the_batch_is_expected_to_touch():
 def test_steps_one_after_the_other_add_up_op_by_op():
     device = round_device(bandwidth=1e9, overhead_seconds=1e-6)
     one = forecast_step(tiny_spec(), DECODE, device, NO_LINKS)
-    three = add_steps([one, one, one])
+    three = add_steps([(one, 1), (one, 2)])
     assert three.seconds == pytest.approx(3 * one.seconds)
     assert op(three, "lm_head").seconds == pytest.approx(3 * op(one, "lm_head").seconds)
     assert op(three, "mlp.gate_proj").count == 12

@@ -90,5 +90,5 @@ def test_the_cache_has_the_activations_format_unless_another_is_asked_for(asked:
 def test_an_unknown_format_of_the_cache_is_refused(asked: str):
     device = card("rtx-4090")
     (weight_format,) = candidate_formats(PlanRequest(format="bf16"), tiny_config(), [device])
-    with pytest.raises(FarthingError, match="."):
+    with pytest.raises(FarthingError, match="use "):
         precision_of(PlanRequest(kv_format=asked), weight_format, tiny_config(), [device])

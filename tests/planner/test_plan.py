@@ -1,4 +1,4 @@
-"""One configuration, answered: figures worked out by hand, the engine's own memory plan, and no answer without a reason."""
+"""One configuration, answered: figures by hand, the engine's own memory plan, and no refusal without a reason."""
 
 from dataclasses import replace
 

@@ -201,14 +201,28 @@ def test_a_price_in_whole_dollars_is_a_price(tmp_path: Path):
     assert read(text, tmp_path).price_per_hour == 2
 
 
-NONSENSE = ("", "-1", "0", "1e400", "99999999999", "nan", "true", '"x"', '""', "[]", "{}", "1979-05-27", '"' + "9" * 400)
+NONSENSE = (
+    "",
+    "-1",
+    "0",
+    "1e400",
+    "99999999999",
+    "nan",
+    "true",
+    '"x"',
+    '""',
+    "[]",
+    "{}",
+    "1979-05-27",
+    '"' + "9" * 400,
+)
 
 
 def test_every_line_may_be_deleted_doubled_or_replaced_by_nonsense(written: str, tmp_path: Path):
     lines = written.splitlines()
     for index, line in enumerate(lines):
         assert_plan_or_one_line("\n".join(lines[:index] + lines[index + 1 :]), tmp_path)
-        assert_plan_or_one_line("\n".join(lines[:index] + [line, line] + lines[index + 1 :]), tmp_path)
+        assert_plan_or_one_line("\n".join([*lines[:index], line, line, *lines[index + 1 :]]), tmp_path)
         if " = " in line:
             key = line.partition(" = ")[0]
             for value in NONSENSE:

@@ -187,7 +187,7 @@ def test_a_slow_machine_is_not_said_to_give_nothing():
 
 def test_equal_devices_share_a_column_of_the_memory_map():
     titles = [title for title, _ in memory_columns(plan_of("llama-2-70b", "6x4090", format="fp16", tp=1, pp=6))]
-    assert titles == ["rtx-4090 #0", "rtx-4090 #1-2", "rtx-4090 #3-4", "rtx-4090 #5"] or len(titles) >= 3
+    assert titles == ["rtx-4090 #0", "rtx-4090 #1-2", "rtx-4090 #3-4", "rtx-4090 #5"]
     (title,) = [title for title, _ in memory_columns(plan_of("llama-3.1-8b", "8x4090", tp=8))]
     assert title == "rtx-4090 #0-7"
 

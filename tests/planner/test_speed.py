@@ -40,7 +40,10 @@ def read_seconds(spec: ModelSpec, batch: BatchShape, bandwidth: float = 1e9) -> 
 
 def test_one_device_computes_the_prompt_once_and_then_a_step_for_each_token():
     speed = timed([round_device()], 1)
-    prefill, step = read_seconds(tiny_spec(), BatchShape.prefill(100)), read_seconds(tiny_spec(), BatchShape.decode(125))
+    prefill, step = (
+        read_seconds(tiny_spec(), BatchShape.prefill(100)),
+        read_seconds(tiny_spec(), BatchShape.decode(125)),
+    )
     assert speed.prefill.seconds == pytest.approx(prefill)
     assert speed.decode.seconds == pytest.approx(step), "the context is the prompt and half of the answer"
     assert speed.prefill.tokens_per_second == pytest.approx(100 / prefill)
@@ -51,7 +54,9 @@ def test_one_device_computes_the_prompt_once_and_then_a_step_for_each_token():
 
 def test_short_prompts_are_computed_together_and_long_ones_in_chunks():
     three = timed([round_device()], 3)  # two of 100 tokens in a step of 256, then one
-    together = read_seconds(tiny_spec(), BatchShape.prefill(100, 2)) + read_seconds(tiny_spec(), BatchShape.prefill(100))
+    together = read_seconds(tiny_spec(), BatchShape.prefill(100, 2)) + read_seconds(
+        tiny_spec(), BatchShape.prefill(100)
+    )
     assert three.prefill.seconds == pytest.approx(together)
     long = timed([round_device()], 2, replace(REQUEST, input_tokens=600))  # 256 + 256 + 88, twice
     chunks = sum(read_seconds(tiny_spec(), BatchShape.of([shape])) for shape in ((256, 0), (256, 256), (88, 512)))
@@ -187,3 +192,15 @@ def test_a_larger_batch_never_decodes_fewer_tokens_while_it_runs_at_a_time(batch
     assert [speed.batch for speed in speeds] == [batch, batch + 1]
     assert speeds[0].decode.tokens_per_second <= speeds[1].decode.tokens_per_second
     assert speeds[0].decode.seconds <= speeds[1].decode.seconds
+
+
+def test_a_replica_that_lies_on_two_nodes_is_the_slowest_of_equal_ones():
+    """Six equal cards, three a node, two a replica: the middle one talks over the network."""
+    device = round_device(bandwidth=1e30)
+    inside, across = Hardware("x", (device,) * 6, (0,) * 6), Hardware("x", (device,) * 6, (0, 0, 0, 1, 1, 1))
+    request = replace(REQUEST, network="1MB")
+    placement = placed([device] * 6, tp=2, pp=1)
+    near, far = (speed_of(placement, hardware, request, 3) for hardware in (inside, across))
+    payload = 64 * 2  # a row of hidden states in 16 bits; nine all-reduces, and the logits gathered
+    assert far.decode.seconds == pytest.approx(9 * (30e-6 + payload / 1e6) + 30e-6 + 128 * 4 / 1e6)
+    assert near.decode.seconds < far.decode.seconds

@@ -21,21 +21,22 @@ from cyclopts import Parameter
 
 from farthing import __version__
 from farthing.cli import output
-from farthing.engine.hub_cache import (
+from farthing.engine.machine import gpus, memory_bytes, processor
+from farthing.hardware.calibration import calibration_folder
+from farthing.hub.cache import (
     cached_models,
+    existing_parent,
     hugging_face_folder,
     hugging_face_home,
     is_offline,
     modelscope_folder,
 )
-from farthing.engine.machine import gpus, memory_bytes, processor
-from farthing.hardware.calibration import calibration_folder
 from farthing.units import format_bytes
 
 SCHEMA = "farthing.doctor/1"
 # The packages of each extra with the versions that pyproject.toml asks for (a test compares them).
 EXTRAS = {
-    "hub": {"huggingface-hub": ">=1.0"},
+    "hub": {"huggingface-hub": ">=2.4"},
     "serve": {
         "torch": ">=2.11,<2.14",
         "numpy": ">=1.26",
@@ -140,7 +141,7 @@ def _folders() -> Iterator[Finding]:
         "ok", "HF_HOME", f"{hugging_face_home(environment)}{'' if 'HF_HOME' in environment else ' (default)'}"
     )
     for name, folder in (("cache", hugging_face_folder(environment)), ("modelscope", modelscope_folder(environment))):
-        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        existing = existing_parent(folder)
         free = shutil.disk_usage(existing).free
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             yield Finding("problem", name, f"{existing} can't be written", "make it writable, or set HF_HOME elsewhere")

@@ -56,6 +56,6 @@ _HINTS = {
 
 
 def hint(flag: str) -> str | None:
-    """"here it is --context"; None for a flag that none of them has."""
+    """ "here it is --context"; None for a flag that none of them has."""
     ours = _HINTS.get(flag.partition("=")[0])
     return f"here it is {ours}" if ours else None

@@ -1,6 +1,6 @@
 """`farthing models`: the models known by name, and those that lie in the caches of this machine.
 
-Knows flags and how both look. The table is models/published_models.py's, the caches are engine/hub_cache.py's.
+Knows flags and how both look. The table is models/published_models.py's, the caches are hub/cache.py's.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from farthing.cli import output
-from farthing.engine.hub_cache import CachedModel, cached_models
+from farthing.hub.cache import CachedModel, cached_models
 from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
 from farthing.models.published_models import PublishedModel, find_published, published_models

@@ -3,19 +3,20 @@
 Knows flags and how a plan looks in a terminal; planner/plan.py makes it. Loads no torch.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, make_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from farthing import discover
 from farthing.cli import output
+from farthing.cli.said import may_be_unsaid, said
 from farthing.errors import UsageError
-from farthing.models.auto import config_of
+from farthing.hub.cache import find_anywhere, find_snapshot, weights_in
+from farthing.models.auto import read_config
 from farthing.models.config_reader import ConfigReader
-from farthing.models.reference import find_model
+from farthing.models.published_models import find_published
 from farthing.planner.hardware import find_hardware
 from farthing.planner.plan import make_plan, train
 from farthing.planner.plan_file import is_plan_file, load_plan_file, save_plan
@@ -34,27 +35,19 @@ class PlanFlags:
     json: Annotated[bool, Parameter(help="Print one JSON object.")] = False
 
 
-def _said_fields() -> Iterator[tuple[str, Any, None]]:
-    """Every field of PlanRequest as a flag that may be left unsaid, so that a plan file can say it."""
-    for field in fields(PlanRequest):
-        shown = Parameter(show_default=False if field.default is None else lambda _, text=str(field.default): text)
-        yield field.name, Annotated[field.type | None, shown], None
-
-
-_NAMESPACE = {"__doc__": PlanRequest.__doc__, "__module__": __name__}  # cyclopts reads both
-SaidRequest = make_dataclass("SaidRequest", _said_fields(), frozen=True, namespace=_NAMESPACE)
-_SAID, _FLAGS = SaidRequest(), PlanFlags()
+SaidRequest = may_be_unsaid(PlanRequest, __name__)
+_REQUEST, _FLAGS = SaidRequest(), PlanFlags()
 
 
 def plan(
     model: Annotated[str, Parameter(help="Alias, folder, config.json, .gguf, org/name or plan file.")],
     /,
     *,
-    said: Annotated[SaidRequest, Parameter(name="*")] = _SAID,
+    request: Annotated[SaidRequest, Parameter(name="*")] = _REQUEST,
     flags: Annotated[PlanFlags, Parameter(name="*")] = _FLAGS,
 ) -> None:
     """Does it fit, how fast is it, what does it cost."""
-    flagged = {name: value for name, value in asdict(said).items() if value is not None}
+    flagged = said(request)
     if flags.save is not None and not is_plan_file(flags.save.name):
         raise UsageError(f"--save {flags.save} is no .toml file", fix=f"name it {flags.save}.toml")
     if flags.save is not None and flags.train:
@@ -63,31 +56,39 @@ def plan(
         kept = load_plan_file(model)
         if "on" in flagged:  # other hardware is divided anew
             flagged = {"tp": None, "pp": None, "replicas": None, **flagged}
-        model, request = kept.model, replace(kept.request, **flagged)
+        model, asked = kept.model, replace(kept.request, **flagged)
     else:
-        request = PlanRequest(**flagged)
+        asked = PlanRequest(**flagged)
     name, config = _find(model)
-    hardware = find_hardware(request)
+    hardware = find_hardware(asked)
     if flags.train:
         _answer_training(train(name, config, hardware), json=flags.json)
         return
-    made = make_plan(name, config, hardware, request)
+    made = make_plan(name, config, hardware, asked)
+    if flags.save is not None and made.fits:
+        save_plan(made, model, flags.save)
+        output.stderr.print(f"saved to {flags.save}", soft_wrap=True)
     if flags.json:
         output.print_json(to_json_object(made))
     else:
         discover.load("farthing.cli", "plan_view").print_plan(made)
-    if flags.save is not None:
-        save_plan(made, model, flags.save)
-        output.stderr.print(f"saved to {flags.save}", soft_wrap=True)
+    if flags.save is not None and not made.fits:
+        raise UsageError(f"{flags.save} was not written: the plan does not fit", fix="see what would fit above")
 
 
 def _find(model: str) -> tuple[str, ConfigReader]:
-    """Name and config: of this machine or of the table, else of the hub, which sends no more than the config."""
-    reference = find_model(model)
-    if reference.path is None and reference.published is None:
-        config: ConfigReader = discover.load("farthing.engine", "hub").remote_config(reference.repository)
-        return reference.name, config
-    return reference.name, config_of(reference)
+    """Name and config: of this machine, the table or the caches, else of the hub, which sends only the config."""
+    found = find_anywhere(model)
+    if isinstance(found, Path):
+        return model, read_config(found)
+    published = find_published(model)
+    if published is not None:
+        return published.name, ConfigReader(published.config, published.name)
+    snapshot = find_snapshot(found)
+    if snapshot is not None:
+        return found.name, read_config(weights_in(snapshot, found))
+    config: ConfigReader = discover.load("farthing.hub", "download").remote_config(found)
+    return found.name, config
 
 
 def _answer_training(answer: TrainingAnswer, *, json: bool) -> None:

@@ -70,7 +70,8 @@ def _by_columns(title: str, columns: Iterable[tuple[str, Sequence[tuple[str, str
 def _op_table(plan: Plan) -> Table:
     table = _table("where a decode step's time goes")
     for heading in ("op", "time", "share", "bound", ""):
-        table.add_column(heading, justify="right" if heading in ("time", "share") else "left", no_wrap=True)
+        is_figure = heading in ("time", "share")
+        table.add_column(heading, justify="right" if is_figure else "left", no_wrap=True, min_width=8 * is_figure)
     for name, time, share, bound in op_rows(plan.best.speed.decode.step):
         bar = "█" * round(_BAR_WIDTH * share) if output.stdout.width >= _WIDTH_FOR_BARS else ""
         table.add_row(name, time, f"{share:.0%}", bound, bar)

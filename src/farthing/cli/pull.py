@@ -1,14 +1,14 @@
 """`farthing pull`: what a model is, whether it fits and how much it takes, before its weights are downloaded.
 
 Knows flags and what is printed where: the plan to stderr, the folder to stdout; with --dry-run or --json the plan is
-the answer. engine/hub.py, which needs the extra `hub`, is loaded when it is needed.
+the answer. hub/download.py, which needs the extra `hub`, is loaded when it is needed.
 """
 
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +19,8 @@ from farthing import discover
 from farthing.cli import output
 from farthing.engine.config import EngineConfig
 from farthing.engine.fit import Fit, fit_here
-from farthing.engine.hub_cache import HubModel, cached_weights, find_anywhere, is_offline
 from farthing.errors import UsageError
+from farthing.hub.cache import HubModel, cached_weights, existing_parent, find_anywhere, is_offline
 from farthing.units import format_bytes, format_count
 
 SCHEMA = "farthing.pull/1"
@@ -78,7 +78,7 @@ def obtain(plan: "OfferPlan", *, ask: bool) -> Path:
 class OfferPlan:
     """What a hub offers, seen from this machine."""
 
-    offer: Any  # farthing.engine.hub.Offer, which this file may not import
+    offer: Any  # farthing.hub.download.Offer, which this file may not import
     fit: Fit
     missing_bytes: int
     free_bytes: int
@@ -86,11 +86,10 @@ class OfferPlan:
     @classmethod
     def of(cls, model: HubModel, config: EngineConfig) -> "OfferPlan":
         """Ask the hub. UnsupportedError for a model that Farthing does not run."""
-        offer = discover.load("farthing.engine", "hub").inspect(model)
-        hub = offer.hub
-        existing = next(parent for parent in (hub.folder, *hub.folder.parents) if parent.exists())
-        fit = fit_here(hub.model.name, offer.config, config)
-        return cls(offer, fit, offer.num_bytes - offer.present_bytes, shutil.disk_usage(existing).free)
+        offer = discover.load("farthing.hub", "download").inspect(model)
+        fit = fit_here(model.name, offer.config, config)
+        free_bytes = shutil.disk_usage(existing_parent(offer.hub.folder)).free
+        return cls(offer, fit, offer.num_bytes - offer.present_bytes, free_bytes)
 
     def text(self) -> str:
         """The plan for people, a line for each thing."""
@@ -150,9 +149,8 @@ def _fetch(offer: Any, missing_bytes: int) -> Path:
     hidden = not output.stderr.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=output.stderr, transient=True, disable=hidden) as bar:
         task = bar.add_task("files", total=missing_bytes)
-        advance: Callable[[int], None] = lambda num_bytes: bar.advance(task, num_bytes)  # noqa: E731
         try:
-            folder: Path = discover.load("farthing.engine", "hub").download(offer, advance)
+            folder: Path = discover.load("farthing.hub", "download").download(offer, partial(bar.advance, task))
         except KeyboardInterrupt:
             output.stderr.print("stopped; the same command goes on from here", soft_wrap=True)
             raise

@@ -14,10 +14,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from farthing import discover
 from farthing.cli import output
+from farthing.cli.said import may_be_unsaid, said
 from farthing.engine.config import EngineConfig
-from farthing.engine.hub_cache import HubModel, cached_weights, find_anywhere, is_offline
 from farthing.errors import FarthingError, ModelNotFoundError, UsageError
+from farthing.hub.cache import HubModel, cached_weights, find_anywhere, is_offline
 from farthing.ops.batch import BatchShape
+from farthing.planner.plan_file import is_plan_file, load_plan_file
 from farthing.sampling_params import SamplingParams
 from farthing.units import format_bytes, format_count
 
@@ -49,7 +51,8 @@ class RunFlags:
     offline: Annotated[bool, Parameter(help="Download nothing.")] = False
 
 
-_FLAGS, _CONFIG = RunFlags(), EngineConfig()
+SaidConfig = may_be_unsaid(EngineConfig, __name__)
+_FLAGS, _CONFIG = RunFlags(), SaidConfig()
 
 
 def run(
@@ -60,10 +63,15 @@ def run(
     /,
     *,
     flags: Annotated[RunFlags, Parameter(name="*")] = _FLAGS,
-    config: Annotated[EngineConfig, Parameter(name="*")] = _CONFIG,
+    engine: Annotated[SaidConfig, Parameter(name="*")] = _CONFIG,
 ) -> None:
     """Chat with a model, or answer one prompt."""
     model, prompt = _model_and_prompt(first, second, flags)
+    planned: dict[str, Any] = {}
+    if is_plan_file(model):
+        kept = load_plan_file(model)
+        model, planned = kept.model, kept.engine_options()
+    config = EngineConfig(**{**planned, **said(engine)})
     found = find_anywhere(model)  # a mistake in its name is told before anything is read
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.buffer.read().decode("utf-8", errors="replace").strip()

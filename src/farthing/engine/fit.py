@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision
 from farthing.engine.machine import gpus, memory_bytes, processor
-from farthing.engine.runnable import describe_runnable
 from farthing.errors import DoesNotFitError
 from farthing.models.auto import stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan, plan_memory
+from farthing.models.runnable import describe_runnable
 from farthing.models.spec import ModelSpec
+from farthing.planner.device import CONTEXT_BYTES
 from farthing.units import format_bytes
 
 _PROCESS_BYTES = 450 * 2**20  # interpreter and torch before any model; farthing probe measures it
-_CUDA_CONTEXT_BYTES = 600 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def fit_here(name: str, config: ConfigReader, engine_config: EngineConfig) -> Fi
     found = gpus() if engine_config.device != "cpu" else ()
     stored = stored_dtype(config)
     if found:
-        device, kind, available, reserve = found[0].name, "cuda", found[0].free_bytes, _CUDA_CONTEXT_BYTES
+        device, kind, available, reserve = found[0].name, "cuda", found[0].free_bytes, CONTEXT_BYTES
         fast = "fp16" if stored == "fp16" else "bf16"
     else:
         cpu, available = processor(), memory_bytes()[1]

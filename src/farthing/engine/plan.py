@@ -10,21 +10,20 @@ from pathlib import Path
 import torch
 
 from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision, resolve_threads
-from farthing.engine.hub_cache import cached_weights, find_anywhere
-from farthing.engine.runnable import describe_runnable
 from farthing.errors import DoesNotFitError
 from farthing.hardware.calibration import Calibration, DeviceKey, load
+from farthing.hub.cache import cached_weights, find_anywhere
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.select import select_kernels
 from farthing.models.auto import read_config, stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan, plan_memory
+from farthing.models.runnable import describe_runnable
 from farthing.models.spec import ModelSpec
+from farthing.planner.device import CONTEXT_BYTES
 from farthing.runtime.device import fast_dtype, open_device, usable_bytes
 from farthing.runtime.probe import device_key
 from farthing.runtime.process_memory import process_bytes
-
-_CUDA_CONTEXT_BYTES = 600 * 2**20  # until probe has measured it: context and library workspaces of torch 2.11 on Hopper
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
     spec = describe_runnable(model_config, precision, model)
     context = resolve_context(config, spec)
     on_cpu = device.type == "cpu"
-    context_bytes = calibration.device_context_bytes if calibration else _CUDA_CONTEXT_BYTES
+    context_bytes = calibration.device_context_bytes if calibration else CONTEXT_BYTES
     reserve_bytes = process_bytes() if on_cpu else context_bytes
     available_bytes = usable_bytes(device) + (reserve_bytes if on_cpu else 0)
     try:

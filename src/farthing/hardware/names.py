@@ -60,6 +60,7 @@ def _read_group(group: str, folder: Path) -> tuple[int | None, int, Accelerator]
         readings.append((match[1], match[2], match[3]))
     if match := _COUNT_NAME.fullmatch(group):
         readings.append((None, match[1], match[2]))
+    name_alone = readings[-1][2]  # what an error quotes
     if match := _NAME_COUNT.fullmatch(group):
         readings.append((None, match[2], match[1]))
     for num_nodes, count, name in readings:
@@ -69,7 +70,7 @@ def _read_group(group: str, folder: Path) -> tuple[int | None, int, Accelerator]
         if found:
             nodes = None if num_nodes is None else _count(num_nodes)
             return nodes, _count(count), load_accelerator(found[0], folder)
-    raise _unknown(readings[min(1, len(readings) - 1)][2], folder)
+    raise _unknown(name_alone, folder)
 
 
 def matching_ids(name: str, folder: Path = CATALOG) -> Sequence[str]:

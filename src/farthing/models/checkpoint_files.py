@@ -76,7 +76,7 @@ def _in_folder(folder: Path) -> WeightFiles:
     if SINGLE_NAME in names:
         return WeightFiles((_in_this_folder(folder, SINGLE_NAME),))
     if INDEX_NAME in names:
-        index = _read_index(_in_this_folder(folder, INDEX_NAME))
+        index = read_index(_in_this_folder(folder, INDEX_NAME))
         return WeightFiles(tuple(_in_this_folder(folder, name) for name in sorted(index)), index)
     ggufs = [name for name in names if name.endswith(".gguf")]
     if len(ggufs) == 1:
@@ -98,13 +98,16 @@ def _in_this_folder(folder: Path, name: str) -> Path:
         raise CheckpointError(f"{file} is missing", fix=_DAMAGED) from None
     homes = [home]
     if home.parent.name == "snapshots":
-        homes.append((home.parent.parent / "blobs").resolve())
+        repository = home.parent.parent
+        homes.append((repository / "blobs").resolve())
+        if re.fullmatch(r"[0-9a-f]{2}", real.parent.name):  # blobs that all repositories of the cache share
+            homes.append((repository.parent / "blobs" / real.parent.name).resolve())
     if real.parent not in homes or not real.is_file():
         raise CheckpointError(f"{file} is a link out of its folder, or no file", fix="put the file itself there")
     return file
 
 
-def _read_index(file: Path) -> dict[str, frozenset[str]]:
+def read_index(file: Path) -> dict[str, frozenset[str]]:
     """The tensor names of each shard, from the index file."""
     if file.stat().st_size > _MAX_INDEX_BYTES:
         raise CheckpointError(f"{file} is larger than {_MAX_INDEX_BYTES} bytes", fix=_DAMAGED)

@@ -1,6 +1,6 @@
 """From what a user calls MODEL to where it is: files of this machine, a published model, or a repository of a hub.
 
-Knows paths and names. Opens no config (models/auto.py does) and no network (engine/hub.py does).
+Knows paths and names. Opens no config (models/auto.py does) and no network (hub/download.py does).
 """
 
 import difflib

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from farthing.errors import UnsupportedError
+from farthing.errors import UnsupportedError, UsageError
 from farthing.hardware.accelerator import Accelerator
 from farthing.hardware.calibration import Calibration
 from farthing.hardware.defaults import default
 from farthing.planner.roofline import Machine
-from farthing.units import format_count
+from farthing.units import format_bytes, format_count
 
 CPU_CALL_SECONDS = 0.8e-6  # farthing probe, torch 2.13, Intel Xeon (Sapphire Rapids), 2026-11
 CONTEXT_BYTES = 600 * 2**20  # context and library workspaces of torch 2.11 on Hopper; interpreter and torch on a CPU
@@ -65,6 +65,12 @@ def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Devi
     if memory_bytes is None:
         raise UnsupportedError(
             f"the memory of {name} is not known: it depends on the machine", fix="say --memory 64GiB"
+        )
+    known = accelerator.nominal_bytes or accelerator.usable_bytes
+    if known is not None and memory_bytes > known.value:
+        raise UsageError(
+            f"--memory {format_bytes(memory_bytes)} is more than the {format_bytes(known.value)} of {name}",
+            fix="name hardware that has it",
         )
     if accelerator.bandwidth is None:
         raise UnsupportedError(f"the memory bandwidth of {name} is not known", fix="use a catalogue entry that has it")

@@ -107,6 +107,7 @@ def make_plan(model: str, config: ConfigReader, hardware: Hardware, request: Pla
     tried: list[str] = []
     for weight_format in candidate_formats(request, config, hardware.devices):
         spec = describe(config, precision_of(request, weight_format, config, hardware.devices))
+        request = request.fitted_to(spec)
         context = request.resolve_context(spec)
         placements = [
             place(layout, hardware.devices, request, context)

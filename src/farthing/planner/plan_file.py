@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from farthing.errors import FarthingError, UsageError
+from farthing.errors import FarthingError, UnsupportedError, UsageError
 from farthing.planner.plan import Plan
 from farthing.planner.request import PlanRequest
 
 SCHEMA = "farthing.plan-file/1"
 _MAX_BYTES = 2**20
+_ENGINE_OPTIONS = ("format", "kv_format", "context", "max_num_seqs", "max_batch_tokens", "block_size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +27,25 @@ class PlanFile:
     model: str
     request: PlanRequest
 
+    def engine_options(self) -> dict[str, Any]:
+        """What the engine takes of the plan. UnsupportedError if it is for more than one device."""
+        request = self.request
+        if (request.tp or 1) * (request.pp or 1) * (request.replicas or 1) > 1:
+            raise UnsupportedError(
+                f"the plan is for tp {request.tp}, pp {request.pp}, replicas {request.replicas}; "
+                "the engine runs on one device yet",
+                fix="plan for one device: --on with a count of 1",
+            )
+        options = {name: getattr(request, name) for name in _ENGINE_OPTIONS}
+        return options if request.memory == PlanRequest().memory else {**options, "memory": request.memory}
+
 
 def is_plan_file(name: str) -> bool:
     return name.endswith(".toml")
 
 
 def save_plan(plan: Plan, model: str, path: Path) -> None:
-    """Written whole or not at all. UsageError if nothing fits: there is nothing to run."""
-    if not plan.fits:
-        raise UsageError("a plan that does not fit is not saved", fix="save one that fits: see what would fit above")
+    """Written whole or not at all. Only of a plan that fits."""
     layout, precision, speed = plan.placement.layout, plan.spec.precision, plan.best.speed
     kv_format = {"fp8_e4m3": "fp8"}.get(precision.kv_dtype, precision.kv_dtype)
     resolved = replace(

@@ -3,13 +3,14 @@
 The plan file keeps the same fields. Knows no hardware and no model file.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from farthing.errors import UsageError
 from farthing.models.spec import ModelSpec
 from farthing.units import parse_bytes
 
 DEFAULT_CONTEXT = 4096
+DEFAULT_INPUT, DEFAULT_OUTPUT = 512, 256
 MAX_COUNT = 2**21  # tokens, sequences, ranks: more is a slip of the finger, and would take minutes to price
 MAX_DOLLARS = 10**9
 MIN_SHARE = 0.001
@@ -64,8 +65,8 @@ class PlanRequest:
     pp: int | None = None
     replicas: int | None = None
     batch: int = 1
-    input_tokens: int = 512
-    output_tokens: int = 256
+    input_tokens: int = DEFAULT_INPUT
+    output_tokens: int = DEFAULT_OUTPUT
     context: int | None = None
     memory: str = "100%"
     p2p: bool | None = None
@@ -112,6 +113,14 @@ class PlanRequest:
         if not MIN_SHARE <= share <= 1:
             raise UsageError(f"--memory is {self.memory!r}", fix="write a size such as 20GiB or a share such as 85%")
         return None if whole_bytes is None else int(whole_bytes * share)
+
+    def fitted_to(self, spec: ModelSpec) -> "PlanRequest":
+        """Lengths that nobody asked for give way to a model that computes fewer tokens."""
+        lengths = (self.input_tokens, self.output_tokens)
+        if lengths != (DEFAULT_INPUT, DEFAULT_OUTPUT) or sum(lengths) <= spec.max_positions:
+            return self
+        output = max(1, spec.max_positions // 3)
+        return replace(self, input_tokens=max(1, spec.max_positions - output), output_tokens=output)
 
     def resolve_context(self, spec: ModelSpec) -> int:
         """The longest sequence: at least prompt and answer. UsageError if that is more than the model computes."""

@@ -14,6 +14,8 @@ from farthing.planner.layout import Layout, Placement
 from farthing.planner.links import RankLink, stage_link, tensor_link
 from farthing.planner.request import PlanRequest
 
+_MAX_CHUNKS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -84,9 +86,21 @@ def _prefill_steps(batch: int, input_tokens: int, max_batch_tokens: int) -> Iter
     long ones in chunks."""
     together = min(batch, max(1, max_batch_tokens // input_tokens))
     for count, times in ((together, batch // together), (batch % together, 1)):
-        for done in range(0, input_tokens, max_batch_tokens) if count else ():
-            chunk = min(max_batch_tokens, input_tokens - done)
-            yield BatchShape.of([(chunk, done)] * count), times
+        if count:
+            for chunk, done, alike in _chunks(input_tokens, max_batch_tokens):
+                yield BatchShape.of([(chunk, done)] * count), times * alike
+
+
+def _chunks(input_tokens: int, max_batch_tokens: int) -> Iterator[tuple[int, int, int]]:
+    """(tokens, tokens before them, how many such): a prompt in chunks. Of very many chunks, runs are priced by the one
+    in their middle: a chunk's time grows evenly with what is before it."""
+    whole, rest = divmod(input_tokens, max_batch_tokens)
+    run = -(-whole // _MAX_CHUNKS) or 1
+    for first in range(0, whole, run):
+        alike = min(run, whole - first)
+        yield max_batch_tokens, (first + alike // 2) * max_batch_tokens, alike
+    if rest:
+        yield rest, whole * max_batch_tokens, 1
 
 
 def _stage_times(
@@ -94,12 +108,14 @@ def _stage_times(
 ) -> list[StepForecast]:
     """One batch through every stage of the slowest replica; a stage is as slow as its slowest device."""
     layout = placement.layout
-    replicas: dict[tuple[str, ...], list[StepForecast]] = {}
+    replicas: dict[object, list[StepForecast]] = {}
     for replica in range(layout.replicas):
         first = layout.device_index(replica, 0, 0)
-        names = tuple(rank.device.name for rank in placement.ranks[first : first + layout.pp * layout.tp])
-        if names not in replicas:  # replicas on equal devices take equal times
-            replicas[names] = [
+        end = first + layout.pp * layout.tp
+        names = tuple(rank.device.name for rank in placement.ranks[first:end])
+        nodes = tuple(node - hardware.nodes[first] for node in hardware.nodes[first:end])
+        if (names, nodes) not in replicas:  # replicas on equal devices, equally spread, take equal times
+            replicas[names, nodes] = [
                 _stage_time(placement, hardware, request, shape, replica, stage) for stage in range(layout.pp)
             ]
     return max(replicas.values(), key=lambda stages: sum(stage.seconds for stage in stages))

@@ -1,7 +1,7 @@
 """A model from a hub: what it is and how large, before any weight is fetched; then its files, into the hub's own cache.
 
-Hugging Face is spoken to by huggingface_hub (metadata, small files, cache), ModelScope by modelscope.py; the weights
-of both come by transfer.py. Loaded by name, because the base install has no huggingface_hub. Knows no terminal.
+Hugging Face is spoken to by huggingface_hub (listing, cache), ModelScope by modelscope.py; the files of both come by
+transfer.py. Loaded by name, because the base install has no huggingface_hub. Knows no terminal.
 """
 
 import os
@@ -17,17 +17,16 @@ from huggingface_hub import HfApi, get_session, get_token, hf_hub_download, hf_h
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars, logging  # type: ignore[attr-defined]
 
 from farthing import __version__
-from farthing.engine.hub_cache import HubModel, hugging_face_folder, weights_in
-from farthing.engine.hub_errors import hugging_face_endpoint, told
-from farthing.engine.hub_files import Listing, RemoteFile, checked_sum, gguf_of, needed_beside, needed_first, shards_of
-from farthing.engine.modelscope import ModelScope
-from farthing.engine.runnable import describe_runnable
-from farthing.engine.transfer import Progress, Transfer, fetch_all, fetch_head
 from farthing.errors import CheckpointError, FarthingError, UnsupportedError
+from farthing.hub.cache import HubModel, existing_parent, hugging_face_folder, weights_in
+from farthing.hub.errors import hugging_face_endpoint, told
+from farthing.hub.files import Listing, RemoteFile, gguf_of, listing_of, needed_beside, needed_first, shards_of
+from farthing.hub.modelscope import ModelScope
+from farthing.hub.transfer import Progress, Transfer, fetch_all, fetch_head
 from farthing.models.auto import read_config
-from farthing.models.checkpoint_files import INDEX_NAME, find_weights
-from farthing.models.checkpoint_files import _read_index as read_index
+from farthing.models.checkpoint_files import INDEX_NAME, find_weights, read_index
 from farthing.models.config_reader import ConfigReader
+from farthing.models.runnable import describe_runnable
 from farthing.models.spec import Precision
 from farthing.quantization.base import resolve
 from farthing.units import format_bytes
@@ -91,16 +90,19 @@ class HuggingFace:
         self.endpoint = hugging_face_endpoint()
         self._token = get_token() or False
         api = HfApi(self.endpoint, token=self._token, library_name="farthing", library_version=__version__)
-        info = api.model_info(model.repository, revision=model.revision, files_metadata=True, timeout=_TIMEOUT_SECONDS)
-        self._commit = info.sha or ""
-        if not _COMMIT.fullmatch(self._commit):
-            raise FarthingError(f"{self.endpoint} names no commit", fix="check HF_ENDPOINT: is it a hub?")
-        self.listing: Listing = {
-            file.rfilename: RemoteFile(
-                file.rfilename, file.size or 0, checked_sum(file.lfs.sha256 if file.lfs else file.blob_id)
+        try:
+            info = api.model_info(
+                model.repository, revision=model.revision, files_metadata=True, timeout=_TIMEOUT_SECONDS
             )
-            for file in info.siblings or ()
-        }
+            self._commit = info.sha or ""
+            self.listing: Listing = listing_of(
+                (file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id)
+                for file in info.siblings or ()
+            )
+        except (AttributeError, KeyError, TypeError):
+            self._commit = ""
+        if not _COMMIT.fullmatch(self._commit):
+            raise FarthingError(f"{self.endpoint} answers in no form that is known", fix="check HF_ENDPOINT")
         self.source = f"{self.endpoint}/{model.repository}/tree/{self._commit[:12]}"
         self.folder = model.folder / "snapshots" / self._commit
 
@@ -133,13 +135,17 @@ class HuggingFace:
             reference.write_text(self._commit, encoding="utf-8")
 
 
+def _open(model: HubModel) -> Hub:
+    return ModelScope(model, get_session()) if model.on_modelscope else HuggingFace(model)
+
+
 def inspect(model: HubModel) -> Offer:
     """What the hub has of this model: reads its listing, config and index, no weights.
 
     FarthingError, naming the next command, if it is not there, not open to the user, or nothing that Farthing runs.
     """
     with told(model):
-        hub: Hub = ModelScope(model, get_session()) if model.on_modelscope else HuggingFace(model)
+        hub = _open(model)
         try:
             gguf = gguf_of(hub.listing, model)
             first = needed_first(hub.listing, model)
@@ -152,6 +158,18 @@ def inspect(model: HubModel) -> Offer:
         except CheckpointError as error:
             raise CheckpointError(f"{model.name} can't be run: {error.what}", fix=error.fix) from None
     return Offer(hub, config, (*first, *needed_beside(hub.listing)), weights)
+
+
+def remote_config(model: HubModel) -> ConfigReader:
+    """What the hub says of this model's dimensions, also of one that can only be planned. No weights are fetched."""
+    with told(model):
+        hub = _open(model)
+        gguf = gguf_of(hub.listing, model)
+        if gguf is not None:
+            return _config_of_gguf(hub, gguf)
+        for file in needed_first(hub.listing, model):
+            hub.fetch_small(file)
+        return read_config(hub.folder)
 
 
 def download(
@@ -179,17 +197,13 @@ def download(
     return path
 
 
-def existing_parent(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there already."""
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
-
-
 def _fetch(hub: Hub, files: Sequence[RemoteFile], progress: Progress, pause_seconds: float = 1.0) -> None:
     """Fetch those of the files that are not in the folder, and lay them there."""
     missing = [file for file in files if not hub.has(file)]
     for file in missing:
         (hub.folder / file.name).unlink(missing_ok=True)  # of another revision, or a link to nothing
-    fetch_all([hub.transfer(file) for file in missing], get_session(), progress, pause_seconds=pause_seconds)
+    transfers = {transfer.path: transfer for transfer in map(hub.transfer, missing)}  # two files may be one blob
+    fetch_all(tuple(transfers.values()), get_session(), progress, pause_seconds=pause_seconds)
     for file in missing:
         hub.lay(file)
 

@@ -1,6 +1,6 @@
 """Files over HTTP, several at a time: goes on where an earlier try stopped, checks size and checksum, reports progress.
 
-A file has its final name only when it is whole. Knows URLs and sums; engine/hub.py and engine/modelscope.py say which.
+A file has its final name only when it is whole. Knows URLs and sums; hub/download.py and hub/modelscope.py say which.
 huggingface_hub itself (2.4) begins a file anew after its process ended, and checks no sums.
 """
 

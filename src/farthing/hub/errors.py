@@ -21,9 +21,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from farthing.engine.hub_cache import MODELSCOPE, HubModel
-from farthing.engine.modelscope import modelscope_endpoint
 from farthing.errors import FarthingError, ModelNotFoundError
+from farthing.hub.cache import MODELSCOPE, HubModel
+from farthing.hub.modelscope import modelscope_endpoint
 from farthing.models.published_models import published_models
 
 HUGGING_FACE = "https://huggingface.co"

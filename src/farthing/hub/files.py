@@ -1,16 +1,16 @@
 """Which files of a repository are fetched: configuration and tokenizer, and safetensors or one GGUF file.
 
 Pickles and programs are never asked for, whatever the repository names. Knows names, sizes and sums, not where they
-come from: engine/hub.py and engine/modelscope.py list them.
+come from: hub/download.py and hub/modelscope.py list them.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from farthing.engine.hub_cache import HubModel, choose_gguf
 from farthing.errors import CheckpointError
+from farthing.hub.cache import HubModel, choose_gguf
 from farthing.models.checkpoint_files import INDEX_NAME, SINGLE_NAME
 
 CONFIG_NAME = "config.json"
@@ -29,6 +29,8 @@ _BESIDE = (
     "merges.txt",
 )
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_NAME = re.compile(r"\w[\w.+\- ]*")
+_CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _MAX_SMALL_BYTES = 256 * 2**20  # a tokenizer.json of 256,000 tokens takes 33 MB
 
 
@@ -44,9 +46,16 @@ class RemoteFile:
 Listing = Mapping[str, RemoteFile]
 
 
-def checked_sum(text: str | None) -> str | None:
-    """A checksum of the hub, which also becomes a file's name, if it looks like one."""
-    return text if text and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text) else None
+def listing_of(files: Iterable[tuple[str, int, str | None]]) -> Listing:
+    """Name, bytes and checksum of the files in the top folder. A hub is not trusted: names and checksums become paths.
+
+    A name with anything unusual in it is left out, a checksum that is none is None.
+    """
+    return {
+        name: RemoteFile(name, num_bytes, checksum if checksum and _CHECKSUM.fullmatch(checksum) else None)
+        for name, num_bytes, checksum in files
+        if _NAME.fullmatch(name)
+    }
 
 
 def needed_first(listing: Listing, model: HubModel) -> tuple[RemoteFile, ...]:
@@ -70,12 +79,11 @@ def gguf_of(listing: Listing, model: HubModel) -> RemoteFile | None:
         return None
     if model.file is None and not any(name.endswith(".gguf") for name in listing):
         pickles = next((name for name in listing if Path(name).suffix in _PICKLES), None)
-        found = f"only pickles ({pickles[:60]})" if pickles else "no weights"
+        found = f"only pickles ({pickles})" if pickles else "no weights"
         raise CheckpointError(
             f"it has {found}", fix="take a repository with safetensors or GGUF files; pickles are never downloaded"
         )
-    in_top_folder = {name: entry.num_bytes for name, entry in listing.items() if "/" not in name}
-    return listing[choose_gguf(in_top_folder, model)]
+    return listing[choose_gguf({name: file.num_bytes for name, file in listing.items()}, model)]
 
 
 def shards_of(listing: Listing, shards: tuple[str, ...]) -> tuple[RemoteFile, ...]:

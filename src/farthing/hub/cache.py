@@ -1,7 +1,7 @@
 """Models of hubs by name, and which of them lie on this machine: the caches of huggingface_hub and of ModelScope.
 
 Knows the documented layout of both caches and the variables that move them. Knows no network and needs no package;
-engine/hub.py fills the same folders.
+hub/download.py fills the same folders.
 """
 
 import os
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from farthing.engine.runnable import describe_runnable
 from farthing.errors import (
     CheckpointError,
     ConfigError,
@@ -22,6 +21,7 @@ from farthing.errors import (
 from farthing.models.auto import read_config
 from farthing.models.checkpoint_files import INDEX_NAME, SINGLE_NAME, find_weights
 from farthing.models.reference import find_model
+from farthing.models.runnable import describe_runnable
 from farthing.models.spec import Precision
 from farthing.quantization.base import resolve
 from farthing.units import format_bytes
@@ -155,6 +155,11 @@ def choose_gguf(sizes: Mapping[str, int], model: HubModel) -> str:
         f"{model.repository} has {len(found)} GGUF files{asked}",
         fix=f"choose one by the end of its name, as in {model.repository}:Q4_K_M; there are {choices}",
     )
+
+
+def existing_parent(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there already."""
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
 @dataclass(frozen=True, slots=True)

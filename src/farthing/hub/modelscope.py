@@ -5,16 +5,16 @@ Knows the API's addresses and keys (api/v1/models/ORG/NAME/repo). Knows no Huggi
 
 import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
 
-from farthing.engine.hub_cache import HubModel
-from farthing.engine.hub_files import Listing, RemoteFile, checked_sum
-from farthing.engine.transfer import Transfer
 from farthing.errors import FarthingError
+from farthing.hub.cache import HubModel
+from farthing.hub.files import Listing, RemoteFile, listing_of
+from farthing.hub.transfer import Transfer
 
 _HOST = "www.modelscope.cn"
 _TIMEOUT_SECONDS = 10.0
@@ -41,7 +41,7 @@ class ModelScope:
             timeout=_TIMEOUT_SECONDS,
         )
         response.raise_for_status()
-        self.listing: Listing = {file.name: file for file in _files(response.json(), endpoint)}
+        self.listing: Listing = _listing(response.json(), endpoint)
 
     def has(self, file: RemoteFile) -> bool:
         """By size, and by checksum where that takes no time: there is one folder for all commits of a branch."""
@@ -63,19 +63,14 @@ class ModelScope:
         """Nothing: the folder is the revision's own."""
 
     def _fetched(self, file: RemoteFile) -> Path:
-        """Named by content, so that what came of one commit is not gone on with in another."""
-        return self.folder / f".{file.checksum or file.name}"
+        """Named by content, too, so that what came of one commit is not gone on with in another."""
+        return self.folder / f".{file.name}-{(file.checksum or '')[:16]}"
 
 
-def _files(answer: object, endpoint: str) -> list[RemoteFile]:
+def _listing(answer: Any, endpoint: str) -> Listing:
     """The files out of the API's answer."""
     try:
-        assert isinstance(answer, Mapping)
-        entries = answer["Data"]["Files"]
-        return [
-            RemoteFile(str(entry["Path"]), int(entry["Size"]), checked_sum(entry.get("Sha256")))
-            for entry in entries
-            if entry["Type"] != "tree"
-        ]
-    except (AssertionError, KeyError, TypeError, ValueError):
+        entries = [entry for entry in answer["Data"]["Files"] if entry["Type"] != "tree"]
+        return listing_of((str(entry["Path"]), int(entry["Size"]), entry.get("Sha256")) for entry in entries)
+    except (KeyError, TypeError, ValueError):
         raise FarthingError(f"{endpoint} answers in no form that is known", fix="check MODELSCOPE_DOMAIN") from None

@@ -14,11 +14,11 @@ import numpy
 import pytest
 from loopback_hub import COMMIT, REPOSITORY, WEIGHTS, LoopbackHub, files, running_hub, serve
 
-from farthing.engine import hub as hub_module
 from farthing.engine.config import EngineConfig
-from farthing.engine.hub_cache import HubModel, cached_models, cached_weights, find_anywhere, hugging_face_folder
 from farthing.engine.plan import plan_engine
 from farthing.errors import CheckpointError, FarthingError, ModelNotFoundError, UnsupportedError
+from farthing.hub import download as hub_module
+from farthing.hub.cache import HubModel, cached_models, cached_weights, find_anywhere, hugging_face_folder
 from farthing.models.reference import find_model
 
 
@@ -250,7 +250,7 @@ def test_without_a_token_none_is_sent(hub: LoopbackHub) -> None:
 
 def test_proxies_of_the_environment_are_used(hub: LoopbackHub) -> None:
     code = (
-        "from farthing.engine import hub, hub_cache; print(hub.inspect(hub_cache.find_anywhere('acme/tiny')).num_bytes)"
+        "from farthing.hub import cache, download; print(download.inspect(cache.find_anywhere('acme/tiny')).num_bytes)"
     )
     environment = {**os.environ, "HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": hub.address, "NO_PROXY": ""}
     environment.pop("no_proxy", None)
@@ -278,6 +278,20 @@ def test_modelscope_resumes_and_checks_too(hub: LoopbackHub) -> None:
     assert "thrown away" in str(refusal("modelscope:acme/tiny"))
 
 
+@pytest.mark.parametrize("name", [REPOSITORY, f"modelscope:{REPOSITORY}"])
+def test_two_files_of_the_same_content_both_come(hub: LoopbackHub, name: str) -> None:
+    hub.repositories[REPOSITORY]["generation_config.json"] = hub.repositories[REPOSITORY]["tokenizer.json"]
+    offer = hub_module.inspect(model(name))
+    folder = hub_module.download(offer, lambda num_bytes: None)
+    assert (folder / "generation_config.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+
+def test_names_that_would_play_tricks_are_not_listed(hub: LoopbackHub) -> None:
+    names = ("\x1b[31mred.gguf", "../up.gguf", "a/b.gguf", ".hidden.gguf", "-flag.gguf", "good-Q4_K_M.gguf")
+    hub.repositories[REPOSITORY] = dict.fromkeys(names, b"GGUF")
+    assert list(hub_module.HuggingFace(model()).listing) == ["good-Q4_K_M.gguf"]
+
+
 def test_a_file_that_changed_on_modelscope_is_fetched_again(hub: LoopbackHub) -> None:
     pull("modelscope:acme/tiny")
     hub.log.clear()
@@ -287,6 +301,13 @@ def test_a_file_that_changed_on_modelscope_is_fetched_again(hub: LoopbackHub) ->
     assert (folder / "tokenizer.json").read_bytes() == b"[]"
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS[:-1]
     assert hub.files_asked_for() == {"tokenizer.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("answer", [b"[]", b'{"Data": null}', b'{"Data": {"Files": [{"Path": 1}]}}', b"<html>"])
+def test_an_answer_in_no_known_form_is_told(hub: LoopbackHub, answer: bytes) -> None:
+    hub.listing_instead = answer
+    assert hub.address in str(refusal("modelscope:acme/tiny"))
+    assert hub.address in str(refusal())
 
 
 def test_modelscope_says_what_it_does_not_have(hub: LoopbackHub) -> None:

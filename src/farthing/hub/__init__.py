@@ -1,0 +1,1 @@
+"""Models from a hub: what is in the caches of this machine, what a repository has, and its download."""
