@@ -66,7 +66,7 @@ def test_the_fewest_cards_that_do_are_named():
 
 
 def test_nothing_is_proposed_where_nothing_helps():
-    assert what_would_fit(tiny_config(), [round_device(memory_bytes=1)], PlanRequest()) == ()
+    assert what_would_fit(tiny_config(), [round_device(memory_bytes=1)], PlanRequest(), 4096) == ()
 
 
 def _small(sale: str) -> Device:
@@ -76,7 +76,7 @@ def _small(sale: str) -> Device:
 
 def test_more_of_what_cannot_be_bought_is_never_proposed():
     request = PlanRequest(format="bf16", max_num_seqs=1, max_batch_tokens=16)
-    proposed = {sale: what_would_fit(tiny_config(), [_small(sale)], request) for sale in ("sold", "not-sold")}
+    proposed = {sale: what_would_fit(tiny_config(), [_small(sale)], request, 4096) for sale in ("sold", "not-sold")}
     assert any("in a pipeline" in phrase for phrase in proposed["sold"])
     assert not any("in a pipeline" in phrase for phrase in proposed["not-sold"])
 

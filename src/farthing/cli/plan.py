@@ -54,9 +54,7 @@ def plan(
         raise UsageError("--train answers a question, there is no plan to save", fix="leave out --save or --train")
     if is_plan_file(model):
         kept = load_plan_file(model)
-        if "on" in flagged:  # other hardware is divided anew
-            flagged = {"tp": None, "pp": None, "replicas": None, **flagged}
-        model, asked = kept.model, replace(kept.request, **flagged)
+        model, asked = kept.model, replace(kept.for_other_hardware() if "on" in flagged else kept.request, **flagged)
     else:
         asked = PlanRequest(**flagged)
     name, config = _find(model)

@@ -3,11 +3,11 @@
 Made from the dataclass whose fields are the flags: the same names, types and help. Knows no command.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, make_dataclass
 from typing import Annotated, Any, get_args
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 
 def may_be_unsaid(options: type, module: str) -> Any:
@@ -21,10 +21,21 @@ def said(flags: Any) -> dict[str, Any]:
     return {name: value for name, value in asdict(flags).items() if value is not None}
 
 
+def _whole_number(_: type, tokens: Sequence[Token]) -> int:
+    """The parser itself would round 1.5 to 2."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r:.60} is no whole number") from None
+
+
 def _unsaid_fields(options: Any) -> Iterator[tuple[str, Any, None]]:
     for field in fields(options):
         kind, *metadata = get_args(field.type) if hasattr(field.type, "__metadata__") else (field.type,)
         shown = None if field.default is None or field.default is False else str(field.default)
         negative = f"--no-{field.name.replace('_', '-')}" if kind == (bool | None) else None
-        parameter = Parameter(negative=negative, show_default=False if shown is None else lambda _, text=shown: text)
+        converter = _whole_number if kind in (int, int | None) else None
+        show = False if shown is None else lambda _, text=shown: text
+        parameter = Parameter(negative=negative, show_default=show, converter=converter)
         yield field.name, Annotated[kind | None, parameter, *metadata], None

@@ -18,9 +18,11 @@ _MAX_CARDS = 64
 _CONTEXT_STEP = 256
 
 
-def what_would_fit(config: ConfigReader, devices: Sequence[Device], request: PlanRequest) -> tuple[str, ...]:
-    """A phrase each, with the flag that does it; empty if nothing of this kind helps."""
-    return tuple(_phrases(config, devices, request))
+def what_would_fit(
+    config: ConfigReader, devices: Sequence[Device], request: PlanRequest, context: int
+) -> tuple[str, ...]:
+    """A phrase each, with the flag that does it; empty if nothing of this kind helps. `context`: what did not fit."""
+    return tuple(_phrases(config, devices, replace(request, context=context)))
 
 
 def _phrases(config: ConfigReader, devices: Sequence[Device], request: PlanRequest) -> Iterator[str]:

@@ -46,7 +46,8 @@ def _plain_dtype(config: ConfigReader, devices: Sequence[Device]) -> str:
             return name
     names = " and ".join(dict.fromkeys(device.name for device in devices))
     raise UnsupportedError(
-        f"no time can be planned on {names}: no common rate in 16 bits is known", fix="see farthing hardware NAME"
+        f"no time can be planned on {names}: no common rate in 16 bits is known",
+        fix="name other hardware; farthing hardware shows what is known of each",
     )
 
 

@@ -130,7 +130,7 @@ def make_plan(model: str, config: ConfigReader, hardware: Hardware, request: Pla
         tried=tuple(tried if choices else tried[:-1]),
         price=price,
         assumptions=_assumptions(hardware, placement.layout, request, price, choices),
-        would_fit=() if choices else what_would_fit(config, hardware.devices, request),
+        would_fit=() if choices else what_would_fit(config, hardware.devices, request, context),
     )
 
 

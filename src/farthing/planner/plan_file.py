@@ -27,6 +27,10 @@ class PlanFile:
     model: str
     request: PlanRequest
 
+    def for_other_hardware(self) -> PlanRequest:
+        """The request with formats and layout, which were resolved for the old hardware, open again."""
+        return replace(self.request, format="auto", kv_format="auto", tp=None, pp=None, replicas=None)
+
     def engine_options(self) -> dict[str, Any]:
         """What the engine takes of the plan. UnsupportedError if it is for more than one device."""
         request = self.request
@@ -46,6 +50,7 @@ def is_plan_file(name: str) -> bool:
 
 def save_plan(plan: Plan, model: str, path: Path) -> None:
     """Written whole or not at all. Only of a plan that fits."""
+    assert plan.fits
     layout, precision, speed = plan.placement.layout, plan.spec.precision, plan.best.speed
     kv_format = {"fp8_e4m3": "fp8"}.get(precision.kv_dtype, precision.kv_dtype)
     resolved = replace(

@@ -116,7 +116,7 @@ def headline(plan: Plan) -> str:
     cheapest = plan.most_tokens
     dollars = plan.price.per_million_tokens(cheapest.full.output_tokens_per_second)
     other_split = "" if cheapest is plan.best else f" as {_split(cheapest.placement.layout) or 'one rank'}"
-    cost = "price unknown" if dollars is None else f"${dollars:.2f} per Mtok when full{other_split}"
+    cost = "price unknown" if dollars is None else f"{_dollars(dollars)} per Mtok when full{other_split}"
     return (
         f"{where} · {format_bytes(taken)} of {format_bytes(whole)}, KV room {plan.placement.kv_tokens:,} tokens · "
         f"expect {_rate(speed.decode.tokens_per_second)} at batch {speed.batch} "
@@ -167,7 +167,7 @@ def speed_columns(plan: Plan) -> Iterator[tuple[str, tuple[tuple[str, str], ...]
                 ("  limited by", _shares(decode.step)),
                 ("decode", _rate(decode.tokens_per_second)),
                 ("output, with prefill", _rate(speed.output_tokens_per_second)),
-                ("per million of them", "price unknown" if dollars is None else f"${dollars:,.2f}"),
+                ("per million of them", "price unknown" if dollars is None else _dollars(dollars)),
             ),
         )
 
@@ -194,6 +194,11 @@ def layout_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
             f"{full.batch:,}",
             _rate(full.output_tokens_per_second),
         )
+
+
+def _dollars(dollars: float) -> str:
+    """Cents, or two digits of less than ten of them: $13.84, $0.0031."""
+    return f"${dollars:,.2f}" if dollars >= 0.1 else f"${dollars:.2g}"
 
 
 def _rate(tokens_per_second: float) -> str:
