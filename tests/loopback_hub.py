@@ -16,8 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from huggingface_hub import close_session, constants
 import pytest
+from huggingface_hub import close_session, constants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = {

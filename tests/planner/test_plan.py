@@ -191,7 +191,7 @@ def test_a_price_that_nobody_knows_is_unknown():
         {"replicas": 5},
         {"context": 10**6},
         {"input_tokens": 10**6},
-        {"context": 100},
+        {"context": 100, "input_tokens": 100},
     ],
 )
 def test_a_request_that_makes_no_sense_is_one_line_with_a_fix(asked: dict[str, object]):

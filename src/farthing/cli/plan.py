@@ -52,6 +52,10 @@ def plan(
         raise UsageError(f"--save {flags.save} is no .toml file", fix=f"name it {flags.save}.toml")
     if flags.save is not None and flags.train:
         raise UsageError("--train answers a question, there is no plan to save", fix="leave out --save or --train")
+    ignored = set(flagged) - {"on", "memory"}
+    if flags.train and ignored:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(ignored))
+        raise UsageError(f"--train does not take {names}", fix="it takes --on and --memory, and tries every division")
     if is_plan_file(model):
         kept = load_plan_file(model)
         model, asked = kept.model, replace(kept.for_other_hardware() if "on" in flagged else kept.request, **flagged)

@@ -167,8 +167,7 @@ def remote_config(model: HubModel) -> ConfigReader:
         gguf = gguf_of(hub.listing, model)
         if gguf is not None:
             return _config_of_gguf(hub, gguf)
-        for file in needed_first(hub.listing, model):
-            hub.fetch_small(file)
+        _fetch(hub, needed_first(hub.listing, model), lambda num_bytes: None)
         return read_config(hub.folder)
 
 

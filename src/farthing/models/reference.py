@@ -19,7 +19,8 @@ _REPOSITORY = re.compile(r"(modelscope:)?[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
-    """`path`: a folder or .gguf file of this machine. Else `repository`: "org/name" of a hub, or "modelscope:org/name".
+    """`path`: a folder, .gguf file or config (.json) of this machine. Else `repository`: "org/name" of a hub, or
+    "modelscope:org/name".
 
     `published`: its entry in the table, where it has one.
     """
@@ -55,7 +56,7 @@ def find_model(name: str) -> ModelReference:
 
 
 def _find_path(name: str) -> Path | None:
-    """The folder or .gguf file of this name, None if there is no such file."""
+    """The folder, .gguf file or config of this name, None if there is no such file."""
     path = Path(os.path.expanduser(name))  # which, unlike Path's, takes the name of an unknown user as it is
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -63,8 +64,10 @@ def _find_path(name: str) -> Path | None:
         raise ModelNotFoundError(f"{name!r:.80} can't be looked up: {error.strerror}", fix="check the path") from None
     if is_file and path.name == "config.json":
         return path.parent
-    if is_file and path.suffix != ".gguf":
-        raise ModelNotFoundError(f"{name} is a file of no known kind", fix="name a folder or a .gguf file")
+    if is_file and path.suffix not in (".gguf", ".json"):
+        raise ModelNotFoundError(
+            f"{name} is a file of no known kind", fix="name a folder, its config.json or a .gguf file"
+        )
     if is_folder:
         ggufs = sorted(path.glob("*.gguf"))
         return ggufs[0] if len(ggufs) == 1 and not (path / "config.json").exists() else path

@@ -6,7 +6,7 @@ is usual for its kind of memory and class of chip. Every figure that was not mea
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from farthing.errors import UnsupportedError, UsageError
@@ -17,7 +17,11 @@ from farthing.planner.roofline import Machine
 from farthing.units import format_bytes, format_count
 
 CPU_CALL_SECONDS = 0.8e-6  # farthing probe, torch 2.13, Intel Xeon (Sapphire Rapids), 2026-11
-CONTEXT_BYTES = 600 * 2**20  # context and library workspaces of torch 2.11 on Hopper; interpreter and torch on a CPU
+CONTEXT_BYTES = 600 * 2**20
+_RESERVED = {
+    "cpu": "interpreter and torch (farthing probe measures it)",
+    "cuda": "context and libraries, as of torch 2.11 on Hopper (farthing probe measures it)",
+}
 _BANDWIDTH_KEYS = ("copy", "local_copy", "stream", "copy_effective", "copy_a800_pcie", "copy_simple")
 _CONSUMER = ("GeForce", "Radeon RX", "Arc A", "Arc B")
 
@@ -57,6 +61,9 @@ class Device:
     machine: Machine
     accelerator: Accelerator | None
     assumptions: tuple[str, ...]
+    rate_notes: Mapping[str, str] = field(
+        default_factory=dict
+    )  # by math: what a forecast that multiplies in it rests on
 
 
 def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Device:
@@ -80,17 +87,18 @@ def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Devi
     bandwidth_share, why = _bandwidth_share(accelerator)
     peak = format_count(accelerator.bandwidth.value, "B/s")
     assumptions.append(f"{name}: {bandwidth_share:.1%} of {peak} memory bandwidth is reached ({why})")
-    rates = {}
+    rates, rate_notes = {}, {}
     for math, figure in accelerator.flops.items():
         share, why = _matmul_share(accelerator, math)
         rates[math] = figure.value * share
-        if math == "bf16" or (math == "fp16" and "bf16" not in accelerator.flops):
-            rate = format_count(figure.value, "FLOP/s")
-            assumptions.append(f"{name}: {share:.0%} of {rate} dense {math} is reached ({why})")
+        peak = format_count(figure.value, "FLOP/s")
+        rate_notes[math] = f"{name}: {share:.0%} of {peak} dense {math} is reached ({why})"
     on_cpu = accelerator.kind in ("cpu", "vm")
     latency = CPU_CALL_SECONDS if on_cpu else float(default("aic_mem_latency_s").value)
     what = "call of torch, measured on a Sapphire Rapids CPU" if on_cpu else "kernel (NVIDIA's planner, all its GPUs)"
     assumptions.append(f"{name}: {latency * 1e6:.2g} us beside its work for each {what}")
+    assumptions.append(f"{name}: {format_bytes(CONTEXT_BYTES)} taken by {_RESERVED['cpu' if on_cpu else 'cuda']}")
+    assumptions.append("an engine with a kernel of its own for each product and format; plain torch is slower")
     return Device(
         name=name,
         kind="cpu" if on_cpu else "cuda",
@@ -99,6 +107,7 @@ def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Devi
         machine=CatalogueMachine(name, accelerator.bandwidth.value * bandwidth_share, rates, latency),
         accelerator=accelerator,
         assumptions=tuple(assumptions),
+        rate_notes=rate_notes,
     )
 
 

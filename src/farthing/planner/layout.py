@@ -133,13 +133,13 @@ def place(layout: Layout, devices: Sequence[Device], request: PlanRequest, conte
     return Placement(layout, tuple(ranks), context)
 
 
-def _nccl_bytes() -> int:
+def collective_bytes() -> int:
     """Buffers of the collectives, as NVIDIA's planner reserves them; point-to-point sends take next to nothing."""
     return int(default("aic_nccl_bytes").value["tp8"])
 
 
 def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context: int, *, in_group: bool) -> MemoryPlan:
-    reserve = device.reserve_bytes + (_nccl_bytes() if in_group and device.kind == "cuda" else 0)
+    reserve = device.reserve_bytes + (collective_bytes() if in_group and device.kind == "cuda" else 0)
     try:
         return plan_memory(
             spec,

@@ -14,12 +14,13 @@ from farthing.models.spec import ModelSpec, Precision
 from farthing.planner.alternatives import what_would_fit
 from farthing.planner.formats import candidate_formats, precision_of
 from farthing.planner.hardware import Hardware
-from farthing.planner.layout import Layout, Placement, layouts, place
+from farthing.planner.layout import Layout, Placement, collective_bytes, layouts, place
 from farthing.planner.price import HourlyPrice, hourly_price
 from farthing.planner.request import PlanRequest
 from farthing.planner.speed import Speed, links_of, max_running, speed_of
 from farthing.planner.training import TrainingAnswer, answer
 from farthing.quantization.base import resolve
+from farthing.units import format_bytes
 
 _SALES = {
     "not-sold": "can be neither bought nor rented",
@@ -150,8 +151,14 @@ def _assumptions(
 ) -> tuple[str, ...]:
     """Everything that the answer rests on and nobody said, each once."""
     notes = [note for device in hardware.devices for note in device.assumptions]
-    for stage in range(layout.pp):
-        notes.extend(link.note for link in links_of(layout, hardware, request, 0, stage) if link is not None)
+    precision = layout.stages[0].precision
+    for math in (precision.format.math, precision.activation_dtype):
+        notes += [device.rate_notes[math] for device in hardware.devices if math in device.rate_notes]
+    for used in [choice.placement.layout for choice in choices] or [layout]:
+        for stage in range(used.pp):
+            notes += [link.note for link in links_of(used, hardware, request, 0, stage) if link is not None]
+    if layout.tp > 1:
+        notes.append(f"{format_bytes(collective_bytes())} a rank for the buffers of collectives (NVIDIA's planner)")
     if choices and choices[0].speed.batch < request.batch:
         notes.append(f"of a batch of {request.batch}, {choices[0].speed.batch} run at a time; the others wait")
     idle = len(hardware.devices) - layout.num_devices

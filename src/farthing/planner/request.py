@@ -115,12 +115,13 @@ class PlanRequest:
         return None if whole_bytes is None else int(whole_bytes * share)
 
     def fitted_to(self, spec: ModelSpec) -> "PlanRequest":
-        """Lengths that nobody asked for give way to a model that computes fewer tokens."""
+        """Lengths that nobody asked for give way to a context that is shorter."""
         lengths = (self.input_tokens, self.output_tokens)
-        if lengths != (DEFAULT_INPUT, DEFAULT_OUTPUT) or sum(lengths) <= spec.max_positions:
+        limit = min(self.context or spec.max_positions, spec.max_positions)
+        if lengths != (DEFAULT_INPUT, DEFAULT_OUTPUT) or sum(lengths) <= limit:
             return self
-        output = max(1, spec.max_positions // 3)
-        return replace(self, input_tokens=max(1, spec.max_positions - output), output_tokens=output)
+        output = max(1, limit // 3)
+        return replace(self, input_tokens=max(1, limit - output), output_tokens=output)
 
     def resolve_context(self, spec: ModelSpec) -> int:
         """The longest sequence: at least prompt and answer. UsageError if that is more than the model computes."""
