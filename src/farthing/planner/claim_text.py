@@ -14,7 +14,7 @@ from farthing.hardware.cluster import Cluster, Node
 from farthing.hardware.names import matching_ids, parse_hardware
 from farthing.models.published_models import find_published
 from farthing.models.reference import ModelReference
-from farthing.planner.claim import Claim, Size
+from farthing.planner.claim import FORM, Claim, Size
 from farthing.planner.claimed_model import ClaimedModel, model_of, model_of_size
 from farthing.planner.weight_bits import find_bits
 
@@ -57,6 +57,11 @@ _MANY_SEQUENCES = re.compile(r"\b(?:throughput|total|aggregated?|concurren\w+|us
 _KV_FORMAT = re.compile(
     r"\b(?:(?:fp|bf|int|q)\d+\w*|\d-?bit)[\s-]*kv(?:[\s-]*cache)?\b|\bkv(?:[\s-]*cache)?[\s:=-]*(?:(?:fp|bf|int|q)\d+\w*|\d-?bit)\b"
 )
+_UNREAD_SPEED = re.compile(  # what is left of one when every number with a unit was taken out
+    r"[\w.,+]*\s*(?:\btok(?:en)?s?\s*/|\btoks\b|\btps\b|\bm[bf]u\b|秒|"
+    r"\b(?:tok(?:en)?s?|words?)\b[^|]{0,12}\b(?:sec|min|hour)\w*)"
+)
+_TRAINING = re.compile(r"\b(?:(?:pre-?)?train(?:s|ing|ed)?|fine-?tun(?:es?|ing|ed))\b")
 _DENIED = re.compile(r"\b(?:no|not|without)\s+(?:\w+\s+)?(?:specul\w+|draft\w*|offload\w*)")
 _SPECULATION = re.compile(r"\b(?:specul\w*|draft\w*|eagle\w*|medusa|mtp|lookahead|n-?gram)\b")
 _OFFLOAD = re.compile(r"\b(?:offload\w*|cpu|ram|(?:host|system|main)\s+memory|ngl|ssd|nvme|ktransformers)\b")
@@ -103,13 +108,17 @@ def parse_claim(text: str) -> Claim:
     if len(text) > _MAX_LENGTH:
         raise UsageError(f"a claim of {len(text)} characters, more than {_MAX_LENGTH}", fix="give the sentence alone")
     plain = re.sub(r"[\"'“”„`*_](?=\W|$)|(?<!\w)[\"'“”„`*_]", " ", text.lower().replace("×", "x").replace("–", "-"))
+    if training := _TRAINING.search(plain):
+        raise UsageError(f"{training[0]!r} is about training", fix="ask farthing plan MODEL --on HW --train")
     plain = _KV_FORMAT.sub(" ", _DENIED.sub(" ", plain))
     whole = _Text(plain)
     claim = _speeds(whole)
     claim = claim.merged(_sizes(whole)).merged(_conditions(whole, plain))
+    if unread := _UNREAD_SPEED.search(whole.left):
+        raise UsageError(f"a speed in the claim is not understood: {unread[0].strip(' |')!r:.40}", fix=FORM)
     weights, left = find_bits(whole.left)
     claim = claim.merged(Claim(weights=weights))
-    words = re.sub(r"[,;()|\[\]]+|:\s|\.\s|\.$", " | ", _PLURAL.sub("", _COUNT.sub(_as_count, left))).split()
+    words = re.sub(r"[,;()|\[\]?!]+|:\s|\.\s|\.$", " | ", _PLURAL.sub("", _COUNT.sub(_as_count, left))).split()
     model = _model(words, left)
     cluster, assumption = _hardware(words, claim.card_size)
     if cluster is None and model is None and claim.card_size is not None:
