@@ -1,6 +1,6 @@
 """`farthing doctor`: what is installed, detected and missing, and the command that adds it; made for bug reports.
 
-Knows packages by their metadata and the machine by engine/machine.py; imports neither torch nor an extra. Secrets are
+Knows packages by their metadata and the machine by hardware/machine.py; imports neither torch nor an extra. Secrets are
 told to be set or not, never shown.
 """
 
@@ -21,8 +21,8 @@ from cyclopts import Parameter
 
 from farthing import __version__
 from farthing.cli import output
-from farthing.engine.machine import gpus, memory_bytes, processor
 from farthing.hardware.calibration import calibration_folder
+from farthing.hardware.machine import gpus, memory_bytes, processor
 from farthing.hub.cache import (
     cached_models,
     existing_parent,

@@ -7,8 +7,8 @@ no tensors; engine/plan.py plans what really runs.
 from dataclasses import dataclass
 
 from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision
-from farthing.engine.machine import gpus, memory_bytes, processor
 from farthing.errors import DoesNotFitError
+from farthing.hardware.machine import gpus, memory_bytes, processor
 from farthing.models.auto import stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan, plan_memory

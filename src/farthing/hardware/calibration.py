@@ -9,9 +9,7 @@ import importlib.metadata
 import json
 import math
 import os
-import platform
 import re
-import subprocess
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -22,6 +20,7 @@ from typing import Any, get_args, get_origin
 import platformdirs
 
 from farthing.errors import FarthingError
+from farthing.hardware.machine import cpu_name, num_cores
 
 SCHEMA = "farthing.calibration/1"
 _MEASURE_AGAIN = "run farthing probe"
@@ -164,17 +163,12 @@ def _require_positive(*values: float) -> None:
 
 def cpu_key() -> DeviceKey:
     """The key of this machine's processor, with the torch that is installed (found without importing it)."""
-    return DeviceKey("cpu", _cpu_name(), _num_cores(), _torch_version())
+    return DeviceKey("cpu", cpu_name(), num_cores(), _torch_version())
 
 
 def cuda_key(device_name: str, *, cuda: str, driver: str) -> DeviceKey:
     """The key of a GPU as torch names it ("NVIDIA H200"), in a host with this many cores."""
-    return DeviceKey("cuda", device_name, _num_cores(), f"{_torch_version()}, CUDA {cuda}, driver {driver}")
-
-
-def _num_cores() -> int:
-    """Cores that this process may run on; a container or taskset may allow fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return DeviceKey("cuda", device_name, num_cores(), f"{_torch_version()}, CUDA {cuda}, driver {driver}")
 
 
 def _torch_version() -> str:
@@ -182,20 +176,6 @@ def _torch_version() -> str:
         return f"torch {importlib.metadata.version('torch')}"
     except importlib.metadata.PackageNotFoundError:
         return "no torch"
-
-
-def _cpu_name() -> str:
-    if platform.system() == "Darwin":
-        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    first = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
-    if "CPU implementer" in first:  # ARM tells codes, not a name
-        return f"{platform.machine()} {first['CPU implementer']} {first.get('CPU part', '')}".strip()
-    return first.get("model name") or platform.processor() or platform.machine()
 
 
 def calibration_folder() -> Path:
@@ -253,7 +233,7 @@ def saved_here(folder: Path | None = None) -> list[Calibration]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         key = calibration.device
-        if key.num_cores == _num_cores() and key.versions.split(",")[0] == _torch_version():
+        if key.num_cores == num_cores() and key.versions.split(",")[0] == _torch_version():
             found.append(calibration)
     return [one for one in found if one.device.kind != "cpu" or one.device == cpu_key()]
 

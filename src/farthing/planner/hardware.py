@@ -3,15 +3,14 @@
 Knows no model.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from farthing.errors import FarthingError, UsageError
 from farthing.hardware.accelerator import Accelerator
 from farthing.hardware.calibration import Calibration, saved_here
 from farthing.hardware.cluster import Cluster
+from farthing.hardware.machine import gpus, memory_bytes
 from farthing.hardware.names import parse_hardware
 from farthing.planner.device import Device, calibrated_device, catalogue_device
 from farthing.planner.request import PlanRequest
@@ -73,9 +72,9 @@ def _this_machine(request: PlanRequest) -> Device:
     calibration = next((one for one in measured if one.device.kind == "cuda"), measured[0])
     nearest = _nearest(calibration)
     if calibration.device.kind == "cpu":
-        whole: int | None = _available_memory_bytes()
+        whole: int | None = memory_bytes()[1]
     else:
-        whole = nearest.memory_bytes if nearest else None
+        whole = next((gpu.total_bytes for gpu in gpus()), nearest.memory_bytes if nearest else None)
     budget = request.budget_bytes(whole)
     if budget is None:
         raise UsageError(f"the memory of {calibration.device.name} is not known", fix="say --memory 24GiB")
@@ -87,12 +86,3 @@ def _nearest(calibration: Calibration) -> Accelerator | None:
         return parse_hardware(calibration.device.name).devices[0]
     except FarthingError:
         return None
-
-
-def _available_memory_bytes() -> int:
-    """Memory that can be taken without swapping (Linux), else all there is."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,4 +1,4 @@
-"""What this machine has, asked without torch: memory, processor, GPUs. For plans and `farthing doctor`.
+"""What this machine has, asked without torch: memory, processor, GPUs.
 
 Knows /proc, sysconf and nvidia-smi. What a running process takes is runtime/process_memory.py's.
 """
@@ -55,17 +55,29 @@ class Processor:
 
 def processor() -> Processor:
     """The processor of this machine, and the cores that this process may use."""
-    text = _text(Path("/proc/cpuinfo"))
-    name = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")), re.MULTILINE)
     has = set(flags[1].split()) if flags else set()
-    affinity = getattr(os, "sched_getaffinity", None)
-    num_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return Processor(
-        name[1].strip() if name else platform.processor() or platform.machine(),
-        num_cores,
-        tuple(flag for flag in _MATTERS if flag in has),
-    )
+    return Processor(cpu_name(), num_cores(), tuple(flag for flag in _MATTERS if flag in has))
+
+
+def num_cores() -> int:
+    """Cores that this process may run on; a container or taskset may allow fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """As the processor calls itself; on ARM under Linux, its codes."""
+    if platform.system() == "Darwin":
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    first = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    if "CPU implementer" in first:  # ARM tells codes, not a name
+        return f"{platform.machine()} {first['CPU implementer']} {first.get('CPU part', '')}".strip()
+    return first.get("model name") or platform.processor() or platform.machine()
 
 
 def memory_bytes() -> tuple[int, int]:
