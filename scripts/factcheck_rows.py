@@ -59,7 +59,7 @@ LOCKSTEP = ("single-stream", "static", "fixed concurrency", "offload")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A claim of the facts pages: as it is written (with the hardware named, where the page names it elsewhere)."""
+    """A published claim: as it is written (with the hardware named, where the page names it elsewhere)."""
 
     text: str
     expected: str

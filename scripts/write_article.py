@@ -240,7 +240,8 @@ def training() -> str:
 
 
 def basis() -> str:
-    notes = dict.fromkeys(note for plan in boxes(*LENGTHS[0]).values() for note in plan.assumptions)
+    plans = [*boxes(*LENGTHS[0]).values(), *cards_of_70b().values()]
+    notes = dict.fromkeys(note for plan in plans for note in plan.assumptions)
     warning = "Forecasts, not measurements: planned fractions of peak are those of best shapes."
     return "## What this rests on\n\n" + "\n".join(f"- {note}" for note in notes) + f"\n\n{warning}"
 

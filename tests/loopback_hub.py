@@ -19,6 +19,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from huggingface_hub import close_session, constants
 
+from farthing.errors import FarthingError
+from farthing.hub import download as hub_module
+from farthing.hub.cache import HubModel, find_anywhere
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -245,3 +249,25 @@ def _handler(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
             self.answer(status, part, headers)
 
     return Handler
+
+
+def model(text: str = REPOSITORY, file: str | None = None) -> HubModel:
+    found = find_anywhere(text, file=file)
+    assert isinstance(found, HubModel)
+    return found
+
+
+def pull(text: str = REPOSITORY, **options: object) -> Path:
+    came = []
+    offer = hub_module.inspect(model(text))
+    missing_bytes = offer.num_bytes - offer.present_bytes
+    path = hub_module.download(offer, came.append, pause_seconds=0.001, **options)  # type: ignore[arg-type]
+    assert sum(came) == missing_bytes
+    return path
+
+
+def refusal(text: str = REPOSITORY, **options: object) -> FarthingError:
+    with pytest.raises(FarthingError) as caught:
+        pull(text, **options)
+    assert "\n" not in str(caught.value)
+    return caught.value

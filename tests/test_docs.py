@@ -130,6 +130,17 @@ def test_the_readme_names_every_command(name: str):
     assert f"farthing {name}" in README
 
 
+def test_no_file_is_longer_than_400_lines():
+    folders = ("src", "tests", "scripts", "docs", "examples", "benchmarks")
+    files = [
+        path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".toml", ".md")
+    ]
+    files += [*ROOT.glob("*.md"), *ROOT.glob("*.toml")]
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert len(lengths) > 300
+    assert {path: length for path, length in lengths.items() if length > 400} == {}
+
+
 def test_ci_runs_the_two_commands_of_the_readme():
     commands = blocks(README, "sh")[0].splitlines()
     assert commands == [

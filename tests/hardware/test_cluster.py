@@ -29,12 +29,6 @@ def test_a_cluster_is_called_by_its_counts(nodes: list[tuple[object, ...]], name
     assert Cluster(tuple(Node(accelerators) for accelerators in nodes)).name == name  # type: ignore[arg-type]
 
 
-def test_the_network_between_nodes_is_what_was_given() -> None:
-    nodes = (Node((RTX_4090,)),) * 2
-    assert Cluster(nodes).network_bytes_per_second is None
-    assert Cluster(nodes, network_bytes_per_second=25e9).network_bytes_per_second == 25e9
-
-
 def test_clusters_of_the_same_devices_are_equal() -> None:
     assert Cluster((Node((RTX_4090,)),)) == Cluster((Node((RTX_4090,)),))
     assert Cluster((Node((RTX_4090,)),)) != Cluster((Node((RTX_3090,)),))

@@ -8,17 +8,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import gguf
 import huggingface_hub
-import numpy
 import pytest
-from loopback_hub import COMMIT, REPOSITORY, WEIGHTS, LoopbackHub, files, running_hub, serve
+from loopback_hub import COMMIT, REPOSITORY, WEIGHTS, LoopbackHub, files, model, pull, refusal, running_hub, serve
 
 from farthing.engine.config import EngineConfig
 from farthing.engine.plan import plan_engine
 from farthing.errors import CheckpointError, FarthingError, ModelNotFoundError, UnsupportedError
 from farthing.hub import download as hub_module
-from farthing.hub.cache import HubModel, cached_models, cached_weights, find_anywhere, hugging_face_folder
+from farthing.hub.cache import cached_models, cached_weights, find_anywhere, hugging_face_folder
 from farthing.models.reference import find_model
 
 
@@ -32,28 +30,6 @@ def sharded(*names: str) -> dict[str, bytes]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     yield from running_hub(tmp_path, monkeypatch)
-
-
-def model(text: str = REPOSITORY, file: str | None = None) -> HubModel:
-    found = find_anywhere(text, file=file)
-    assert isinstance(found, HubModel)
-    return found
-
-
-def pull(text: str = REPOSITORY, **options: object) -> Path:
-    came = []
-    offer = hub_module.inspect(model(text))
-    missing_bytes = offer.num_bytes - offer.present_bytes
-    path = hub_module.download(offer, came.append, pause_seconds=0.001, **options)  # type: ignore[arg-type]
-    assert sum(came) == missing_bytes
-    return path
-
-
-def refusal(text: str = REPOSITORY, **options: object) -> FarthingError:
-    with pytest.raises(FarthingError) as caught:
-        pull(text, **options)
-    assert "\n" not in str(caught.value)
-    return caught.value
 
 
 def test_config_and_index_come_before_the_plan_and_no_weights(hub: LoopbackHub) -> None:
@@ -337,53 +313,6 @@ def test_a_name_never_leads_out_of_the_cache(name: str) -> None:
 def test_revision_and_file_stand_behind_the_name(text: str, expected: tuple[str, str, str | None]) -> None:
     found = model(text)
     assert (found.repository, found.revision, found.file) == expected
-
-
-def test_one_gguf_file_of_several_is_chosen(hub: LoopbackHub, shared: Path) -> None:
-    content = next(iter(sorted((shared / "fixtures").rglob("*.gguf")))).read_bytes()
-    names = ("tiny-Q4_K_M.gguf", "tiny-Q8_0.gguf", "README.md", "config.json")
-    hub.repositories[REPOSITORY] = dict.fromkeys(names, content)
-    error = str(refusal())
-    assert "2 GGUF files" in error and "tiny-Q8_0.gguf" in error
-    path = pull(f"{REPOSITORY}:q8_0")
-    assert path.name == "tiny-Q8_0.gguf" and path.read_bytes() == content
-    assert hub.files_asked_for() == {"tiny-Q8_0.gguf"}
-    assert cached_weights(model(f"{REPOSITORY}:Q8_0")) == path
-
-
-def test_a_gguf_file_that_is_none_is_refused_by_its_header(hub: LoopbackHub) -> None:
-    hub.repositories[REPOSITORY] = {"tiny.gguf": b"not a header" + bytes(2_000_000)}
-    error = str(refusal())
-    assert "tiny.gguf is not a GGUF file" in error and "/tmp" not in error
-
-
-def test_of_a_gguf_file_only_the_header_is_read_before_the_plan(hub: LoopbackHub, tmp_path: Path) -> None:
-    content = gguf_file(tmp_path / "tiny.gguf", token_bytes=20_000, num_weights=8_000_000)
-    hub.repositories[REPOSITORY] = {"tiny.gguf": content}
-    offer = hub_module.inspect(model())
-    assert offer.config.size("hidden_size") == 64
-    assert [headers["range"] for _, headers in hub.log if "range" in headers] == ["bytes=0-1048575", "bytes=0-16777215"]
-    assert offer.num_bytes == offer.num_bytes - offer.present_bytes == len(content) > 32_000_000
-
-
-def gguf_file(path: Path, *, token_bytes: int, num_weights: int) -> bytes:
-    """A LLaMA in GGUF, 100 tokens of this length, with a tensor of so many fp32 numbers."""
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_embedding_length(64)
-    writer.add_feed_forward_length(160)
-    writer.add_block_count(2)
-    writer.add_context_length(4096)
-    writer.add_head_count(8)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([f"{number:03}" * (token_bytes // 3) for number in range(100)])
-    writer.add_tensor("token_embd.weight", numpy.zeros((100, 64), dtype=numpy.float32))
-    writer.add_tensor("blk.0.attn_q.weight", numpy.zeros((num_weights // 64, 64), dtype=numpy.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path.read_bytes()
 
 
 def test_the_python_api_downloads_nothing_and_names_pull(hub: LoopbackHub) -> None:

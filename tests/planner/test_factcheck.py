@@ -1,4 +1,4 @@
-"""Verdicts: the claims of the facts pages, measured rows of others, and each law at its own limit."""
+"""Verdicts: published claims, measured rows of others, and each law at its own limit."""
 
 import importlib
 import sys
@@ -24,7 +24,7 @@ sys.path.remove(str(REPOSITORY / "scripts"))
 
 GIB = 2**30
 
-# Claims of engines.md 3f and planners.md 5 of the facts, with the law that they break. "no speculation named" and the
+# Claims found published, with the law that they break. "no speculation named" and the
 # hardware that a page names in its title stand in the text.
 IMPOSSIBLE = (
     # gigagpu.com, RTX 4090 pages: 8.0 GB / 1,008 GB/s is 125 tokens/s; without the embedding table 7.5 GB, 136.
@@ -59,7 +59,7 @@ SUSPICIOUS = (
 )
 
 
-# Measured by others, written as people write them (engines.md 3a and 3d of the facts, with their sources).
+# Measured by others, written as people write them (benchmarks/factcheck.md names them).
 TRUE = (
     "RTX 4090, Llama-3-8B F16, 54.3 tok/s",
     "RTX 4090, Llama-3-8B Q4_K_M, 127.7 tok/s",
@@ -93,7 +93,7 @@ def on(hardware: str, model: str = "llama-3.1-8b", weights: str = "fp16") -> Cla
 
 
 @pytest.mark.parametrize(("text", "law"), IMPOSSIBLE)
-def test_each_impossible_claim_of_the_facts_is_called_impossible_by_its_law(text: str, law: str):
+def test_each_published_claim_that_is_impossible_is_called_impossible_by_its_law(text: str, law: str):
     verdict = factcheck(parse_claim(text))
     assert verdict.outcome == "impossible"
     assert finding(verdict, law).outcome == "impossible"

@@ -190,16 +190,24 @@ def _as_farthing_error(error: Exception) -> FarthingError | None:
             return error
         case UnknownCommandError(unused_tokens=[name, *_]):
             return _unknown_command(name)
-        case UnknownOptionError(token=token) | CombinedShortOptionError(token=token) if ours := hint(
-            token.keyword or token.value
-        ):
-            return UsageError(f"there is no flag {token.keyword or token.value}", fix=ours)
+        case UnknownOptionError() | CombinedShortOptionError() if ours := _hint(error):
+            return UsageError(f"there is no flag {_flag(error)}", fix=ours)
         case CycloptsError():  # it names the nearest flag itself
             command = " ".join(["farthing", *(error.command_chain or ())])
             return UsageError(str(error).rstrip("."), fix=f"see {command} --help")
         case ImportError():
             return _missing_extra(error)
     return None
+
+
+def _flag(error: UnknownOptionError | CombinedShortOptionError) -> str:
+    return error.token.keyword or error.token.value
+
+
+def _hint(error: UnknownOptionError | CombinedShortOptionError) -> str | None:
+    """What a flag of another tool is in this command."""
+    known = {name for argument in getattr(error, "argument_collection", ()) for name in argument.names}
+    return hint(_flag(error), known)
 
 
 def _unknown_command(name: str) -> UsageError:

@@ -21,8 +21,10 @@ from cyclopts import Parameter
 
 from farthing import __version__
 from farthing.cli import output
-from farthing.hardware.calibration import calibration_folder
+from farthing.errors import UsageError
+from farthing.hardware.calibration import calibration_folder, saved_here
 from farthing.hardware.machine import gpus, memory_bytes, processor
+from farthing.hub.address import hugging_face_endpoint, shown
 from farthing.hub.cache import (
     cached_models,
     existing_parent,
@@ -128,9 +130,9 @@ def _machine() -> Iterator[Finding]:
         (name for name in (os.environ.get("CXX"), "c++", "g++", "clang++") if name and shutil.which(name)), ""
     )
     yield Finding("ok", "compiler", shutil.which(compiler) or "no C++ compiler; nothing needs one")
-    calibrations = sorted(calibration_folder().glob("*.json"))
+    calibrations = saved_here()
     if calibrations:
-        yield Finding("ok", "calibration", f"{len(calibrations)} in {calibration_folder()}")
+        yield Finding("ok", "calibration", f"{len(calibrations)} of this machine in {calibration_folder()}")
     else:
         yield Finding("missing", "calibration", "this machine was not measured", "farthing probe")
 
@@ -163,16 +165,20 @@ def _hub(offline: bool) -> Iterator[Finding]:
         yield Finding("missing", "token", "none; only gated models need one", "hf auth login")
     proxies = [name for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY") if _set(name)]
     yield Finding("ok", "proxies", ", ".join(proxies) or "none")
-    endpoint = (environment.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    try:
+        endpoint = hugging_face_endpoint()
+    except UsageError as error:
+        yield Finding("problem", "hub", error.what, error.fix)
+        return
     if offline:
-        yield Finding("ok", "hub", f"{endpoint} not asked: offline")
+        yield Finding("ok", "hub", f"{shown(endpoint)} not asked: offline")
         return
     problem = _unreachable(endpoint)
     if problem is None:
-        yield Finding("ok", "hub", f"{endpoint} answers")
+        yield Finding("ok", "hub", f"{shown(endpoint)} answers")
         return
     fix = "check the connection, name a mirror in HF_ENDPOINT, or take modelscope:org/name"
-    yield Finding("missing", "hub", f"{endpoint} can't be reached: {problem}", fix)
+    yield Finding("missing", "hub", f"{shown(endpoint)} can't be reached: {problem}", fix)
 
 
 def _unreachable(endpoint: str) -> str | None:

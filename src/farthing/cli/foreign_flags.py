@@ -3,6 +3,9 @@
 Knows names only; cli/app.py tells the hint where a command does not know the flag.
 """
 
+import re
+from collections.abc import Collection
+
 # Theirs -> ours, and a word where a value means something else.
 _HINTS = {
     "--quantization": "--format int8, int4 or fp8",
@@ -55,7 +58,11 @@ _HINTS = {
 }
 
 
-def hint(flag: str) -> str | None:
-    """ "here it is --context"; None for a flag that none of them has."""
+def hint(flag: str, known: Collection[str]) -> str | None:
+    """What the flag is here, as "here it is --context". None for a flag that no other tool has, or if the command at
+    hand, which has the `known` flags, has nothing like it."""
     ours = _HINTS.get(flag.partition("=")[0])
-    return f"here it is {ours}" if ours else None
+    if ours is None:
+        return None
+    named = re.findall(r"--[a-z][a-z-]*", ours)
+    return f"here it is {ours}" if not named or any(name in known for name in named) else None

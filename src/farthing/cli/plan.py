@@ -30,7 +30,7 @@ from farthing.planner.training import to_json_object as training_json
 class PlanFlags:
     """What to do with the plan."""
 
-    save: Annotated[Path | None, Parameter(help="Write the plan to FILE.toml, for run and serve.")] = None
+    save: Annotated[Path | None, Parameter(help="Write the plan to FILE.toml, for run and plan.")] = None
     train: Annotated[bool, Parameter(help="Answer for full training instead: weights, gradients, optimizer.")] = False
     json: Annotated[bool, Parameter(help="Print one JSON object.")] = False
 
@@ -67,15 +67,15 @@ def plan(
         _answer_training(train(name, config, hardware), json=flags.json)
         return
     made = make_plan(name, config, hardware, asked)
-    if flags.save is not None and made.fits:
+    if flags.save is not None and made.choices:
         save_plan(made, model, flags.save)
         output.stderr.print(f"saved to {flags.save}", soft_wrap=True)
     if flags.json:
         output.print_json(to_json_object(made))
     else:
         discover.load("farthing.cli", "plan_view").print_plan(made)
-    if flags.save is not None and not made.fits:
-        raise UsageError(f"{flags.save} was not written: the plan does not fit", fix="see what would fit above")
+    if flags.save is not None and not made.choices:
+        raise UsageError(f"{flags.save} was not written: {made.untimed or 'the plan does not fit'}", fix="see above")
 
 
 def _find(model: str) -> tuple[str, ConfigReader]:

@@ -25,16 +25,16 @@ def print_plan(plan: Plan) -> None:
     for caution in plan.cautions:
         show(f"caution - {caution}", soft_wrap=True)
     if plan.tried:
-        show(f"format auto: {', '.join(plan.tried)} does not fit", soft_wrap=True)
+        show(f"format auto: too large in {', '.join(plan.tried)}", soft_wrap=True)
     show()
     show(_by_columns("memory of each device", memory_columns(plan)))
     placement = plan.placement
     show(
         f"KV cache {format_bytes(plan.spec.kv_bytes_per_token)} a token ({plan.spec.precision.kv_dtype}); room for "
-        f"{placement.kv_tokens:,} tokens = {placement.num_sequences:,} sequences of {placement.context:,}",
+        f"{placement.kv_tokens:,} tokens = {placement.num_sequences:,} x {placement.context:,}",
         soft_wrap=True,
     )
-    if plan.fits:
+    if plan.choices:
         show()
         title = f"prompts of {plan.request.input_tokens:,} tokens, answers of {plan.request.output_tokens:,}"
         show(_by_columns(title, speed_columns(plan)))

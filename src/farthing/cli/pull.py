@@ -19,8 +19,9 @@ from farthing import discover
 from farthing.cli import output
 from farthing.engine.config import EngineConfig
 from farthing.engine.fit import Fit, fit_here
-from farthing.errors import UsageError
+from farthing.errors import ModelNotFoundError, UsageError
 from farthing.hub.cache import HubModel, cached_weights, existing_parent, find_anywhere, is_offline
+from farthing.models.checkpoint_files import find_weights
 from farthing.units import format_bytes, format_count
 
 SCHEMA = "farthing.pull/1"
@@ -52,7 +53,8 @@ def pull(
     config = EngineConfig(format=flags.format, context=flags.context)
     found = find_anywhere(model, file=flags.file)
     if isinstance(found, Path) or flags.offline or is_offline(os.environ):
-        folder = found if isinstance(found, Path) else cached_weights(found)
+        folder = found if isinstance(found, Path) else _cached(found)
+        find_weights(folder)
         output.stderr.print(f"{model} is on this machine already", soft_wrap=True)
         _answer({"model": model, "folder": str(folder), "downloaded_bytes": 0}, str(folder), flags.json)
         return
@@ -63,6 +65,16 @@ def pull(
     folder = obtain(plan, ask=not flags.yes and is_terminal())
     document = {**plan.to_json(), "folder": str(folder), "downloaded_bytes": plan.missing_bytes}
     _answer(document, str(folder), flags.json)
+
+
+def _cached(model: HubModel) -> Path:
+    """The weights on this machine. Without a network, pulling them is no help."""
+    try:
+        return cached_weights(model)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(
+            error.what, fix="pull it where there is a network: without --offline, HF_HUB_OFFLINE unset"
+        ) from None
 
 
 def obtain(plan: "OfferPlan", *, ask: bool) -> Path:

@@ -72,7 +72,10 @@ def run(
         kept = load_plan_file(model)
         model, planned = kept.model, kept.engine_options()
     config = EngineConfig(**{**planned, **said(engine)})
-    found = find_anywhere(model)  # a mistake in its name is told before anything is read
+    try:
+        found = find_anywhere(model)  # a mistake in its name is told before anything is read
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(error.what, fix=f"{error.fix}; a prompt of one word goes behind -p") from None
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.buffer.read().decode("utf-8", errors="replace").strip()
     if prompt is not None and not prompt.strip():
@@ -152,7 +155,7 @@ def _quick_probe(device: str) -> Any:
 
 
 def _plan_line(plan: Any) -> str:
-    """Device, resolved format, memory, expected speed: what ARCHITECTURE section 11 shows."""
+    """Device, resolved format, memory, expected speed: one line."""
     memory, kernels = plan.memory, plan.kernels
     forecast = discover.load("farthing.engine", "ledger").forecast
     step = forecast(plan.spec, BatchShape.decode(min(512, plan.context - 1)), plan.calibration)

@@ -11,12 +11,12 @@ from cyclopts import Parameter
 
 from farthing.errors import UnsupportedError, UsageError
 from farthing.models.spec import ModelSpec, Precision
+from farthing.planner.device import SHARE_HERE
 from farthing.quantization.base import resolve as resolve_format
 from farthing.units import parse_bytes
 
 DEFAULT_CONTEXT = 4096
 SMALL_MODEL_BYTES = 32 * 2**20
-CPU_SHARE, GPU_SHARE = 0.8, 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def resolve_threads(config: EngineConfig, weights_bytes: int, num_cores: int) ->
 
 def resolve_budget(memory: str, *, available_bytes: int, device_kind: str) -> int:
     """Bytes that the model may take: a size, a share of what is available, or a default share."""
-    text = f"{GPU_SHARE if device_kind == 'cuda' else CPU_SHARE:.0%}" if memory == "auto" else memory.strip()
+    text = f"{SHARE_HERE[device_kind]:.0%}" if memory == "auto" else memory.strip()
     try:
         if not text.endswith("%"):
             return parse_bytes(text)

@@ -14,10 +14,8 @@ from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan, plan_memory
 from farthing.models.runnable import describe_runnable
 from farthing.models.spec import ModelSpec
-from farthing.planner.device import CONTEXT_BYTES
+from farthing.planner.device import CONTEXT_BYTES, PROCESS_BYTES
 from farthing.units import format_bytes
-
-_PROCESS_BYTES = 450 * 2**20  # interpreter and torch before any model; farthing probe measures it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +52,37 @@ def fit_here(name: str, config: ConfigReader, engine_config: EngineConfig) -> Fi
         fast = "fp16" if stored == "fp16" else "bf16"
     else:
         cpu, available = processor(), memory_bytes()[1]
-        device, kind, reserve = f"{cpu.name} ({cpu.num_cores} cores)", "cpu", _PROCESS_BYTES
+        device, kind, reserve = f"{cpu.name} ({cpu.num_cores} cores)", "cpu", PROCESS_BYTES
         fast = "bf16" if stored != "fp32" and cpu.multiplies_bf16 else "fp32"
-    precision = resolve_precision(engine_config, device_kind=kind, fast_dtype=fast)
-    spec = describe_runnable(config, precision, name)
-    context = resolve_context(engine_config, spec)
+    spec, context = resolve_spec(config, engine_config, name, kind=kind, fast_dtype=fast)
     memory, problem = None, None
     try:
-        memory = plan_memory(
-            spec,
-            budget_bytes=resolve_budget(engine_config.memory, available_bytes=available, device_kind=kind),
-            reserve_bytes=reserve,
-            block_size=engine_config.block_size,
-            max_num_seqs=engine_config.max_num_seqs,
-            max_batch_tokens=engine_config.max_batch_tokens,
-            max_model_len=context,
+        memory = engine_memory(
+            spec, context, engine_config, kind=kind, available_bytes=available, reserve_bytes=reserve
         )
     except DoesNotFitError as error:
         problem = error.what
     return Fit(device, spec, context, available, memory, problem)
+
+
+def resolve_spec(
+    config: ConfigReader, engine_config: EngineConfig, name: str, *, kind: str, fast_dtype: str
+) -> tuple[ModelSpec, int]:
+    """The description and the context of what the engine runs on a device of this kind."""
+    spec = describe_runnable(config, resolve_precision(engine_config, device_kind=kind, fast_dtype=fast_dtype), name)
+    return spec, resolve_context(engine_config, spec)
+
+
+def engine_memory(
+    spec: ModelSpec, context: int, engine_config: EngineConfig, *, kind: str, available_bytes: int, reserve_bytes: int
+) -> MemoryPlan:
+    """The memory plan of the engine. DoesNotFitError, with the arithmetic, if there is none."""
+    return plan_memory(
+        spec,
+        budget_bytes=resolve_budget(engine_config.memory, available_bytes=available_bytes, device_kind=kind),
+        reserve_bytes=reserve_bytes,
+        block_size=engine_config.block_size,
+        max_num_seqs=engine_config.max_num_seqs,
+        max_batch_tokens=engine_config.max_batch_tokens,
+        max_model_len=context,
+    )

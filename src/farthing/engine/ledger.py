@@ -57,7 +57,7 @@ def forecast(spec: ModelSpec, shape: BatchShape, calibration: Calibration) -> St
     """What one step should take on the machine that was measured, by the roofline."""
     return step_time(
         spec.cost(shape),
-        calibration=calibration,
+        machine=calibration,
         num_kernels=num_torch_calls(spec, shape),
         rows=shape.num_tokens,
         working_set_bytes=step_working_set_bytes(spec, shape),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision, resolve_threads
+from farthing.engine.config import EngineConfig, resolve_threads
+from farthing.engine.fit import engine_memory, resolve_spec
 from farthing.errors import DoesNotFitError
 from farthing.hardware.calibration import Calibration, DeviceKey, load
 from farthing.hub.cache import cached_weights, find_anywhere
@@ -17,8 +18,7 @@ from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.select import select_kernels
 from farthing.models.auto import read_config, stored_dtype
 from farthing.models.config_reader import ConfigReader
-from farthing.models.memory import MemoryPlan, plan_memory
-from farthing.models.runnable import describe_runnable
+from farthing.models.memory import MemoryPlan
 from farthing.models.spec import ModelSpec
 from farthing.planner.device import CONTEXT_BYTES
 from farthing.runtime.device import fast_dtype, open_device, usable_bytes
@@ -59,26 +59,23 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
     device = open_device(config.device)
     key = device_key(device)
     calibration = load(key)
-    fast = fast_dtype(device, stored_dtype(model_config))
-    precision = resolve_precision(config, device_kind=device.type, fast_dtype=fast)
-    spec = describe_runnable(model_config, precision, model)
-    context = resolve_context(config, spec)
     on_cpu = device.type == "cpu"
     context_bytes = calibration.device_context_bytes if calibration else CONTEXT_BYTES
     reserve_bytes = process_bytes() if on_cpu else context_bytes
     available_bytes = usable_bytes(device) + (reserve_bytes if on_cpu else 0)
+    fast = fast_dtype(device, stored_dtype(model_config))
+    spec, context = resolve_spec(model_config, config, model, kind=device.type, fast_dtype=fast)
     try:
-        memory = plan_memory(
+        memory = engine_memory(
             spec,
-            budget_bytes=resolve_budget(config.memory, available_bytes=available_bytes, device_kind=device.type),
+            context,
+            config,
+            kind=device.type,
+            available_bytes=available_bytes,
             reserve_bytes=reserve_bytes,
-            block_size=config.block_size,
-            max_num_seqs=config.max_num_seqs,
-            max_batch_tokens=config.max_batch_tokens,
-            max_model_len=context,
         )
     except DoesNotFitError as error:
-        reason = f"{model} does not fit {device} in {precision.format.name}: {error.what}"
+        reason = f"{model} does not fit {device} in {spec.precision.format.name}: {error.what}"
         raise DoesNotFitError(reason, fix=error.fix) from None
     kernels = select_kernels(batch_invariant=config.batch_invariant)
     return EnginePlan(

@@ -1,4 +1,4 @@
-"""Devices in nodes: what runs together, what shares a host, and the network between hosts as it was given.
+"""Devices in nodes: what runs together, what shares a host.
 
 Knows no name that people use (hardware/names.py) and no time of a message (planner/links.py).
 """
@@ -27,14 +27,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Nodes, and what one of them sends to another in bytes/s, one direction (None: nobody said)."""
+    """Nodes that a network joins."""
 
     nodes: tuple[Node, ...]
-    network_bytes_per_second: float | None = None
 
     def __post_init__(self) -> None:
         assert self.nodes, "a cluster has at least one node"
-        assert self.network_bytes_per_second is None or self.network_bytes_per_second > 0
 
     @property
     def devices(self) -> tuple[Accelerator, ...]:

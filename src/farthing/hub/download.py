@@ -18,8 +18,9 @@ from huggingface_hub.utils import build_hf_headers, disable_progress_bars, loggi
 
 from farthing import __version__
 from farthing.errors import CheckpointError, FarthingError, UnsupportedError
+from farthing.hub.address import hugging_face_endpoint, shown
 from farthing.hub.cache import HubModel, existing_parent, hugging_face_folder, weights_in
-from farthing.hub.errors import hugging_face_endpoint, told
+from farthing.hub.errors import told
 from farthing.hub.files import Listing, RemoteFile, gguf_of, listing_of, needed_beside, needed_first, shards_of
 from farthing.hub.modelscope import ModelScope
 from farthing.hub.transfer import Progress, Transfer, fetch_all, fetch_head
@@ -102,8 +103,8 @@ class HuggingFace:
         except (AttributeError, KeyError, TypeError):
             self._commit = ""
         if not _COMMIT.fullmatch(self._commit):
-            raise FarthingError(f"{self.endpoint} answers in no form that is known", fix="check HF_ENDPOINT")
-        self.source = f"{self.endpoint}/{model.repository}/tree/{self._commit[:12]}"
+            raise FarthingError(f"{shown(self.endpoint)} answers in no form that is known", fix="check HF_ENDPOINT")
+        self.source = f"{shown(self.endpoint)}/{model.repository}/tree/{self._commit[:12]}"
         self.folder = model.folder / "snapshots" / self._commit
 
     def has(self, file: RemoteFile) -> bool:

@@ -5,7 +5,6 @@ Knows the exceptions of huggingface_hub and of its HTTP client, and what a statu
 
 import difflib
 import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
@@ -22,16 +21,9 @@ from huggingface_hub.errors import (
 )
 
 from farthing.errors import FarthingError, ModelNotFoundError
+from farthing.hub.address import hugging_face_endpoint, modelscope_endpoint, shown
 from farthing.hub.cache import MODELSCOPE, HubModel
-from farthing.hub.modelscope import modelscope_endpoint
 from farthing.models.published_models import published_models
-
-HUGGING_FACE = "https://huggingface.co"
-
-
-def hugging_face_endpoint() -> str:
-    """HF_ENDPOINT, else huggingface.co."""
-    return (os.environ.get("HF_ENDPOINT") or HUGGING_FACE).rstrip("/")
 
 
 @contextmanager
@@ -48,7 +40,7 @@ def told(model: HubModel) -> Iterator[None]:
 
 def _meaning(error: Exception, model: HubModel) -> FarthingError:
     """What `error` tells the user to do."""
-    endpoint = modelscope_endpoint() if model.on_modelscope else hugging_face_endpoint()
+    endpoint = shown(modelscope_endpoint() if model.on_modelscope else hugging_face_endpoint())
     where = f"{model.repository} of {endpoint}"
     match error:
         case GatedRepoError():

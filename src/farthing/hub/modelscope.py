@@ -1,6 +1,6 @@
 """A repository of modelscope.cn: its listing and its files, through the API that the package modelscope uses.
 
-Knows the API's addresses and keys (api/v1/models/ORG/NAME/repo). Knows no Hugging Face; hub.py treats both alike.
+Knows the API's addresses and keys (api/v1/models/ORG/NAME/repo). Knows no Hugging Face; download.py treats both alike.
 """
 
 import hashlib
@@ -12,19 +12,13 @@ from urllib.parse import quote
 import httpx2
 
 from farthing.errors import FarthingError
+from farthing.hub.address import modelscope_endpoint, shown
 from farthing.hub.cache import HubModel
 from farthing.hub.files import Listing, RemoteFile, listing_of
 from farthing.hub.transfer import Transfer
 
-_HOST = "www.modelscope.cn"
 _TIMEOUT_SECONDS = 10.0
 _MAX_HASHED_BYTES = 64 * 2**20
-
-
-def modelscope_endpoint() -> str:
-    """MODELSCOPE_DOMAIN (a host, or an address), else modelscope.cn."""
-    domain = (os.environ.get("MODELSCOPE_DOMAIN") or _HOST).rstrip("/")
-    return domain if "://" in domain else f"https://{domain}"
 
 
 class ModelScope:
@@ -33,7 +27,7 @@ class ModelScope:
     def __init__(self, model: HubModel, client: httpx2.Client) -> None:
         self.model, self.folder = model, model.folder
         endpoint = modelscope_endpoint()
-        self.source = f"{endpoint}/models/{model.repository}"
+        self.source = f"{shown(endpoint)}/models/{model.repository}"
         self._api = f"{endpoint}/api/v1/models/{model.repository}/repo"
         response = client.get(
             f"{self._api}/files",
@@ -41,7 +35,7 @@ class ModelScope:
             timeout=_TIMEOUT_SECONDS,
         )
         response.raise_for_status()
-        self.listing: Listing = _listing(response.json(), endpoint)
+        self.listing: Listing = _listing(response.json(), shown(endpoint))
 
     def has(self, file: RemoteFile) -> bool:
         """By size, and by checksum where that takes no time: there is one folder for all commits of a branch."""

@@ -47,12 +47,13 @@ def plan_memory(
     max_num_seqs: int,
     max_batch_tokens: int,
     max_model_len: int,
+    widens: bool = True,
 ) -> MemoryPlan:
     """As much KV room as `max_num_seqs` full contexts can use, or as the budget leaves.
 
     DoesNotFitError, with the arithmetic, if one sequence of `max_model_len` tokens does not fit.
     """
-    activation_bytes = activation_peak_bytes(spec, max_batch_tokens, max_num_seqs, max_model_len)
+    activation_bytes = activation_peak_bytes(spec, max_batch_tokens, max_num_seqs, max_model_len, widens=widens)
     blocks_per_sequence = -(-max_model_len // block_size)
     room = budget_bytes - spec.weight_bytes - activation_bytes - reserve_bytes
     block_bytes = spec.kv_bytes_per_token * block_size
@@ -75,12 +76,14 @@ def plan_memory(
     )
 
 
-def activation_peak_bytes(spec: ModelSpec, max_batch_tokens: int, max_logits: int, max_context: int) -> int:
+def activation_peak_bytes(
+    spec: ModelSpec, max_batch_tokens: int, max_logits: int, max_context: int, *, widens: bool = True
+) -> int:
     """Largest sum of intermediates that live at once in one step of the eager decoder.
 
     Residual and normed stream (the norm in fp32), then either attention (q, k, v, output, and the gathered K and V of
-    one sequence in fp32) or the widest MLP; plus fp32 logits with three working copies in the sampler; plus, for a
-    quantized format, the largest matrix widened to fp32, with two working copies.
+    one sequence in fp32) or the widest MLP; plus fp32 logits with three working copies in the sampler; plus, where
+    the engine `widens` (it has no kernel for a quantized format), the largest matrix in fp32, with two working copies.
     """
     width = DTYPE_BYTES[spec.precision.activation_dtype]
     layer, mlps = spec.layers[0], {layer.mlp for layer, _ in spec.distinct_layers}
@@ -93,7 +96,7 @@ def activation_peak_bytes(spec: ModelSpec, max_batch_tokens: int, max_logits: in
     logits = 4 * max_logits * (spec.head.out_features if spec.head else 0) * 4
     projections = (layer.q_proj.out_features, layer.o_proj.in_features)
     largest = spec.hidden_size * max(*projections, *(mlp.intermediate_size for mlp in mlps))
-    widened = 3 * largest * 4 if spec.precision.format.quantized else 0
+    widened = 3 * largest * 4 if widens and spec.precision.format.quantized else 0
     return stream + max(in_attention, in_mlp) + logits + widened
 
 

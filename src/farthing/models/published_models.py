@@ -22,7 +22,7 @@ _TUNED = ("instruct", "chat", "it")
 
 @dataclass(frozen=True, slots=True)
 class PublishedModel:
-    """`hub_id`: the weights that `run` and `serve` take: the instruct ones where there are such.
+    """`hub_id`: the weights that `run` takes: the instruct ones where there are such.
 
     `base`: the weights before instruction tuning (of the same `hub_id` where no others are; None: unpublished).
     `config`: the keys of config.json that matter to the description. `parameters`: as published, each trained weight

@@ -50,8 +50,7 @@ def find_model(name: str) -> ModelReference:
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ModelNotFoundError(
         f"there is no model {name!r:.80}",
-        fix=f"{hint}name a folder with config.json, a .gguf file, org/name of a hub, or an alias (farthing models); "
-        "a prompt of one word goes behind -p",
+        fix=f"{hint}name a folder with config.json, a .gguf file, org/name of a hub, or an alias (farthing models)",
     )
 
 

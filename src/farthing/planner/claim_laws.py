@@ -24,7 +24,7 @@ SLOW_FROM_BYTES = 3e9
 # Tokens of a step, with a draft: published speculation accepts 2 to 6.
 SPECULATED_TOKENS = 8
 # A CUDA context takes 0.51 GiB (vLLM 0.19 on H100): weights that leave less have no room to compute in.
-CONTEXT_BYTES = 2**29
+LEAST_CONTEXT_BYTES = 2**29
 # "24 GiB" of a card with 23.99 is rounded, not wrong.
 ROUNDING = 1.001
 
@@ -137,7 +137,7 @@ def memory(claim: Claim, limits: Limits) -> Iterator[Answer]:
         remedies.append(f"at least {math.ceil(needed / room * len(claim.devices))} such devices")
         if not claim.offload:
             remedies.append("a part of the weights in host memory, if the claim says so")
-    elif needed > room - CONTEXT_BYTES * len(claim.devices):
+    elif needed > room - LEAST_CONTEXT_BYTES * len(claim.devices):
         outcome = "suspicious"
         says += f", and leave {format_bytes(room - needed)} for the driver's context, KV and activations"
     yield Finding("memory", outcome, needed, room, "B", says, tuple(arithmetic), tuple(remedies))

@@ -22,7 +22,7 @@ Found = TypeVar("Found")
 
 _MAX_LENGTH = 500
 _MAX_WINDOW = 5
-_N = r"(?<![\w.])(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
+_N = r"(?<![\w.])(?P<number>\d{1,3}(?:[, ]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
 _IS = r"\s*(?:of|is|=|:|~|-)?\s*"
 _RATE = re.compile(
     rf"{_N}\s*(?P<kilo>k\s*)?(?:(?:output\s+)?tok(?:en)?s?\s*(?:/|per|a)\s*s(?:ec(?:ond)?)?|t/s|tps)\b"
@@ -108,11 +108,11 @@ def parse_claim(text: str) -> Claim:
     if len(text) > _MAX_LENGTH:
         raise UsageError(f"a claim of {len(text)} characters, more than {_MAX_LENGTH}", fix="give the sentence alone")
     plain = re.sub(r"[\"'“”„`*_](?=\W|$)|(?<!\w)[\"'“”„`*_]", " ", text.lower().replace("×", "x").replace("–", "-"))
-    if training := _TRAINING.search(plain):
-        raise UsageError(f"{training[0]!r} is about training", fix="ask farthing plan MODEL --on HW --train")
     plain = _KV_FORMAT.sub(" ", _DENIED.sub(" ", plain))
     whole = _Text(plain)
     claim = _speeds(whole)
+    if not claim.states_speed and (training := _TRAINING.search(plain)):
+        raise UsageError(f"{training[0]!r} is about training", fix="ask farthing plan MODEL --on HW --train")
     claim = claim.merged(_sizes(whole)).merged(_conditions(whole, plain))
     if unread := _UNREAD_SPEED.search(whole.left):
         raise UsageError(f"a speed in the claim is not understood: {unread[0].strip(' |')!r:.40}", fix=FORM)
@@ -167,7 +167,7 @@ def _sizes(text: _Text) -> Claim:
     taken: dict[str, Size] = {}
     card: dict[str, Size] = {}
     for match in text.take(_SIZE):
-        size = Size.parse(f"{match['number'].replace(',', '')} {match['unit']}")
+        size = Size.parse(f"{re.sub('[, ]', '', match['number'])} {match['unit']}")
         (taken if match["takes"] else card)[size.text] = size
     return Claim(
         size=_only(list(taken.values()), "sizes of the weights"), card_size=_only(list(card.values()), "card sizes")
@@ -192,7 +192,7 @@ def _conditions(text: _Text, everything: str) -> Claim:
 
 def _number(match: re.Match[str]) -> float:
     groups = match.groupdict()
-    return float(match["number"].replace(",", "")) * (1000 if (groups.get("kilo") or "").strip() else 1)
+    return float(re.sub("[, ]", "", match["number"])) * (1000 if (groups.get("kilo") or "").strip() else 1)
 
 
 def _only(values: list[Found], what: str) -> Found | None:

@@ -16,8 +16,10 @@ from farthing.hardware.defaults import default
 from farthing.planner.roofline import Machine
 from farthing.units import format_bytes, format_count
 
+SHARE_HERE = {"cpu": 0.8, "cuda": 0.9}  # of this machine's free memory: others use it, too
 CPU_CALL_SECONDS = 0.8e-6  # farthing probe, torch 2.13, Intel Xeon (Sapphire Rapids), 2026-11
 CONTEXT_BYTES = 600 * 2**20
+PROCESS_BYTES = 450 * 2**20
 _RESERVED = {
     "cpu": "interpreter and torch (farthing probe measures it)",
     "cuda": "context and libraries, as of torch 2.11 on Hopper (farthing probe measures it)",
@@ -31,19 +33,22 @@ class CatalogueMachine:
     """A roofline machine: `bandwidth` in bytes/s and `rates` in FLOP/s by math, both achievable, not peak."""
 
     name: str
-    bandwidth: float
+    bandwidth: float | None
     rates: Mapping[str, float]
     overhead_seconds_per_op: float
 
     def read_bandwidth(self, bytes_touched: int) -> float:
+        """UnsupportedError if it is unknown; so below."""
+        if self.bandwidth is None:
+            raise UnsupportedError(
+                f"the memory bandwidth of {self.name} is not known", fix="measure it: farthing probe"
+            )
         return self.bandwidth
 
     def flops_per_second(self, math: str, rows: int) -> float:
         if math not in self.rates:
-            raise UnsupportedError(
-                f"the rate of {self.name} in {math} is not known, or it has no fast path for it",
-                fix=f"use a format whose math is one of {', '.join(self.rates)}",
-            )
+            known = ", ".join(self.rates) or "nothing"
+            raise UnsupportedError(f"the rate of {self.name} in {math} is not known", fix=f"known: {known}")
         return self.rates[math]
 
 
@@ -61,13 +66,15 @@ class Device:
     machine: Machine
     accelerator: Accelerator | None
     assumptions: tuple[str, ...]
+    is_here: bool = False  # this machine, under Farthing's own engine
+    unsupported: frozenset[str] = frozenset()  # maths without a fast path
     rate_notes: Mapping[str, str] = field(
         default_factory=dict
     )  # by math: what a forecast that multiplies in it rests on
 
 
 def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Device:
-    """`memory_bytes`: what may be used of it. UnsupportedError if that or its bandwidth is unknown."""
+    """`memory_bytes`: what may be used of it. UnsupportedError if that is unknown."""
     name = accelerator.id
     if memory_bytes is None:
         raise UnsupportedError(
@@ -79,14 +86,14 @@ def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Devi
             f"--memory {format_bytes(memory_bytes)} is more than the {format_bytes(known.value)} of {name}",
             fix="name hardware that has it",
         )
-    if accelerator.bandwidth is None:
-        raise UnsupportedError(f"the memory bandwidth of {name} is not known", fix="use a catalogue entry that has it")
     assumptions = []
     if accelerator.usable_bytes is None and memory_bytes == accelerator.memory_bytes:
         assumptions.append(f"{name}: memory is the nominal size; what the driver leaves of it is not known")
-    bandwidth_share, why = _bandwidth_share(accelerator)
-    peak = format_count(accelerator.bandwidth.value, "B/s")
-    assumptions.append(f"{name}: {bandwidth_share:.1%} of {peak} memory bandwidth is reached ({why})")
+    bandwidth = None
+    if accelerator.bandwidth is not None:
+        share, why = _bandwidth_share(accelerator)
+        bandwidth, peak = accelerator.bandwidth.value * share, format_count(accelerator.bandwidth.value, "B/s")
+        assumptions.append(f"{name}: {share:.1%} of {peak} memory bandwidth is reached ({why})")
     rates, rate_notes = {}, {}
     for math, figure in accelerator.flops.items():
         share, why = _matmul_share(accelerator, math)
@@ -94,20 +101,24 @@ def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Devi
         peak = format_count(figure.value, "FLOP/s")
         rate_notes[math] = f"{name}: {share:.0%} of {peak} dense {math} is reached ({why})"
     on_cpu = accelerator.kind in ("cpu", "vm")
+    reserve_bytes = PROCESS_BYTES if on_cpu else CONTEXT_BYTES
     latency = CPU_CALL_SECONDS if on_cpu else float(default("aic_mem_latency_s").value)
     what = "call of torch, measured on a Sapphire Rapids CPU" if on_cpu else "kernel (NVIDIA's planner, all its GPUs)"
     assumptions.append(f"{name}: {latency * 1e6:.2g} us beside its work for each {what}")
-    assumptions.append(f"{name}: {format_bytes(CONTEXT_BYTES)} taken by {_RESERVED['cpu' if on_cpu else 'cuda']}")
-    assumptions.append("an engine with a kernel of its own for each product and format; plain torch is slower")
+    assumptions.append(f"{name}: {format_bytes(reserve_bytes)} taken by {_RESERVED['cpu' if on_cpu else 'cuda']}")
+    assumptions.append(
+        "an engine with kernels of its own for each product and format; Farthing's is plain torch today, and slower"
+    )
     return Device(
         name=name,
         kind="cpu" if on_cpu else "cuda",
         memory_bytes=memory_bytes,
-        reserve_bytes=CONTEXT_BYTES,
-        machine=CatalogueMachine(name, accelerator.bandwidth.value * bandwidth_share, rates, latency),
+        reserve_bytes=reserve_bytes,
+        machine=CatalogueMachine(name, bandwidth, rates, latency),
         accelerator=accelerator,
         assumptions=tuple(assumptions),
         rate_notes=rate_notes,
+        unsupported=accelerator.unsupported_dtypes,
     )
 
 
@@ -125,6 +136,7 @@ def calibrated_device(calibration: Calibration, *, memory_bytes: int, accelerato
         assumptions=(
             f"{key.name}: bandwidth, rates and latency as measured on {calibration.date[:10]} (farthing probe)",
         ),
+        is_here=True,
     )
 
 

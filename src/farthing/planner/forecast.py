@@ -105,7 +105,7 @@ def _parts(
         return {"link": link.seconds(op, cost.comm_bytes)}
     time = step_time(
         cost,
-        calibration=device.machine,
+        machine=device.machine,
         num_kernels=num_torch_calls(op, batch) if device.kind == "cpu" else num_fused_kernels(op),
         rows=batch.num_tokens,
         working_set_bytes=working_set_bytes,

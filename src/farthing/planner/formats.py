@@ -16,18 +16,20 @@ from farthing.quantization.base import WeightFormat, resolve
 
 
 def candidate_formats(request: PlanRequest, config: ConfigReader, devices: Sequence[Device]) -> Iterator[WeightFormat]:
-    """What `auto` tries, widest first: the checkpoint's own, then 8 bits, then 4."""
+    """What `auto` tries, widest first: the checkpoint's own, then 8 bits, then 4. UnsupportedError for a format that is
+    asked for and that a device has no fast path for."""
     kind = "cuda" if all(device.kind == "cuda" for device in devices) else "cpu"
     plain = _plain_dtype(config, devices)
     if request.format != "auto":
         asked = _in_math_of(plain, resolve(request.format, kind))
         for device in devices:
-            device.machine.flops_per_second(asked.math, 1)  # UnsupportedError if it has no fast path for it
+            if asked.math in device.unsupported:
+                raise UnsupportedError(f"{device.name} has no fast path for {asked.math}", fix="use int8, int4 or auto")
         yield asked
         return
     for name in (plain, "fp8", "int8", "int4"):
         weight_format = _in_math_of(plain, resolve(name, kind))
-        if all(_multiplies(device, weight_format.math) for device in devices):
+        if weight_format.math == plain or all(_has_rate(device, weight_format.math) for device in devices):
             yield weight_format
 
 
@@ -39,19 +41,20 @@ def _in_math_of(plain: str, weight_format: WeightFormat) -> WeightFormat:
 
 
 def _plain_dtype(config: ConfigReader, devices: Sequence[Device]) -> str:
-    """16 bits, in the kind that the checkpoint has and every device multiplies; fp32 checkpoints are served so too."""
-    stored = stored_dtype(config)
-    for name in ("fp16", "bf16") if stored == "fp16" else ("bf16", "fp16"):
-        if all(_multiplies(device, name) for device in devices):
-            return name
-    names = " and ".join(dict.fromkeys(device.name for device in devices))
-    raise UnsupportedError(
-        f"no time can be planned on {names}: no common rate in 16 bits is known",
-        fix="name other hardware; farthing hardware shows what is known of each",
-    )
+    """16 bits, in the kind that the checkpoint has and every device multiplies; fp32 checkpoints are served so too.
+
+    Of kinds whose rate is not known, which no device lacks, the first: memory can be planned, time can't.
+    """
+    names = ("fp16", "bf16") if stored_dtype(config) == "fp16" else ("bf16", "fp16")
+    known = [name for name in names if all(_has_rate(device, name) for device in devices)]
+    possible = [name for name in names if not any(name in device.unsupported for device in devices)]
+    if not known and not possible:
+        together = " and ".join(dict.fromkeys(device.name for device in devices))
+        raise UnsupportedError(f"{together} have no 16-bit math in common", fix="name other hardware")
+    return (known or possible)[0]
 
 
-def _multiplies(device: Device, math: str) -> bool:
+def _has_rate(device: Device, math: str) -> bool:
     try:
         device.machine.flops_per_second(math, 1)
     except UnsupportedError:

@@ -12,7 +12,7 @@ from farthing.hardware.calibration import Calibration, saved_here
 from farthing.hardware.cluster import Cluster
 from farthing.hardware.machine import gpus, memory_bytes
 from farthing.hardware.names import parse_hardware
-from farthing.planner.device import Device, calibrated_device, catalogue_device
+from farthing.planner.device import SHARE_HERE, Device, calibrated_device, catalogue_device
 from farthing.planner.request import PlanRequest
 
 HERE = "here"
@@ -67,15 +67,18 @@ def _this_machine(request: PlanRequest) -> Device:
     if not measured:
         raise UsageError(
             "this machine has not been measured",
-            fix="run farthing probe, or name hardware of the catalogue: --on rtx-4090 (farthing hardware lists it)",
+            fix="name hardware of the catalogue, as in --on rtx-4090, or run farthing probe (which needs torch)",
         )
     calibration = next((one for one in measured if one.device.kind == "cuda"), measured[0])
     nearest = _nearest(calibration)
     if calibration.device.kind == "cpu":
         whole: int | None = memory_bytes()[1]
     else:
-        whole = next((gpu.total_bytes for gpu in gpus()), nearest.memory_bytes if nearest else None)
-    budget = request.budget_bytes(whole)
+        whole = next(
+            (gpu.total_bytes for gpu in gpus() if gpu.name == calibration.device.name),
+            nearest.memory_bytes if nearest else None,
+        )
+    budget = request.budget_bytes(whole, SHARE_HERE[calibration.device.kind])
     if budget is None:
         raise UsageError(f"the memory of {calibration.device.name} is not known", fix="say --memory 24GiB")
     return calibrated_device(calibration, memory_bytes=budget, accelerator=nearest)

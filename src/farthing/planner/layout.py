@@ -106,7 +106,7 @@ def layouts(spec: ModelSpec, num_devices: int, request: PlanRequest) -> Iterator
     if not found:
         raise reason or UnsupportedError(
             f"{num_devices} devices do not make replicas of tp {request.tp or 'auto'} x pp {request.pp or 'auto'}",
-            fix=f"choose --tp, --pp and --replicas whose product is {num_devices}",
+            fix=f"choose --tp and --pp whose product divides {num_devices}; with --replicas, devices may stay idle",
         )
 
 
@@ -125,7 +125,7 @@ def place(layout: Layout, devices: Sequence[Device], request: PlanRequest, conte
             for rank in range(layout.tp):
                 device = devices[layout.device_index(replica, stage, rank)]
                 if (stage, device.name) not in known:
-                    memory = _rank_memory(spec, device, request, context, in_group=layout.tp > 1)
+                    memory = _rank_memory(spec, device, request, context, tp=layout.tp)
                     blocks = -(-context // request.block_size)
                     sequence_bytes = blocks * request.block_size * spec.kv_bytes_per_token
                     known[stage, device.name] = RankMemory(device, stage, len(spec.layers), memory, sequence_bytes)
@@ -133,13 +133,14 @@ def place(layout: Layout, devices: Sequence[Device], request: PlanRequest, conte
     return Placement(layout, tuple(ranks), context)
 
 
-def collective_bytes() -> int:
+def collective_bytes(tp: int) -> int:
     """Buffers of the collectives, as NVIDIA's planner reserves them; point-to-point sends take next to nothing."""
-    return int(default("aic_nccl_bytes").value["tp8"])
+    return int(default("aic_nccl_bytes").value["tp2" if tp == 2 else "tp4" if tp <= 4 else "tp8"])
 
 
-def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context: int, *, in_group: bool) -> MemoryPlan:
-    reserve = device.reserve_bytes + (collective_bytes() if in_group and device.kind == "cuda" else 0)
+def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context: int, *, tp: int) -> MemoryPlan:
+    reserve = device.reserve_bytes + (collective_bytes(tp) if tp > 1 and device.kind == "cuda" else 0)
+    widens = device.is_here
     try:
         return plan_memory(
             spec,
@@ -149,9 +150,12 @@ def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context:
             max_num_seqs=request.max_num_seqs,
             max_batch_tokens=request.max_batch_tokens,
             max_model_len=context,
+            widens=widens,
         )
     except DoesNotFitError:
-        activations = activation_peak_bytes(spec, request.max_batch_tokens, request.max_num_seqs, context)
+        activations = activation_peak_bytes(
+            spec, request.max_batch_tokens, request.max_num_seqs, context, widens=widens
+        )
         return MemoryPlan(
             device.memory_bytes, spec.weight_bytes, spec.kv_bytes_per_token, request.block_size, 0, activations, reserve
         )

@@ -68,9 +68,9 @@ def stage_link(
 
 def _tensor_link_of(accelerator: Accelerator, num_ranks: int, p2p: bool | None) -> RankLink:
     """What was measured of all-reduce on about as many of them, else the link's nominal rate and usual share."""
-    latency = _small_latency_seconds(accelerator)
-    name, each = accelerator.id, f"{latency * 1e6:.0f} us each"
     joined, direct = _scale_up(accelerator, num_ranks), _direct(accelerator, p2p)
+    latency, each = _small_latency(accelerator, joined)
+    name = accelerator.id
     if joined or direct:
         for n, measured in _measured_all_reduce(accelerator, num_ranks, patched=not _direct(accelerator, None)):
             rate = format_count(measured.value, "B/s")
@@ -135,11 +135,14 @@ def _direct(accelerator: Accelerator, p2p: bool | None) -> bool:
     return known is not None and known.value.startswith(("yes", "pcie", "nvlink", "pair"))
 
 
-def _small_latency_seconds(accelerator: Accelerator) -> float:
-    for prefix, key in _SMALL_US_BY_PREFIX.items():
-        if accelerator.id.startswith(prefix):
-            return float(default("allreduce_small_us_8gpu").value[key]) * 1e-6
-    return _PCIE_LATENCY_SECONDS
+def _small_latency(accelerator: Accelerator, joined: bool) -> tuple[float, str]:
+    """Seconds of an all-reduce of a few KB, and whose figure it is: its own, else that of a part linked alike."""
+    table = default("allreduce_small_us_8gpu").value
+    own = next((key for prefix, key in _SMALL_US_BY_PREFIX.items() if accelerator.id.startswith(prefix)), None)
+    if own is None and not joined:
+        return _PCIE_LATENCY_SECONDS, f"{_PCIE_LATENCY_SECONDS * 1e6:.0f} us each, as measured on 8 rtx-4090"
+    like = own or ("h100" if accelerator.scale_up.kind.startswith("nvlink") else "b200")
+    return float(table[like]) * 1e-6, f"{table[like]} us each, as measured on 8 {like.replace('_', '-')}"
 
 
 def _network_link(network: float) -> RankLink:

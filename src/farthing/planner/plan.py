@@ -7,6 +7,7 @@ turns a Plan into JSON and text.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from farthing.errors import UnsupportedError
 from farthing.hardware.accelerator import Accelerator
 from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
@@ -42,10 +43,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`choices`: the layouts that fit, the fastest answer first; empty if none does.
+    """`choices`: the layouts that fit and whose time is known, the fastest answer first.
 
-    `placement`: of the first choice, or, where nothing fits, of the layout that lacks least. `tried`: the formats that
-    `auto` found too large. `would_fit`: what to change, where nothing fits.
+    `placement`: of the first choice; without one, of the layout that fits with most room or lacks least. `untimed`: why
+    no time is known, though it fits. `tried`: the formats that `auto` found too large. `would_fit`: what to change.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Plan:
     spec: ModelSpec
     placement: Placement
     choices: tuple[Choice, ...]
+    untimed: str | None
     tried: tuple[str, ...]
     price: HourlyPrice
     assumptions: tuple[str, ...]
@@ -61,16 +63,16 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        return bool(self.choices)
+        return self.placement.fits
 
     @property
     def best(self) -> Choice:
-        """The fastest answer. Only of a plan that fits."""
+        """The fastest answer. Only of a plan that has choices."""
         return self.choices[0]
 
     @property
     def most_tokens(self) -> Choice:
-        """The layout that gives most tokens per second, and so per dollar, when full. Only of a plan that fits."""
+        """The layout that gives most tokens per second, and so per dollar, when full. Only of a plan with choices."""
         return max(self.choices, key=lambda choice: choice.full.output_tokens_per_second)
 
     @property
@@ -114,12 +116,19 @@ def make_plan(model: str, config: ConfigReader, hardware: Hardware, request: Pla
             place(layout, hardware.devices, request, context)
             for layout in layouts(spec, len(hardware.devices), request)
         ]
-        choices = [_choice(placement, hardware, request) for placement in placements if placement.fits]
-        if choices:
+        fitting = [placement for placement in placements if placement.fits]
+        if fitting:
             break
         tried.append(weight_format.name)
+    placement, untimed = min(placements, key=lambda one: one.shortfall_bytes), None
+    choices: list[Choice] = []
+    try:
+        choices = [_choice(one, hardware, request) for one in fitting]
+    except UnsupportedError as error:  # a bandwidth or rate that nobody knows
+        untimed = error.what
     choices.sort(key=lambda choice: choice.speed.request_seconds)
-    placement = choices[0].placement if choices else min(placements, key=lambda one: one.shortfall_bytes)
+    if choices:
+        placement = choices[0].placement
     price = hourly_price(hardware.devices, request.price_per_hour)
     return Plan(
         model=model,
@@ -128,10 +137,11 @@ def make_plan(model: str, config: ConfigReader, hardware: Hardware, request: Pla
         spec=spec,
         placement=placement,
         choices=tuple(choices),
-        tried=tuple(tried if choices else tried[:-1]),
+        untimed=untimed,
+        tried=tuple(tried if fitting else tried[:-1]),
         price=price,
         assumptions=_assumptions(hardware, placement.layout, request, price, choices),
-        would_fit=() if choices else what_would_fit(config, hardware.devices, request, context),
+        would_fit=() if fitting else what_would_fit(config, hardware.devices, request, context),
     )
 
 
@@ -154,11 +164,13 @@ def _assumptions(
     precision = layout.stages[0].precision
     for math in (precision.format.math, precision.activation_dtype):
         notes += [device.rate_notes[math] for device in hardware.devices if math in device.rate_notes]
-    for used in [choice.placement.layout for choice in choices] or [layout]:
+    used_layouts = [choice.placement.layout for choice in choices] or [layout]
+    for used in used_layouts:
         for stage in range(used.pp):
             notes += [link.note for link in links_of(used, hardware, request, 0, stage) if link is not None]
-    if layout.tp > 1:
-        notes.append(f"{format_bytes(collective_bytes())} a rank for the buffers of collectives (NVIDIA's planner)")
+    for tp in sorted({used.tp for used in used_layouts if used.tp > 1}):
+        buffers = format_bytes(collective_bytes(tp))
+        notes.append(f"tp {tp}: {buffers} a rank for the buffers of collectives (NVIDIA's planner)")
     if choices and choices[0].speed.batch < request.batch:
         notes.append(f"of a batch of {request.batch}, {choices[0].speed.batch} run at a time; the others wait")
     idle = len(hardware.devices) - layout.num_devices

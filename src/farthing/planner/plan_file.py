@@ -1,4 +1,4 @@
-"""The plan file: what a plan was asked and what it answered, as TOML that run, serve and plan take in place of MODEL.
+"""The plan file: what a plan was asked and what it answered, as TOML that run and plan take in place of MODEL.
 
 Formats and layout stand in it resolved, so that what was planned is what runs. An edited file is checked like flags.
 Knows no terminal.
@@ -17,7 +17,7 @@ from farthing.planner.request import PlanRequest
 
 SCHEMA = "farthing.plan-file/1"
 _MAX_BYTES = 2**20
-_ENGINE_OPTIONS = ("format", "kv_format", "context", "max_num_seqs", "max_batch_tokens", "block_size")
+_ENGINE_OPTIONS = ("format", "kv_format", "context", "memory", "max_num_seqs", "max_batch_tokens", "block_size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,7 @@ class PlanFile:
                 "the engine runs on one device yet",
                 fix="plan for one device: --on with a count of 1",
             )
-        options = {name: getattr(request, name) for name in _ENGINE_OPTIONS}
-        return options if request.memory == PlanRequest().memory else {**options, "memory": request.memory}
+        return {name: getattr(request, name) for name in _ENGINE_OPTIONS}
 
 
 def is_plan_file(name: str) -> bool:
@@ -49,8 +48,8 @@ def is_plan_file(name: str) -> bool:
 
 
 def save_plan(plan: Plan, model: str, path: Path) -> None:
-    """Written whole or not at all. Only of a plan that fits."""
-    assert plan.fits
+    """Written whole or not at all. Only of a plan that has choices."""
+    assert plan.choices
     layout, precision, speed = plan.placement.layout, plan.spec.precision, plan.best.speed
     kv_format = {"fp8_e4m3": "fp8"}.get(precision.kv_dtype, precision.kv_dtype)
     resolved = replace(

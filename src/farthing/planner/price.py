@@ -42,7 +42,7 @@ def hourly_price(devices: Sequence[Device], asked: float | None) -> HourlyPrice:
         total += middle * count
         dates = sorted(date for _, date in offers)
         spread = f"{min(offers)[0]:g} to {max(offers)[0]:g}, {dates[0]} to {dates[-1]}" if len(offers) > 1 else dates[0]
-        plural = f"the median of {len(offers)} rental offers" if len(offers) > 1 else "one rental offer"
+        plural = f"the median of {len(offers)} rental offers (no spot)" if len(offers) > 1 else "one rental offer"
         notes.append(f"{name}: {middle:.2f} $/h each is {plural} ({spread}); say yours with --price-per-hour")
     return HourlyPrice(total, "; ".join(notes))
 
@@ -56,4 +56,4 @@ def _offers(device: Device) -> list[tuple[float, str]]:
 
 
 def _is_offer(price: Price) -> bool:
-    return price.currency == "USD" and price.market != "estimate"
+    return price.currency == "USD" and price.market not in ("estimate", "spot")

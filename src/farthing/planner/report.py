@@ -25,6 +25,7 @@ def to_json_object(plan: Plan) -> dict[str, Any]:
         "fits": plan.fits,
         "plan_only": list(plan.plan_only),
         "cautions": list(plan.cautions),
+        "untimed": plan.untimed,
         "format": spec.precision.format.name,
         "kv_format": spec.precision.kv_dtype,
         "formats_too_large": list(plan.tried),
@@ -57,8 +58,8 @@ def to_json_object(plan: Plan) -> dict[str, Any]:
                 for rank in placement.ranks
             ],
         },
-        **_speed_object(plan, plan.best.speed if plan.fits else None),
-        "full": _speed_object(plan, plan.best.full) if plan.fits else None,
+        **_speed_object(plan, plan.best.speed if plan.choices else None),
+        "full": _speed_object(plan, plan.best.full) if plan.choices else None,
         "other_layouts": [_layout_object(choice) for choice in plan.choices[1:]],
         "would_fit": list(plan.would_fit),
         "assumptions": list(plan.assumptions),
@@ -109,6 +110,8 @@ def headline(plan: Plan) -> str:
     where = f"{plan.model} · {spec.precision.format.name} on {plan.hardware}{f' ({split})' if split else ''}"
     if not plan.fits:
         return f"{where} · does not fit"
+    if plan.untimed:
+        return f"{where} · fits, KV room {plan.placement.kv_tokens:,} tokens · no time: {plan.untimed}"
     speed = plan.best.speed
     memories = [rank.memory for rank in plan.placement.ranks]
     taken = sum(memory.total_bytes - memory.kv_bytes for memory in memories)

@@ -43,7 +43,7 @@ class PlanRequest:
     context
         Longest sequence in tokens; by default min(4096, the model's).
     memory
-        Memory of each device that may be used: 20GiB, 85%.
+        Memory of each device that may be used: 20GiB, 85%, auto (all of a catalogue entry; here what run takes).
     p2p
         Cards talk to each other directly (--p2p: a patched driver) or through host memory (--no-p2p).
     network
@@ -68,7 +68,7 @@ class PlanRequest:
     input_tokens: int = DEFAULT_INPUT
     output_tokens: int = DEFAULT_OUTPUT
     context: int | None = None
-    memory: str = "100%"
+    memory: str = "auto"
     p2p: bool | None = None
     network: str = "1.25GB"
     price_per_hour: float | None = None
@@ -101,9 +101,9 @@ class PlanRequest:
         except ValueError as error:
             raise UsageError(f"--network: {error}", fix="write bytes per second, such as 25GB") from None
 
-    def budget_bytes(self, whole_bytes: int | None) -> int | None:
+    def budget_bytes(self, whole_bytes: int | None, share_if_auto: float = 1.0) -> int | None:
         """What may be used of a device that has `whole_bytes`; None where neither is known."""
-        text = self.memory.strip()
+        text = f"{share_if_auto:.0%}" if self.memory == "auto" else self.memory.strip()
         try:
             if not text.endswith("%"):
                 return parse_bytes(text)

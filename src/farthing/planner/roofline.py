@@ -48,16 +48,16 @@ class StepTime:
         return max(times, key=lambda name: times[name])
 
 
-def step_time(cost: Cost, *, calibration: Machine, num_kernels: int, rows: int, working_set_bytes: int) -> StepTime:
+def step_time(cost: Cost, *, machine: Machine, num_kernels: int, rows: int, working_set_bytes: int) -> StepTime:
     """Time of a step of `cost` in `num_kernels` calls, on one device.
 
     `rows`: rows of its matrix products (tokens of the step). `working_set_bytes`: distinct bytes that the step touches
     (weights, KV, activations): a model that fits a cache is read at the cache's bandwidth, not at the memory's.
     """
     assert not cost.comm_bytes, "one device: links have no price here"
-    bandwidth_seconds = cost.moved_bytes / calibration.read_bandwidth(working_set_bytes)
-    compute_seconds = sum(flops / calibration.flops_per_second(math, rows) for math, flops in cost.flops.items())
-    overhead_seconds = num_kernels * calibration.overhead_seconds_per_op
+    bandwidth_seconds = cost.moved_bytes / machine.read_bandwidth(working_set_bytes)
+    compute_seconds = sum(flops / machine.flops_per_second(math, rows) for math, flops in cost.flops.items())
+    overhead_seconds = num_kernels * machine.overhead_seconds_per_op
     return StepTime(
         seconds=max(bandwidth_seconds, compute_seconds) + overhead_seconds,
         bandwidth_seconds=bandwidth_seconds,
