@@ -115,7 +115,8 @@ INTRODUCTION = """\
 {num_compared} of {num_rows} measured rows (vendors' tables, READMEs, issues) name hardware of the catalogue, a
 published model and a format, and are planned with the layout, lengths and batch that they state. Of the others, the
 plan calls {num_too_large} too large for the devices on which they ran. The measurements are other people's and are not
-in the repository. Nothing was fitted to them here.
+in the repository. Nothing was fitted to them here. Not all of them are independent of the plan: its seconds per kernel
+and per small all-reduce are of NVIDIA's planner, whose repository also holds the times per token on H100 and H200.
 
 All are speeds, in tokens/s: a time per token counts as its inverse, a latency of a whole batch as the tokens of its
 answers over it. The error is |forecast / measured - 1|; above 1 the forecast is too fast. p90: nine of ten errors are

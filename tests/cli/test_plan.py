@@ -179,7 +179,7 @@ def test_training_is_answered_in_words_and_as_json(run_farthing: Farthing):
         ("llama-3.1-8b --on 4090 --context 200000", ["--context 200000", "131072"]),
         ("llama-3.1-8b --on 4090 --context 100 --input-tokens 600", ["--context 856"]),
         ("llama-3.1-8b --on 4090 --format int3", ["'int3'", "int4"]),
-        ("llama-3.1-8b --on a100-80-sxm --format fp8", ["a100-80-sxm in fp8"]),
+        ("llama-3.1-8b --on a100-80-sxm --format fp8", ["a100-80-sxm has no fast path for fp8"]),
         ("llama-3.1-8b --on 4090 --kv-format int3", ["int3"]),
         ("llama-3.1-8b --on 8x4090 --tp 3", ["8 devices", "tp 3"]),
         ("llama-3.1-8b --on 4090 --max-num-seqs 4096", ["--max-batch-tokens"]),

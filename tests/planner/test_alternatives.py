@@ -39,7 +39,7 @@ def followed(request: PlanRequest, phrase: str) -> PlanRequest:
     [
         ("llama-2-13b", PlanRequest(on="rtx-4090", format="fp16")),
         ("llama-2-70b", PlanRequest(on="5x rtx-4090", format="fp16")),
-        ("llama-3.1-8b", PlanRequest(on="rtx-4090", context=131072)),
+        ("llama-3.1-8b", PlanRequest(on="rtx-4090", context=131072, format="bf16")),
         ("mixtral-8x7b", PlanRequest(on="rtx-4090")),
         ("llama-3.1-8b", PlanRequest(on="t4", format="fp16")),
     ],

@@ -135,7 +135,7 @@ def test_the_page_prints_the_figures_of_the_issue(page: str):
         assert figure in page, figure
 
 
-def test_every_figure_of_speed_on_the_page_rests_on_an_assumption_with_a_source(page: str):
+def test_every_figure_of_speed_on_the_page_rests_on_an_assumption_that_it_names(article, page: str):
     basis = page.partition("## What this rests on")[2]
     plans = [*article.boxes(*article.LENGTHS[0]).values(), *article.cards_of_70b().values()]
     assert [note for plan in plans for note in plan.assumptions if f"- {note}\n" not in basis] == []

@@ -70,9 +70,9 @@ def test_memory_that_depends_on_the_machine_must_be_said():
     assert (device.memory_bytes, device.kind) == (2**36, "cpu")
 
 
-def test_without_a_bandwidth_there_is_no_plan():
+def test_without_a_bandwidth_there_is_no_time():
     with pytest.raises(UnsupportedError, match="bandwidth of round-1"):
-        catalogued(round_accelerator(bandwidth=None))
+        catalogued(round_accelerator(bandwidth=None)).machine.read_bandwidth(1)
 
 
 def test_a_nominal_size_is_told_as_an_assumption_and_a_size_that_the_user_says_is_not():

@@ -1,5 +1,7 @@
 """Which formats a plan considers where, and what precision each of them means."""
 
+from dataclasses import replace
+
 import pytest
 from round_hardware import round_device, tiny_config
 
@@ -54,15 +56,17 @@ def test_all_devices_must_multiply_in_it():
 
 
 def test_without_a_rate_in_16_bits_nothing_is_planned_in_fp32_instead():
-    for device in (round_device(maths=("fp32",)), round_device(maths=("fp32", "fp4"))):
+    for maths in (("fp32",), ("fp32", "fp4")):
+        unknown = round_device(maths=maths)
+        assert candidates(unknown) == ["bf16", "w8a16", "w4a16"]  # memory can be planned, time can't
         with pytest.raises(UnsupportedError, match="round-1"):
-            candidates(device)
+            candidates(replace(unknown, unsupported=frozenset({"bf16", "fp16"})))
 
 
 def test_a_format_that_is_asked_for_is_the_only_candidate_and_is_refused_where_it_has_no_path():
     assert candidates(card("rtx-4090"), asked="INT4") == ["w4a16"]
     assert candidates(card("xeon-8480p"), asked="int4") == ["w4a8"]
-    with pytest.raises(UnsupportedError, match=r"a100-80-sxm in fp8"):
+    with pytest.raises(UnsupportedError, match=r"a100-80-sxm has no fast path for fp8"):
         candidates(card("a100-80-sxm"), asked="fp8")
     with pytest.raises(UnsupportedError, match=r"'int3' is not known - use one of .*int4"):
         candidates(card("rtx-4090"), asked="int3")

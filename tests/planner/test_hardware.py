@@ -146,7 +146,7 @@ def test_this_machine_s_memory_is_what_can_be_taken(home: Path):
 
 
 def test_a_machine_that_was_not_measured_is_sent_to_the_probe_or_the_catalogue(home: Path):
-    with pytest.raises(UsageError, match=r"not been measured - run farthing probe, .*--on rtx-4090"):
+    with pytest.raises(UsageError, match=r"not been measured - name hardware .*--on rtx-4090, or run farthing probe"):
         found("here")
 
 

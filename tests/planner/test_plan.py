@@ -61,7 +61,7 @@ def test_8b_computes_a_prompt_at_the_rate_of_a_4090():
     ("model", "on", "weight_format"),
     [("llama-3.1-8b", "rtx-4090", "bf16"), ("llama-2-13b", "rtx-4090", "int8"), ("mixtral-8x7b", "h200-sxm", "bf16")],
 )
-def test_the_kv_tokens_of_one_device_are_those_that_the_engine_would_allocate(model: str, on: str, weight_format: str):
+def test_the_kv_tokens_of_one_device_are_those_of_the_one_memory_plan(model: str, on: str, weight_format: str):
     plan = plan_of(model, on, format=weight_format, max_num_seqs=32, context=2048)
     expected = plan_memory(
         plan.spec,
@@ -71,6 +71,7 @@ def test_the_kv_tokens_of_one_device_are_those_that_the_engine_would_allocate(mo
         max_num_seqs=32,
         max_batch_tokens=2048,
         max_model_len=2048,
+        widens=False,  # a card of the catalogue is planned with kernels for every format
     )
     assert plan.placement.kv_tokens == expected.kv_tokens > 0
     assert plan.placement.ranks[0].memory == expected
@@ -210,13 +211,14 @@ def test_a_model_that_cannot_be_names_the_key(changes: dict[str, object]):
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("id", accelerator_ids())
 def test_every_entry_of_the_catalogue_is_planned_or_refused_by_name(id: str, count: int):
-    memory = "100%" if load_accelerator(id).memory_bytes else "64GiB"
+    memory = "auto" if load_accelerator(id).memory_bytes else "64GiB"
     try:
         plan = plan_of("qwen2.5-0.5b", f"{count}x {id}", memory=memory)
     except UnsupportedError as error:
         assert id in str(error)
     else:
-        assert plan.fits and plan.best.speed.decode.tokens_per_second > 0
+        assert plan.fits and (plan.untimed or plan.best.speed.decode.tokens_per_second > 0)
+        assert plan.untimed is None or id in plan.untimed
         assert len(plan.placement.ranks) == count
 
 

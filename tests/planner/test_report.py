@@ -23,6 +23,7 @@ FIXED: dict[str, Any] = {
     "fits": bool,
     "plan_only": list,
     "cautions": list,
+    "untimed": (str, type(None)),
     "format": str,
     "kv_format": str,
     "formats_too_large": list,
@@ -97,7 +98,7 @@ def test_a_plan_that_does_not_fit_has_the_same_keys_and_no_speed():
     assert document["fits"] is False
     for key in ("prefill", "decode", "batch", "full"):
         assert document[key] is None
-    assert document["cost"] == {"dollars_per_hour": pytest.approx(0.4), "dollars_per_million_output_tokens": None}
+    assert document["cost"] == {"dollars_per_hour": pytest.approx(0.475), "dollars_per_million_output_tokens": None}
     assert document["memory"]["kv_tokens"] == document["memory"]["sequences"] == 0
     assert document["would_fit"]
 
@@ -194,7 +195,7 @@ def test_equal_devices_share_a_column_of_the_memory_map():
 
 def test_what_is_missing_for_one_sequence_is_said_where_only_the_cache_does_not_fit():
     """Weights fit a 4090 easily; 131,072 tokens of 128 KiB are 16 GiB."""
-    plan = plan_of("llama-3.1-8b", "rtx-4090", context=131072)
+    plan = plan_of("llama-3.1-8b", "rtx-4090", context=131072, format="bf16")
     ((_, figures),) = memory_columns(plan)
     rows = dict(figures)
     assert not plan.fits

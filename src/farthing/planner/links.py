@@ -73,9 +73,12 @@ def _tensor_link_of(accelerator: Accelerator, num_ranks: int, p2p: bool | None) 
     name = accelerator.id
     if joined or direct:
         for n, measured in _measured_all_reduce(accelerator, num_ranks, patched=not _direct(accelerator, None)):
-            rate = format_count(measured.value, "B/s")
-            note = f"{name}: all-reduce at {rate} bus bandwidth, measured on {n} of them"
-            return RankLink(measured.value, latency, f"{note} ({', '.join(measured.sources)}); {each}")
+            links = (
+                (num_ranks - 1) / (n - 1) if "mesh" in accelerator.scale_up.kind else 1
+            )  # each has one to each other
+            bandwidth = measured.value * links
+            note = f"{name}: all-reduce at {format_count(bandwidth, 'B/s')} bus bandwidth, measured on {n} of them"
+            return RankLink(bandwidth, latency, f"{note} ({', '.join(measured.sources)}); {each}")
     if joined:
         assert accelerator.scale_up.bytes_per_second is not None
         share = default("nvlink_fraction_allreduce_ring").value
