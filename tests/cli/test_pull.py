@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,9 @@ def test_a_mistake_is_one_line(hub: LoopbackHub, farthing: Command, model: str, 
 def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(hub: LoopbackHub, farthing: Command, tmp_path: Path) -> None:
     hub.stalls[WEIGHTS_NAME] = 1_000_000
     command = [sys.executable, "-m", "farthing", "pull", REPOSITORY]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heeds_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a background shell takes away
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heeds_ctrl_c)
     deadline = time.monotonic() + 30
     while not any(file.stat().st_size > 500_000 for file in tmp_path.rglob("*.incomplete")):
         assert time.monotonic() < deadline and process.poll() is None
