@@ -1,6 +1,6 @@
 """Holds published claims and measured rows against farthing's fact check, and prints benchmarks/factcheck.md.
 
-    python scripts/factcheck_rows.py --data ../shared/data > benchmarks/factcheck.md
+    python scripts/factcheck_rows.py --data DIR > benchmarks/factcheck.md
 
 `--data` is a folder with measured_calibration.csv, whose rows carry no licence to be copied here. A row becomes a claim
 by its columns; what it leaves open stays open. No measured row may be impossible: where one is, the check is wrong.

@@ -1,6 +1,6 @@
 """Trains the bundled model: data, tokenizer, weights, held-out documents, model card - one command.
 
-    python scripts/train_bundled.py --corpus ../shared/corpus --minutes 27
+    python scripts/train_bundled.py --corpus CORPUS --minutes 27
 
 The parts stand in `scripts/bundled/`. `--corpus` is a folder of public-domain English .txt books. Data, their order
 and the first weights follow from `--seed`; the number of steps is what the machine does in `--minutes`.

@@ -224,10 +224,13 @@ def box_table() -> str:
 def money() -> str:
     notes = dict.fromkeys(plan.price.note for plan in boxes(*LENGTHS[0]).values())
     ratio = BOX_H100_DOLLARS / BOX_4090_DOLLARS
+    hourly = [plan.price.dollars_per_hour or 0.0 for plan in boxes(*LENGTHS[0]).values()]
+    rent = hourly[-1] / hourly[0]
     lines = (
         f"- {BOX_4090_DOLLARS:,} against {BOX_H100_DOLLARS:,} dollars is {ratio:.1f} times, not 6. Per dollar",
         "  of purchase the 4090 box wins wherever the last column above is smaller than that.",
         *(f"- Rented: {note}." for note in notes),
+        f"  That is {rent:.1f} times for an H100, to be held against the same column.",
     )
     return "## Money\n\n" + "\n".join(lines)
 

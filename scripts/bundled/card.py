@@ -53,7 +53,7 @@ All files together: {folder_bytes:,} bytes.
 
 {minutes:.1f} minutes on {where}: {steps:,} steps of about {tokens_per_step:,} tokens,
 {million_tokens:.1f} million tokens, {tokens_per_second:,.0f} tokens per second. AdamW, cosine to zero by elapsed time,
-bfloat16 autocast, one document in each row. The number of steps depends on the machine (here others worked on it too);
+bfloat16 autocast, one document in each row. The number of steps depends on the machine (it was not idle);
 data, their order and the first weights do not.
 
 Last training loss (mean of the last tenth of the steps): {final_loss:.3f} nats per learned

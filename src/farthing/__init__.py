@@ -6,7 +6,7 @@
 import importlib
 from typing import Any
 
-from farthing.errors import FarthingError
+from farthing.errors import FarthingError, MissingExtraError
 from farthing.sampling_params import SamplingParams
 
 __version__ = "0.1.0"
@@ -15,5 +15,8 @@ __all__ = ["LLM", "FarthingError", "SamplingParams", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "LLM":
-        return importlib.import_module("farthing.engine.llm").LLM
+        try:
+            return importlib.import_module("farthing.engine.llm").LLM
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(f"LLM needs {error.name}", fix="pip install 'farthing[serve]'") from error
     raise AttributeError(f"module 'farthing' has no attribute {name!r}")

@@ -146,7 +146,7 @@ def test_the_json_object_has_everything_of_the_catalogue_and_the_sources_it_name
         *("id", "name", "vendor", "kind", "sale", "engines", "engines_sources", "launch_year", "nominal_bytes"),
         *("usable_bytes", "memory_type", "bandwidth", "ecc", "flops", "unsupported_dtypes", "l2_bytes", "scale_up"),
         *("host", "p2p", "tdp_watts", "export_china", "prices", "rentals", "measured", "vendor_docs", "notes"),
-        *("unknown", "plan_only", "memory_bytes"),
+        *("unknown", "dies", "plan_only", "memory_bytes"),
     ]
     assert entry["bandwidth"] == {
         "value": 1.008e12, "sources": ["HMC", "RTXBW"], "known": "via", "date": None, "note": "GD prints 1 TB/s",

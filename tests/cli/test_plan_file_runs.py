@@ -1,5 +1,6 @@
 """A plan file stands in place of MODEL: `run` takes what was planned, and a flag goes before it."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -64,3 +65,19 @@ def test_a_model_of_a_hub_is_planned_without_its_weights(hub: LoopbackHub, farth
     code, out, _ = farthing("plan", REPOSITORY, "--on", "4090")
     assert code == 0 and out.startswith(f"{REPOSITORY} · ")
     assert not any("safetensors" in request and "index" not in request for request in map(str, hub.requests))
+
+
+def test_what_was_said_of_the_old_hardware_is_not_said_of_the_new(farthing: Command) -> None:
+    said = ("--price-per-hour", "0.2", "--memory", "20GiB", "--p2p")
+    assert farthing("plan", "llama-3.1-8b", "--on", "4090", *said, "--save", "p.toml")[0] == 0
+    other = json.loads(farthing("plan", "p.toml", "--on", "h100-sxm", "--json")[1])
+    plain = json.loads(farthing("plan", "llama-3.1-8b", "--on", "h100-sxm", "--json")[1])
+    assert other["cost"]["dollars_per_hour"] == plain["cost"]["dollars_per_hour"]
+    assert other["memory"]["per_device"] == plain["memory"]["per_device"]
+
+
+def test_lengths_that_were_said_are_never_shortened(farthing: Command) -> None:
+    asked = ("--context", "500", "--input-tokens", "512", "--output-tokens", "256")
+    code, _, err = farthing("plan", "llama-3.1-8b", "--on", "4090", *asked)
+    assert code == 2 and "--context 768" in err
+    assert farthing("plan", "llama-3.1-8b", "--on", "4090", "--context", "500")[0] == 0

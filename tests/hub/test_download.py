@@ -127,7 +127,7 @@ def test_a_model_that_is_not_there_names_the_nearest(hub: LoopbackHub) -> None:
 def test_a_hub_out_of_reach_names_mirror_and_offline(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     error = str(refusal())
-    assert all(part in error for part in ("127.0.0.1:9", "can't be reached", "HF_ENDPOINT", "--offline"))
+    assert all(part in error for part in ("127.0.0.1:9", "can't be reached", "HF_ENDPOINT", "HF_HUB_OFFLINE"))
 
 
 def test_an_endpoint_that_is_no_hub_is_told(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from farthing.errors import DoesNotFitError
-from farthing.models.auto import describe
+from farthing.models.auto import config_of, describe
 from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan, activation_peak_bytes, plan_memory, step_working_set_bytes
 from farthing.models.parallel import parallelize
+from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec, Precision
 from farthing.ops.batch import BatchShape
 from farthing.quantization.base import resolve
@@ -134,3 +135,11 @@ def test_activations_of_experts_are_those_of_every_routed_token() -> None:
     moe = {**MIXTRAL, "architectures": ["Qwen3MoeForCausalLM"], "moe_intermediate_size": 10}
     mixed = described(**moe, mlp_only_layers=[1], intermediate_size=9600)
     assert activation_peak_bytes(mixed, 32, 4, 100) == stream + 32 * 3 * 9600 * 2 + logits, "the dense layer is wider"
+
+
+def test_every_tensor_parallel_rank_holds_the_whole_logits_that_it_samples() -> None:
+    config = config_of(find_model("llama-3.1-8b"))
+    spec = describe(config, Precision.of(resolve("bf16", "cuda")))
+    for tp in (1, 2, 8):
+        (rank,) = parallelize(spec, tp)
+        assert activation_peak_bytes(rank, 1, 256, 1) >= 4 * 256 * spec.vocab_size * 4

@@ -133,3 +133,10 @@ def test_where_the_host_link_is_unknown_it_is_told_that_one_is_assumed():
     link = _tensor(round_accelerator(host=Link("unknown")), 2)
     assert link.bytes_per_second == pytest.approx(31.5e9 * 0.36)
     assert "assumed" in link.note
+
+
+def test_cards_of_different_kinds_share_no_link_but_the_hosts():
+    cards = [load_accelerator("h100-sxm"), load_accelerator("a100-80-sxm")]
+    mixed = tensor_link(cards, p2p=None, one_node=True, network=1e9)
+    assert mixed.bytes_per_second < 63e9  # PCIe, not the NVLink that each has to its own kind
+    assert stage_link(*cards, 2, p2p=None, one_node=True, network=1e9).bytes_per_second < 63e9

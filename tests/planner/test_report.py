@@ -157,7 +157,7 @@ def test_shares_are_of_the_whole_and_the_ops_add_up():
 
 def test_dollars_are_those_of_the_hour_over_the_tokens_of_the_hour():
     document = to_json_object(plan_of("llama-3.1-8b", "rtx-4090", price_per_hour=3.6, batch=2))
-    seconds = document["prefill"]["seconds"] + 256 * document["decode"]["tpot_seconds"]
+    seconds = document["prefill"]["seconds"] + 255 * document["decode"]["tpot_seconds"]
     tokens_an_hour = 2 * 256 / seconds * 3600
     assert document["cost"]["dollars_per_hour"] == 3.6
     assert document["cost"]["dollars_per_million_output_tokens"] == pytest.approx(3.6 / tokens_an_hour * 1e6)

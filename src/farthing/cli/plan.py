@@ -13,7 +13,7 @@ from farthing import discover
 from farthing.cli import output
 from farthing.cli.said import may_be_unsaid, said
 from farthing.errors import UsageError
-from farthing.hub.cache import find_anywhere, find_snapshot, weights_in
+from farthing.hub.cache import MODELSCOPE, find_anywhere, find_snapshot, weights_in
 from farthing.models.auto import read_config
 from farthing.models.config_reader import ConfigReader
 from farthing.models.published_models import find_published
@@ -83,7 +83,7 @@ def _find(model: str) -> tuple[str, ConfigReader]:
     found = find_anywhere(model)
     if isinstance(found, Path):
         return model, read_config(found)
-    published = find_published(model)
+    published = find_published(model.removeprefix(MODELSCOPE))
     if published is not None:
         return published.name, ConfigReader(published.config, published.name)
     snapshot = find_snapshot(found)

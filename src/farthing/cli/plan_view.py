@@ -36,7 +36,7 @@ def print_plan(plan: Plan) -> None:
     )
     if plan.choices:
         show()
-        title = f"prompts of {plan.request.input_tokens:,} tokens, answers of {plan.request.output_tokens:,}"
+        title = f"prompts of {plan.request.prompt_tokens:,} tokens, answers of {plan.request.answer_tokens:,}"
         show(_by_columns(title, speed_columns(plan)))
         show()
         show(_op_table(plan))

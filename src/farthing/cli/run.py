@@ -159,13 +159,17 @@ def _plan_line(plan: Any) -> str:
     memory, kernels = plan.memory, plan.kernels
     forecast = discover.load("farthing.engine", "ledger").forecast
     step = forecast(plan.spec, BatchShape.decode(min(512, plan.context - 1)), plan.calibration)
+    weight_format = plan.spec.precision.format
+    speed = f"expect {1 / step.seconds:,.0f} tok/s ({step.bound}-bound)"
+    if weight_format.quantized:
+        speed = f"slow: no kernel for {weight_format.name} yet, its weights are widened in every step"
     invariance = "batch-invariant" if kernels.batch_invariant else "not batch-invariant"
     threads = f", {plan.num_threads} thread{'s' * (plan.num_threads > 1)}" if plan.device.type == "cpu" else ""
     return (
-        f"{plan.name} · {plan.spec.precision.format.name} on {plan.key.name} ({plan.device}{threads}) · "
+        f"{plan.name} · {weight_format.name} on {plan.key.name} ({plan.device}{threads}) · "
         f"{format_bytes(memory.total_bytes)} of {format_bytes(memory.budget_bytes)}, "
         f"KV room {memory.kv_tokens:,} tokens · {kernels.name} kernels, {invariance} · "
-        f"expect {1 / step.seconds:,.0f} tok/s ({step.bound}-bound)"
+        f"{speed}"
     )
 
 

@@ -62,7 +62,7 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
     on_cpu = device.type == "cpu"
     context_bytes = calibration.device_context_bytes if calibration else CONTEXT_BYTES
     reserve_bytes = process_bytes() if on_cpu else context_bytes
-    available_bytes = usable_bytes(device) + (reserve_bytes if on_cpu else 0)
+    available_bytes = usable_bytes(device) + reserve_bytes  # which this process holds by now
     fast = fast_dtype(device, stored_dtype(model_config))
     spec, context = resolve_spec(model_config, config, model, kind=device.type, fast_dtype=fast)
     try:

@@ -38,6 +38,7 @@ class Price:
     date: str
     sources: tuple[str, ...]
     note: str | None = None
+    of: str | None = None  # another variant that it is the price of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class Accelerator:
     vendor_docs: tuple[str, ...]
     notes: tuple[str, ...]
     unknown: Mapping[str, str] = field(hash=False)
+    dies: int = 1  # devices that programs see, of which the figures are the sum
 
     @property
     def plan_only(self) -> bool:
@@ -148,6 +150,7 @@ def load_accelerator(id: str, folder: Path = CATALOG) -> Accelerator:
         vendor_docs=table.texts("vendor_docs"),
         notes=table.texts("notes"),
         unknown=_unknown(table),
+        dies=table.count("dies"),
     )
     table.close()
     return accelerator
@@ -186,6 +189,7 @@ def _prices(table: TomlTable, key: str) -> tuple[Price, ...]:
                 date=entry.date("date"),
                 sources=entry.sources(),
                 note=entry.optional_text("note"),
+                of=entry.optional_text("of"),
             )
         )
         entry.close()

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -145,6 +146,7 @@ def inspect(model: HubModel) -> Offer:
 
     FarthingError, naming the next command, if it is not there, not open to the user, or nothing that Farthing runs.
     """
+    runnable = partial(_runnable, model=model)
     with told(model):
         hub = _open(model)
         try:
@@ -152,8 +154,8 @@ def inspect(model: HubModel) -> Offer:
             first = needed_first(hub.listing, model)
             _fetch(hub, first, lambda num_bytes: None)
             if gguf is not None:
-                return Offer(hub, _config_of_gguf(hub, gguf), (), (gguf,))
-            config = _runnable(hub.folder, model)
+                return Offer(hub, _config_of_gguf(hub, gguf, runnable), (), (gguf,))
+            config = runnable(hub.folder)
             shards = tuple(read_index(hub.folder / INDEX_NAME)) if INDEX_NAME in hub.listing else ()
             weights = shards_of(hub.listing, shards)
         except CheckpointError as error:
@@ -167,7 +169,7 @@ def remote_config(model: HubModel) -> ConfigReader:
         hub = _open(model)
         gguf = gguf_of(hub.listing, model)
         if gguf is not None:
-            return _config_of_gguf(hub, gguf)
+            return _config_of_gguf(hub, gguf, read_config)
         _fetch(hub, needed_first(hub.listing, model), lambda num_bytes: None)
         return read_config(hub.folder)
 
@@ -208,19 +210,19 @@ def _fetch(hub: Hub, files: Sequence[RemoteFile], progress: Progress, pause_seco
         hub.lay(file)
 
 
-def _config_of_gguf(hub: Hub, file: RemoteFile) -> ConfigReader:
+def _config_of_gguf(hub: Hub, file: RemoteFile, read: Callable[[Path], ConfigReader]) -> ConfigReader:
     """The config in the header of a GGUF file, of which no more than the beginning is fetched.
 
     A header that goes on behind it is refused by the reader: zeros are a tensor without dimensions. Then more is taken.
     """
     if hub.has(file):
-        return _runnable(hub.folder / file.name, hub.model)
+        return read(hub.folder / file.name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(file.name).name
         for num_bytes in _GGUF_HEAD_BYTES:
             fetch_head(hub.transfer(file), get_session(), num_bytes, path)
             try:
-                return _runnable(path, hub.model)
+                return read(path)
             except (CheckpointError, UnsupportedError) as error:
                 whole = num_bytes >= min(file.num_bytes, _GGUF_HEAD_BYTES[-1])
                 if whole or isinstance(error, UnsupportedError):

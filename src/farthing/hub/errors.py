@@ -52,11 +52,11 @@ def _meaning(error: Exception, model: HubModel) -> FarthingError:
         case RepositoryNotFoundError():
             return _not_found(where, model)
         case OfflineModeIsEnabled():
-            return FarthingError("HF_HUB_OFFLINE is set, so nothing is downloaded", fix="unset it, or add --offline")
+            return FarthingError("HF_HUB_OFFLINE is set, so nothing is downloaded", fix="unset it")
         case HfHubHTTPError() | httpx2.HTTPStatusError():
             return _status(error.response.status_code, where, model)
         case httpx2.HTTPError():
-            return _unreachable(error, endpoint)
+            return _unreachable(error, endpoint, model)
         case OSError(errno=errno.ENOSPC):
             return FarthingError("the disk is full", fix="free some space; the same command goes on where it stopped")
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
@@ -87,10 +87,11 @@ def _not_found(where: str, model: HubModel) -> ModelNotFoundError:
     return ModelNotFoundError(f"there is no {where}", fix=f"{hint}farthing models lists names{private}")
 
 
-def _unreachable(error: Exception, endpoint: str) -> FarthingError:
+def _unreachable(error: Exception, endpoint: str, model: HubModel) -> FarthingError:
     reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    mirror = f"; name a mirror in HF_ENDPOINT (https://hf-mirror.com) or take {MODELSCOPE}org/name"
     return FarthingError(
         f"{endpoint} can't be reached: {reason}",
-        fix="check the connection and HTTPS_PROXY; name a mirror in HF_ENDPOINT (https://hf-mirror.com) or take "
-        f"{MODELSCOPE}org/name; --offline uses what is on this machine",
+        fix=f"check the connection and HTTPS_PROXY{'' if model.on_modelscope else mirror}; "
+        "HF_HUB_OFFLINE=1 uses what is on this machine",
     )

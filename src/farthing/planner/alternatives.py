@@ -60,7 +60,7 @@ def _room(placement: Placement) -> str:
 
 def _longest_context(config: ConfigReader, devices: Sequence[Device], request: PlanRequest) -> Placement | None:
     """The longest context, in steps of _CONTEXT_STEP, that fits and holds prompt and answer; None if none does."""
-    low = -(-(request.input_tokens + request.output_tokens) // _CONTEXT_STEP)
+    low = -(-(request.prompt_tokens + request.answer_tokens) // _CONTEXT_STEP)
     high = (request.context or 0) // _CONTEXT_STEP
     found = None
     while low <= high:  # what fits in a context fits in a shorter one

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from farthing.errors import UsageError
-from farthing.hardware.accelerator import accelerator_ids, load_accelerator
+from farthing.hardware.accelerator import Accelerator, accelerator_ids, load_accelerator
 from farthing.hardware.cluster import Cluster, Node
 from farthing.hardware.names import matching_ids, parse_hardware
 from farthing.models.published_models import find_published
@@ -22,11 +22,13 @@ Found = TypeVar("Found")
 
 _MAX_LENGTH = 500
 _MAX_WINDOW = 5
-_N = r"(?<![\w.])(?P<number>\d{1,3}(?:[, ]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
+_N = r"(?<![\w.])(?<!\d,)(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
 _IS = r"\s*(?:of|is|=|:|~|-)?\s*"
+_SPACED = _N.replace("(?:,", "(?:[, ]").replace("(?<![\\w.])", r"(?<![\w.])(?<!batch\s)(?<!bs\s)(?<!tp\s)", 1)
 _RATE = re.compile(
-    rf"{_N}\s*(?P<kilo>k\s*)?(?:(?:output\s+)?tok(?:en)?s?\s*(?:/|per|a)\s*s(?:ec(?:ond)?)?|t/s|tps)\b"
+    rf"{_SPACED}\s*(?P<kilo>k\s*)?(?:(?:output\s+)?tok(?:en)?s?\s*(?:/|per|a)\s*s(?:ec(?:ond)?)?|t/s|tps)\b"
     r"(?P<each>\s*(?:/|per\s+)(?:user|request|stream|sequence|client)\b|\s+each\b)?"
+    r"(?P<device>\s*(?:/|per\s+)(?:gpu|card|device|chip|accelerator)\b)?"
 )
 _TPOT = (
     re.compile(rf"{_N}\s*(?P<unit>ms|us|s)\s*(?:(?:/|per|a)\s*tok(?:en)?|tpot|itl|inter-token(?:\s+latency)?)\b"),
@@ -38,7 +40,9 @@ _TTFT = (
 )
 _SEQUENCES = (
     re.compile(rf"\b(?:batch(?:[\s_-]*size)?|bs|concurrency){_IS}{_N}\b"),
-    re.compile(rf"{_N}\s*(?:concurrent\s+|parallel\s+)?(?:users?|streams?|requests?|sequences?|clients?)\b"),
+    re.compile(
+        rf"{_N}\s*(?:concurrent\s+|parallel\s+)?(?:users?|people|persons?|developers?|streams?|requests?|sequences?|clients?)\b"
+    ),
 )
 _INPUT = (
     re.compile(rf"\b(?:context|ctx|input|prompt)(?:\s+length)?{_IS}{_N}\s*(?P<kilo>k)?\b(?:\s*tokens?)?"),
@@ -61,11 +65,15 @@ _UNREAD_SPEED = re.compile(  # what is left of one when every number with a unit
     r"[\w.,+]*\s*(?:\btok(?:en)?s?\s*/|\btoks\b|\btps\b|\bm[bf]u\b|秒|"
     r"\b(?:tok(?:en)?s?|words?)\b[^|]{0,12}\b(?:sec|min|hour)\w*)"
 )
+_BARE_NUMBER = re.compile(r"(?:,|\bat|[:=])\s*(?P<number>\d+(?:\.\d+)?)\s*[.!?|]*\s*$")
+_NOT_ENGLISH = re.compile(r"\w*[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+\w*")
 _TRAINING = re.compile(r"\b(?:(?:pre-?)?train(?:s|ing|ed)?|fine-?tun(?:es?|ing|ed))\b")
 _DENIED = re.compile(r"\b(?:no|not|without)\s+(?:\w+\s+)?(?:specul\w+|draft\w*|offload\w*)")
 _SPECULATION = re.compile(r"\b(?:specul\w*|draft\w*|eagle\w*|medusa|mtp|lookahead|n-?gram)\b")
 _OFFLOAD = re.compile(r"\b(?:offload\w*|cpu|ram|(?:host|system|main)\s+memory|ngl|ssd|nvme|ktransformers)\b")
-_PROMPT_OR_OUTPUT = re.compile(r"(?P<prompt>prefill|prompt|\bpp\d*\b)|decod|generat|output|\btg\d*\b")
+_PROMPT_OR_OUTPUT = re.compile(
+    r"(?P<prompt>prefill|prompt\s+(?:proc|eval|speed|through|ingest)|\bpp\d*\b)|decod|generat|output|\btg\d*\b"
+)
 _COUNTED = re.compile(
     r"(?<![\w.])(?P<number>\d+(?:\.\d+)?)(?:(?P<unit>[bt])|\s+(?P<word>b|tr)illion)(?:[\s-]*a(?P<active>\d+(?:\.\d+)?)b)?\b"
 )
@@ -114,17 +122,22 @@ def parse_claim(text: str) -> Claim:
     if not claim.states_speed and (training := _TRAINING.search(plain)):
         raise UsageError(f"{training[0]!r} is about training", fix="ask farthing plan MODEL --on HW --train")
     claim = claim.merged(_sizes(whole)).merged(_conditions(whole, plain))
+    if foreign := _NOT_ENGLISH.search(whole.left):
+        raise UsageError(f"claims are read in English: {foreign[0]!r} is not understood", fix=FORM)
     if unread := _UNREAD_SPEED.search(whole.left):
         raise UsageError(f"a speed in the claim is not understood: {unread[0].strip(' |')!r:.40}", fix=FORM)
     weights, left = find_bits(whole.left)
     claim = claim.merged(Claim(weights=weights))
     words = re.sub(r"[,;()|\[\]?!]+|:\s|\.\s|\.$", " | ", _PLURAL.sub("", _COUNT.sub(_as_count, left))).split()
     model = _model(words, left)
-    cluster, assumption = _hardware(words, claim.card_size)
+    cluster, assumption = _hardware(words, claim.card_size, computes=claim.prefill_tokens_per_second is not None)
     if cluster is None and model is None and claim.card_size is not None:
         cluster, assumption = _any_card(claim.card_size)
     if cluster is None and (unknown := _HARDWARE_LIKE.search(left)):
         matching_ids(unknown[0])  # which names the nearest in its error
+    nothing_said = not claim.states_speed and claim.size is None
+    if nothing_said and (bare := _BARE_NUMBER.search(left)) and _cluster(f"rtx {bare['number']}") is None:
+        raise UsageError(f"{bare['number']} of what? It has no unit", fix=FORM)
     return claim.merged(Claim(cluster=cluster, model=model, assumptions=(assumption,) if assumption else ()))
 
 
@@ -137,6 +150,8 @@ def _speeds(text: _Text) -> Claim:
         rate = _number(match)
         if rate <= 0:
             raise UsageError("the claim has a speed of 0 tokens/s", fix="it must be above zero")
+        if match["device"]:
+            raise UsageError("the claim has a speed per device", fix="say that of all devices together")
         if match["each"]:
             tpot.append(1 / rate)
         else:
@@ -237,12 +252,12 @@ def _model(words: list[str], text: str) -> ClaimedModel | None:
     return model_of_size(total, num_active=used, called=text)
 
 
-def _hardware(words: list[str], card: Size | None) -> tuple[Cluster | None, str | None]:
+def _hardware(words: list[str], card: Size | None, *, computes: bool) -> tuple[Cluster | None, str | None]:
     sized = _first(words, lambda window: _cluster(f"{window} {card.text}")) if card else None
     known = sized or _first(words, _cluster)
     if known is not None:
         return known, None
-    return _first(words, lambda window: _fastest_variant(window, card)) or (None, None)
+    return _first(words, lambda window: _fastest_variant(window, card, computes)) or (None, None)
 
 
 def _cluster(window: str) -> Cluster | None:
@@ -254,8 +269,9 @@ def _cluster(window: str) -> Cluster | None:
         return None
 
 
-def _fastest_variant(window: str, card: Size | None) -> tuple[Cluster, str] | None:
-    """Of "a100", which several entries are called: the fastest with the memory that the claim states."""
+def _fastest_variant(window: str, card: Size | None, computes: bool) -> tuple[Cluster, str] | None:
+    """Of "a100", which several entries are called: the fastest with the memory that the claim states, in what the claim
+    is about: a prefill `computes`, all else reads."""
     match = re.fullmatch(r"(?:(\d{1,3})x\s*)?(?:(\d{1,3})x\s*)?(.*[a-z][\s-]?\d.*)", window)
     try:
         variants = [load_accelerator(id) for id in matching_ids(match[3])] if match else []
@@ -264,10 +280,18 @@ def _fastest_variant(window: str, card: Size | None) -> tuple[Cluster, str] | No
     fitting = [entry for entry in variants if card and card.labels(entry)] or variants
     if not fitting or match is None:
         return None
-    fastest = max(fitting, key=lambda entry: entry.bandwidth.value if entry.bandwidth else 0.0)
+    fastest = max(fitting, key=_compute if computes else _bandwidth)
     node = Node((fastest,) * int(match[2] or match[1] or 1))
     cluster = Cluster((node,) * (int(match[1]) if match[2] else 1))
     return cluster, f"{match[3]} may be {len(fitting)} entries of the catalogue; the fastest, {fastest.id}, is taken"
+
+
+def _bandwidth(entry: Accelerator) -> float:
+    return entry.bandwidth.value if entry.bandwidth else 0.0
+
+
+def _compute(entry: Accelerator) -> float:
+    return max((rate.value for rate in entry.flops.values()), default=0.0)
 
 
 def _any_card(card: Size) -> tuple[Cluster | None, str | None]:

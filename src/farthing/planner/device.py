@@ -22,7 +22,7 @@ CONTEXT_BYTES = 600 * 2**20
 PROCESS_BYTES = 450 * 2**20
 _RESERVED = {
     "cpu": "interpreter and torch (farthing probe measures it)",
-    "cuda": "context and libraries, as of torch 2.11 on Hopper (farthing probe measures it)",
+    "cuda": "context and libraries, as of torch 2.11 on Hopper",
 }
 _BANDWIDTH_KEYS = ("copy", "local_copy", "stream", "copy_effective", "copy_a800_pcie", "copy_simple")
 _CONSUMER = ("GeForce", "Radeon RX", "Arc A", "Arc B")
@@ -68,9 +68,12 @@ class Device:
     assumptions: tuple[str, ...]
     is_here: bool = False  # this machine, under Farthing's own engine
     unsupported: frozenset[str] = frozenset()  # maths without a fast path
-    rate_notes: Mapping[str, str] = field(
-        default_factory=dict
-    )  # by math: what a forecast that multiplies in it rests on
+    rate_notes: Mapping[str, str] = field(default_factory=dict)  # by math: what a forecast in it rests on
+
+    @property
+    def is_eager(self) -> bool:
+        """Runs op by op, a torch call each: Farthing's own engine here, and any CPU."""
+        return self.is_here or self.kind == "cpu"
 
 
 def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Device:
@@ -104,11 +107,10 @@ def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Devi
     reserve_bytes = PROCESS_BYTES if on_cpu else CONTEXT_BYTES
     latency = CPU_CALL_SECONDS if on_cpu else float(default("aic_mem_latency_s").value)
     what = "call of torch, measured on a Sapphire Rapids CPU" if on_cpu else "kernel (NVIDIA's planner, all its GPUs)"
+    if not on_cpu and accelerator.vendor != "nvidia":
+        what = f"kernel, as on NVIDIA's GPUs: no figure for {accelerator.vendor}"
     assumptions.append(f"{name}: {latency * 1e6:.2g} us beside its work for each {what}")
     assumptions.append(f"{name}: {format_bytes(reserve_bytes)} taken by {_RESERVED['cpu' if on_cpu else 'cuda']}")
-    assumptions.append(
-        "an engine with kernels of its own for each product and format; Farthing's is plain torch today, and slower"
-    )
     return Device(
         name=name,
         kind="cpu" if on_cpu else "cuda",

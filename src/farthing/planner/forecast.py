@@ -2,8 +2,8 @@
 
 Ops of a step run one after the other, so their times add; inside one op, memory traffic and arithmetic overlap. The
 launch latency counts once per kernel that a good GPU engine starts: q, k and v are one product, gate and up another,
-and adds and norms of heads ride on their neighbours. The CPU engine runs op by op, so there every torch call
-counts. Knows no catalogue: device and links are handed in.
+and adds and norms of heads ride on their neighbours. The engine of a CPU, and Farthing's own,
+runs op by op: there every torch call counts. Knows no catalogue: device and links are handed in.
 """
 
 from collections import Counter
@@ -106,7 +106,7 @@ def _parts(
     time = step_time(
         cost,
         machine=device.machine,
-        num_kernels=num_torch_calls(op, batch) if device.kind == "cpu" else num_fused_kernels(op),
+        num_kernels=num_torch_calls(op, batch) if device.is_eager else num_fused_kernels(op),
         rows=batch.num_tokens,
         working_set_bytes=working_set_bytes,
     )

@@ -75,7 +75,7 @@ def _this_machine(request: PlanRequest) -> Device:
         whole: int | None = memory_bytes()[1]
     else:
         whole = next(
-            (gpu.total_bytes for gpu in gpus() if gpu.name == calibration.device.name),
+            (gpu.free_bytes for gpu in gpus() if gpu.name == calibration.device.name),
             nearest.memory_bytes if nearest else None,
         )
     budget = request.budget_bytes(whole, SHARE_HERE[calibration.device.kind])

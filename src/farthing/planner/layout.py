@@ -75,10 +75,16 @@ class Placement:
     def kv_tokens(self) -> int:
         return sum(self.kv_tokens_per_replica)
 
+    def sequences_per_replica(self, length: int) -> tuple[int, ...]:
+        """Sequences of so many tokens that each replica holds, in whole blocks."""
+        block_size = self.ranks[0].memory.block_size
+        needed = -(-length // block_size) * block_size
+        return tuple(tokens // needed for tokens in self.kv_tokens_per_replica)
+
     @property
     def num_sequences(self) -> int:
         """Sequences of the full context that all replicas hold together."""
-        return sum(tokens // self.context for tokens in self.kv_tokens_per_replica)
+        return sum(self.sequences_per_replica(self.context))
 
     @property
     def shortfall_bytes(self) -> int:

@@ -6,9 +6,9 @@ Source of the ring factors: Thakur et al. 2005 (collectives of MPICH).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from farthing.hardware.accelerator import Accelerator, Measured
+from farthing.hardware.accelerator import Accelerator, Link, Measured
 from farthing.hardware.defaults import default
 from farthing.ops.comm import Comm
 from farthing.units import format_count
@@ -51,9 +51,7 @@ def tensor_link(ranks: Sequence[Accelerator], *, p2p: bool | None, one_node: boo
     """
     if not one_node:
         return _network_link(network)
-    distinct = {accelerator.id: accelerator for accelerator in ranks}
-    links = [_tensor_link_of(accelerator, len(ranks), p2p) for accelerator in distinct.values()]
-    return min(links, key=lambda link: link.bytes_per_second)
+    return _slowest([_tensor_link_of(accelerator, len(ranks), p2p) for accelerator in _kinds(ranks)])
 
 
 def stage_link(
@@ -62,8 +60,19 @@ def stage_link(
     """The link that hands hidden states from one pipeline stage to the next, in a replica of `num_ranks`."""
     if not one_node:
         return _network_link(network)
-    links = [_point_to_point(accelerator, num_ranks, p2p) for accelerator in (first, second)]
-    return min(links, key=lambda link: link.bytes_per_second)
+    return _slowest([_point_to_point(accelerator, num_ranks, p2p) for accelerator in _kinds((first, second))])
+
+
+def _kinds(accelerators: Sequence[Accelerator]) -> list[Accelerator]:
+    """Each kind once. Different kinds have no link of their own in common: what is left is the host's."""
+    kinds = list({accelerator.id: accelerator for accelerator in accelerators}.values())
+    return kinds if len(kinds) == 1 else [replace(kind, scale_up=Link("none"), measured={}) for kind in kinds]
+
+
+def _slowest(links: Sequence[RankLink]) -> RankLink:
+    """The narrowest link, with the longest latency of them all."""
+    latency_seconds = max(link.latency_seconds for link in links)
+    return replace(min(links, key=lambda link: link.bytes_per_second), latency_seconds=latency_seconds)
 
 
 def _tensor_link_of(accelerator: Accelerator, num_ranks: int, p2p: bool | None) -> RankLink:
@@ -73,12 +82,17 @@ def _tensor_link_of(accelerator: Accelerator, num_ranks: int, p2p: bool | None) 
     name = accelerator.id
     if joined or direct:
         for n, measured in _measured_all_reduce(accelerator, num_ranks, patched=not _direct(accelerator, None)):
-            links = (
-                (num_ranks - 1) / (n - 1) if "mesh" in accelerator.scale_up.kind else 1
-            )  # each has one to each other
-            bandwidth = measured.value * links
-            note = f"{name}: all-reduce at {format_count(bandwidth, 'B/s')} bus bandwidth, measured on {n} of them"
-            return RankLink(bandwidth, latency, f"{note} ({', '.join(measured.sources)}); {each}")
+            is_mesh = "mesh" in accelerator.scale_up.kind  # where each has a link to each of the others
+            bandwidth = measured.value * ((num_ranks - 1) / (n - 1) if is_mesh else 1)
+            note = f"{name}: all-reduce at {format_count(bandwidth, 'B/s')} bus bandwidth"
+            note += f", {num_ranks - 1} links of a mesh of which {n} have" if bandwidth != measured.value else ","
+            note += (
+                f" {format_count(measured.value, 'B/s')} measured on {n} of them"
+                if "mesh" in note
+                else (f" measured on {n} of them")
+            )
+            doubt = f"; {measured.note}" if measured.note else ""
+            return RankLink(bandwidth, latency, f"{note} ({', '.join(measured.sources)}{doubt}); {each}")
     if joined:
         assert accelerator.scale_up.bytes_per_second is not None
         share = default("nvlink_fraction_allreduce_ring").value
@@ -121,6 +135,8 @@ def _point_to_point(accelerator: Accelerator, num_ranks: int, p2p: bool | None) 
     share = default("pcie_fraction_p2p" if direct else "pcie_fraction_host_staged").value
     way = "P2P" if direct else "through host memory (no P2P)"
     note = f"{accelerator.id}: {what} {way} at {share:.0%} of nominal, {format_count(rate * share, 'B/s')}"
+    if accelerator.scale_up.kind != "none" and accelerator.scale_up.bytes_per_second is None:
+        note += f" (its {accelerator.scale_up.kind} is not counted: rate unknown)"
     return RankLink(rate * share, latency, note)
 
 
@@ -150,6 +166,6 @@ def _small_latency(accelerator: Accelerator, joined: bool) -> tuple[float, str]:
 
 def _network_link(network: float) -> RankLink:
     """Between nodes; a ring crosses each node's network once, whatever the number of its devices."""
-    note = f"network between nodes: {format_count(network, 'B/s')} a node (--network)"
+    note = f"network between nodes: {format_count(network, 'B/s')} a node, as --network says or by default"
     latency = f"{_NETWORK_LATENCY_SECONDS * 1e6:.0f} us"
     return RankLink(network, _NETWORK_LATENCY_SECONDS, f"{note}, {latency} a message (assumed)")

@@ -18,7 +18,7 @@ from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement, collective_bytes, layouts, place
 from farthing.planner.price import HourlyPrice, hourly_price
 from farthing.planner.request import PlanRequest
-from farthing.planner.speed import Speed, links_of, max_running, speed_of
+from farthing.planner.speed import Speed, distinct_replicas, links_of, max_running, speed_of
 from farthing.planner.training import TrainingAnswer, answer
 from farthing.quantization.base import resolve
 from farthing.units import format_bytes
@@ -96,6 +96,11 @@ class Plan:
     def cautions(self) -> tuple[str, ...]:
         """What to know before money is spent: what can't be bought, and figures that no maker's document holds."""
         notes = [f"{one.id}: {_SALES[one.sale]}" for one in self.accelerators if one.sale in _SALES]
+        notes += [
+            f"{one.id}: programs see {one.dies} devices of a {one.dies}th of it each; the plan takes them as one"
+            for one in self.accelerators
+            if one.dies > 1
+        ]
         for one in self.accelerators:
             math = self.spec.precision.format.math
             figures = {"memory bandwidth": one.bandwidth, f"{math} rate": one.flops.get(math)}
@@ -110,7 +115,7 @@ def make_plan(model: str, config: ConfigReader, hardware: Hardware, request: Pla
     tried: list[str] = []
     for weight_format in candidate_formats(request, config, hardware.devices):
         spec = describe(config, precision_of(request, weight_format, config, hardware.devices))
-        request = request.fitted_to(spec)
+        request = request.with_lengths(spec)
         context = request.resolve_context(spec)
         placements = [
             place(layout, hardware.devices, request, context)
@@ -166,8 +171,9 @@ def _assumptions(
         notes += [device.rate_notes[math] for device in hardware.devices if math in device.rate_notes]
     used_layouts = [choice.placement.layout for choice in choices] or [layout]
     for used in used_layouts:
-        for stage in range(used.pp):
-            notes += [link.note for link in links_of(used, hardware, request, 0, stage) if link is not None]
+        for replica in distinct_replicas(used, hardware):
+            for stage in range(used.pp):
+                notes += [link.note for link in links_of(used, hardware, request, replica, stage) if link is not None]
     for tp in sorted({used.tp for used in used_layouts if used.tp > 1}):
         buffers = format_bytes(collective_bytes(tp))
         notes.append(f"tp {tp}: {buffers} a rank for the buffers of collectives (NVIDIA's planner)")
@@ -178,6 +184,8 @@ def _assumptions(
         notes.append(f"{idle} of {len(hardware.devices)} devices stay idle, and are paid")
     if choices and _is_capped(choices[0].placement, request):
         notes.append(f"KV room is what --max-num-seqs {request.max_num_seqs} sequences of the context can use, not all")
+    if any(not device.is_eager for device in hardware.devices):
+        notes.append("an engine with kernels for every product and format; Farthing's is plain torch today, and slower")
     notes.append("requests start together; no speculation, no cached prefix")
     notes.append(price.note)
     return tuple(dict.fromkeys(notes))

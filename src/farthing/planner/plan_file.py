@@ -22,14 +22,24 @@ _ENGINE_OPTIONS = ("format", "kv_format", "context", "memory", "max_num_seqs", "
 
 @dataclass(frozen=True, slots=True)
 class PlanFile:
-    """`model` as the user named it, and the request with nothing left at auto."""
+    """`model` as the user named it, and the request, with formats, layout, lengths and context resolved."""
 
     model: str
     request: PlanRequest
 
     def for_other_hardware(self) -> PlanRequest:
-        """The request with formats and layout, which were resolved for the old hardware, open again."""
-        return replace(self.request, format="auto", kv_format="auto", tp=None, pp=None, replicas=None)
+        """The request without what was resolved for, or said of, the old hardware."""
+        return replace(
+            self.request,
+            format="auto",
+            kv_format="auto",
+            tp=None,
+            pp=None,
+            replicas=None,
+            memory="auto",
+            p2p=None,
+            price_per_hour=None,
+        )
 
     def engine_options(self) -> dict[str, Any]:
         """What the engine takes of the plan. UnsupportedError if it is for more than one device."""

@@ -56,4 +56,4 @@ def _offers(device: Device) -> list[tuple[float, str]]:
 
 
 def _is_offer(price: Price) -> bool:
-    return price.currency == "USD" and price.market not in ("estimate", "spot")
+    return price.currency == "USD" and price.market not in ("estimate", "spot") and price.of is None

@@ -33,8 +33,8 @@ def to_json_object(plan: Plan) -> dict[str, Any]:
         "pp": layout.pp,
         "replicas": layout.replicas,
         "context": placement.context,
-        "input_tokens": plan.request.input_tokens,
-        "output_tokens": plan.request.output_tokens,
+        "input_tokens": plan.request.prompt_tokens,
+        "output_tokens": plan.request.answer_tokens,
         "memory": {
             "weights_bytes": sum(memory.weights_bytes for memory in memories),
             "kv_bytes_per_token": spec.kv_bytes_per_token,
@@ -60,7 +60,7 @@ def to_json_object(plan: Plan) -> dict[str, Any]:
         },
         **_speed_object(plan, plan.best.speed if plan.choices else None),
         "full": _speed_object(plan, plan.best.full) if plan.choices else None,
-        "other_layouts": [_layout_object(choice) for choice in plan.choices[1:]],
+        "other_layouts": [_layout_object(plan, choice) for choice in plan.choices[1:]],
         "would_fit": list(plan.would_fit),
         "assumptions": list(plan.assumptions),
     }
@@ -80,7 +80,7 @@ def _speed_object(plan: Plan, speed: Speed | None) -> dict[str, Any]:
     }
 
 
-def _layout_object(choice: Choice) -> dict[str, Any]:
+def _layout_object(plan: Plan, choice: Choice) -> dict[str, Any]:
     layout = choice.placement.layout
     return {
         "tp": layout.tp,
@@ -91,6 +91,7 @@ def _layout_object(choice: Choice) -> dict[str, Any]:
         "tpot_seconds": choice.speed.decode.seconds,
         "full_batch": choice.full.batch,
         "full_output_tokens_per_second": choice.full.output_tokens_per_second,
+        "full_dollars_per_million_output_tokens": plan.price.per_million_tokens(choice.full.output_tokens_per_second),
     }
 
 
@@ -121,7 +122,8 @@ def headline(plan: Plan) -> str:
     other_split = "" if cheapest is plan.best else f" as {_split(cheapest.placement.layout) or 'one rank'}"
     cost = "price unknown" if dollars is None else f"{_dollars(dollars)} per Mtok when full{other_split}"
     return (
-        f"{where} · {format_bytes(taken)} of {format_bytes(whole)}, KV room {plan.placement.kv_tokens:,} tokens · "
+        f"{where} · {format_bytes(taken)} of {format_bytes(whole)} before KV, "
+        f"KV room {plan.placement.kv_tokens:,} tokens · "
         f"expect {_rate(speed.decode.tokens_per_second)} at batch {speed.batch} "
         f"({speed.decode.step.bound}-bound) · {cost}"
     )

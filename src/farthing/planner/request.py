@@ -37,9 +37,9 @@ class PlanRequest:
     batch
         Sequences at a time, on all replicas together.
     input_tokens
-        Tokens of a prompt.
+        Tokens of a prompt; by default 512.
     output_tokens
-        Tokens of an answer.
+        Tokens of an answer; by default 256.
     context
         Longest sequence in tokens; by default min(4096, the model's).
     memory
@@ -65,8 +65,8 @@ class PlanRequest:
     pp: int | None = None
     replicas: int | None = None
     batch: int = 1
-    input_tokens: int = DEFAULT_INPUT
-    output_tokens: int = DEFAULT_OUTPUT
+    input_tokens: int | None = None
+    output_tokens: int | None = None
     context: int | None = None
     memory: str = "auto"
     p2p: bool | None = None
@@ -114,30 +114,41 @@ class PlanRequest:
             raise UsageError(f"--memory is {self.memory!r}", fix="write a size such as 20GiB or a share such as 85%")
         return None if whole_bytes is None else int(whole_bytes * share)
 
-    def fitted_to(self, spec: ModelSpec) -> "PlanRequest":
-        """Lengths that nobody asked for give way to a context that is shorter."""
-        lengths = (self.input_tokens, self.output_tokens)
+    @property
+    def prompt_tokens(self) -> int:
+        """`input_tokens`, or the default where nobody said any."""
+        return self.input_tokens or DEFAULT_INPUT
+
+    @property
+    def answer_tokens(self) -> int:
+        return self.output_tokens or DEFAULT_OUTPUT
+
+    def with_lengths(self, spec: ModelSpec) -> "PlanRequest":
+        """Lengths are resolved; where neither was said, they give way to a context that is shorter."""
+        prompt, answer = self.prompt_tokens, self.answer_tokens
         limit = min(self.context or spec.max_positions, spec.max_positions)
-        if lengths != (DEFAULT_INPUT, DEFAULT_OUTPUT) or sum(lengths) <= limit:
-            return self
-        output = max(1, limit // 3)
-        return replace(self, input_tokens=max(1, limit - output), output_tokens=output)
+        if self.input_tokens is None and self.output_tokens is None and prompt + answer > limit:
+            answer = max(1, limit // 3)
+            prompt = max(1, limit - answer)
+        return replace(self, input_tokens=prompt, output_tokens=answer)
 
     def resolve_context(self, spec: ModelSpec) -> int:
         """The longest sequence: at least prompt and answer. UsageError if that is more than the model computes."""
-        needed = self.input_tokens + self.output_tokens
+        needed = self.prompt_tokens + self.answer_tokens
         context = self.context or max(needed, min(DEFAULT_CONTEXT, spec.max_positions))
         if context > spec.max_positions:
-            asked = f"--context {self.context}" if self.context else f"a prompt of {self.input_tokens} and an answer of"
-            asked += "" if self.context else f" {self.output_tokens} tokens"
+            asked = (
+                f"--context {self.context}" if self.context else f"a prompt of {self.prompt_tokens} and an answer of"
+            )
+            asked += "" if self.context else f" {self.answer_tokens} tokens"
             raise UsageError(
                 f"{asked} is above {spec.max_positions} ({spec.max_positions_reason})",
                 fix=f"stay within {spec.max_positions} tokens",
             )
         if context < needed:
             raise UsageError(
-                f"--context {context} does not hold a prompt of {self.input_tokens} and an answer of "
-                f"{self.output_tokens} tokens",
+                f"--context {context} does not hold a prompt of {self.prompt_tokens} and an answer of "
+                f"{self.answer_tokens} tokens",
                 fix=f"use at least --context {needed}",
             )
         return context

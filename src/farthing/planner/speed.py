@@ -7,6 +7,7 @@ queues and finished requests that make room are the simulator's, not this file's
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from farthing.errors import UnsupportedError
 from farthing.ops.batch import BatchShape
 from farthing.planner.forecast import StepForecast, add_steps, forecast_step
 from farthing.planner.hardware import Hardware
@@ -21,7 +22,7 @@ _MAX_CHUNKS = 64
 class Phase:
     """`seconds` of a prefill (all prompts of a batch) or of one decode step; `tokens_per_second` of all replicas.
 
-    `step`: what the time is made of.
+    `step`: the work that it is made of, of all stages: more than `seconds` where stages overlap.
     """
 
     seconds: float
@@ -43,9 +44,8 @@ class Speed:
 def max_running(placement: Placement, request: PlanRequest) -> int:
     """Requests of the asked lengths that run at a time, dealt evenly: what the KV memory of the smallest replica holds,
     at most `max_num_seqs`, times the replicas."""
-    length = request.input_tokens + request.output_tokens
-    smallest = min(placement.kv_tokens_per_replica)
-    return placement.layout.replicas * min(request.max_num_seqs, smallest // length)
+    smallest = min(placement.sequences_per_replica(request.prompt_tokens + request.answer_tokens))
+    return placement.layout.replicas * min(request.max_num_seqs, smallest)
 
 
 def speed_of(placement: Placement, hardware: Hardware, request: PlanRequest, batch: int) -> Speed:
@@ -53,24 +53,29 @@ def speed_of(placement: Placement, hardware: Hardware, request: PlanRequest, bat
 
     In a pipeline, a replica's sequences go round in as many groups as there are stages: a token takes the sum of the
     stages' times for one group, or, where one stage is slower than the others, that stage's time for every group.
+    UnsupportedError for what has no forecast: an unknown rate, or a format that the engine here has no kernel for.
     """
+    weight_format = placement.layout.stages[0].precision.format
+    if weight_format.quantized and any(rank.device.is_here for rank in placement.ranks):
+        raise UnsupportedError(f"Farthing's engine has no kernel for {weight_format.name} yet: it widens, slowly")
     per_replica = -(-batch // placement.layout.replicas)
-    shapes = _prefill_steps(per_replica, request.input_tokens, request.max_batch_tokens)
-    steps = [(_stage_times(placement, hardware, request, shape), times) for shape, times in shapes]
+    shapes = _prefill_steps(per_replica, request.prompt_tokens, request.max_batch_tokens)
+    steps = [(_stage_times(placement, hardware, request, shape, 1), times) for shape, times in shapes]
     prefill_seconds = _pipeline_seconds(steps)
     num_groups = min(placement.layout.pp, per_replica)
-    context = request.input_tokens + request.output_tokens // 2
-    stages = _stage_times(placement, hardware, request, BatchShape.decode(context, -(-per_replica // num_groups)))
+    context = request.prompt_tokens + request.answer_tokens // 2
+    group = BatchShape.decode(context, -(-per_replica // num_groups))
+    stages = _stage_times(placement, hardware, request, group, num_groups)
     decode = add_steps((stage, 1) for stage in stages)
-    decode_seconds = max(decode.seconds, num_groups * max(stage.seconds for stage in stages))
-    total = prefill_seconds + request.output_tokens * decode_seconds
+    decode_seconds = _round_seconds(stages, num_groups)
+    total = prefill_seconds + (request.answer_tokens - 1) * decode_seconds  # the prefill yields the first token
     prefill = add_steps((stage, times) for stages, times in steps for stage in stages)
     return Speed(
         batch=batch,
-        prefill=Phase(prefill_seconds, batch * request.input_tokens / prefill_seconds, prefill),
+        prefill=Phase(prefill_seconds, batch * request.prompt_tokens / prefill_seconds, prefill),
         decode=Phase(decode_seconds, batch / decode_seconds, decode),
         request_seconds=total,
-        output_tokens_per_second=batch * request.output_tokens / total,
+        output_tokens_per_second=batch * request.answer_tokens / total,
     )
 
 
@@ -104,21 +109,33 @@ def _chunks(input_tokens: int, max_batch_tokens: int) -> Iterator[tuple[int, int
 
 
 def _stage_times(
-    placement: Placement, hardware: Hardware, request: PlanRequest, shape: BatchShape
+    placement: Placement, hardware: Hardware, request: PlanRequest, shape: BatchShape, num_groups: int
 ) -> list[StepForecast]:
-    """One batch through every stage of the slowest replica; a stage is as slow as its slowest device."""
-    layout = placement.layout
-    replicas: dict[object, list[StepForecast]] = {}
+    """One of `num_groups` batches through every stage of the slowest replica; a stage is as slow as its slowest
+    device."""
+    replicas = [
+        [_stage_time(placement, hardware, request, shape, replica, stage) for stage in range(placement.layout.pp)]
+        for replica in distinct_replicas(placement.layout, hardware)
+    ]
+    return max(replicas, key=lambda stages: _round_seconds(stages, num_groups))
+
+
+def distinct_replicas(layout: Layout, hardware: Hardware) -> list[int]:
+    """One replica of each kind: those on equal devices, equally spread over nodes, take equal times."""
+    kinds: dict[object, int] = {}
     for replica in range(layout.replicas):
         first = layout.device_index(replica, 0, 0)
-        end = first + layout.pp * layout.tp
-        names = tuple(rank.device.name for rank in placement.ranks[first:end])
-        nodes = tuple(node - hardware.nodes[first] for node in hardware.nodes[first:end])
-        if (names, nodes) not in replicas:  # replicas on equal devices, equally spread, take equal times
-            replicas[names, nodes] = [
-                _stage_time(placement, hardware, request, shape, replica, stage) for stage in range(layout.pp)
-            ]
-    return max(replicas.values(), key=lambda stages: sum(stage.seconds for stage in stages))
+        part = slice(first, first + layout.pp * layout.tp)
+        names = tuple(device.name for device in hardware.devices[part])
+        nodes = tuple(node - hardware.nodes[first] for node in hardware.nodes[part])
+        kinds.setdefault((names, nodes), replica)
+    return list(kinds.values())
+
+
+def _round_seconds(stages: Sequence[StepForecast], num_groups: int) -> float:
+    """Until every group has passed all stages once, when they follow each other without a gap."""
+    seconds = [stage.seconds for stage in stages]
+    return max(sum(seconds), num_groups * max(seconds))
 
 
 def _stage_time(
