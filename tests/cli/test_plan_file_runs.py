@@ -9,6 +9,9 @@ import pytest
 from loopback_hub import REPOSITORY, LoopbackHub, running_hub
 
 from farthing.cli.app import main
+from farthing.engine.config import EngineConfig
+from farthing.models.reference import find_model
+from farthing.planner.plan_file import load_plan_file
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -81,3 +84,22 @@ def test_lengths_that_were_said_are_never_shortened(farthing: Command) -> None:
     code, _, err = farthing("plan", "llama-3.1-8b", "--on", "4090", *asked)
     assert code == 2 and "--context 768" in err
     assert farthing("plan", "llama-3.1-8b", "--on", "4090", "--context", "500")[0] == 0
+
+
+def test_the_model_of_a_plan_file_is_found_from_any_folder(
+    farthing: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f").mkdir()
+    config = Path(str(find_model("bundled").path)) / "config.json"
+    (tmp_path / "f" / "config.json").write_bytes(config.read_bytes())
+    assert farthing("plan", "f", "--on", "4090", "--save", "p.toml")[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert farthing("plan", "../p.toml")[0] == 0
+
+
+def test_the_engine_takes_every_option_of_the_plan(farthing: Command) -> None:
+    farthing("plan", "bundled", "--on", "4090", "--block-size", "32", "--context", "384", "--save", "p.toml")
+    options = load_plan_file("p.toml").engine_options()
+    assert (options["block_size"], options["context"], options["max_num_seqs"]) == (32, 384, 256)
+    EngineConfig(**options)

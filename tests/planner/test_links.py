@@ -140,3 +140,20 @@ def test_cards_of_different_kinds_share_no_link_but_the_hosts():
     mixed = tensor_link(cards, p2p=None, one_node=True, network=1e9)
     assert mixed.bytes_per_second < 63e9  # PCIe, not the NVLink that each has to its own kind
     assert stage_link(*cards, 2, p2p=None, one_node=True, network=1e9).bytes_per_second < 63e9
+
+
+def test_latencies_are_those_of_parts_that_are_linked_alike():
+    for id, count, seconds in (
+        ("h20", 8, 16e-6),
+        ("a800-80-sxm", 8, 21e-6),
+        ("mi300x", 8, 26e-6),
+        ("h100-nvl", 4, 42e-6),
+    ):
+        link = tensor_link([load_accelerator(id)] * count, p2p=None, one_node=True, network=1e9)
+        assert link.latency_seconds == pytest.approx(seconds), id
+
+
+def test_in_a_mesh_the_bandwidth_grows_with_the_links():
+    card = load_accelerator("mi300x")
+    two, four = (tensor_link([card] * n, p2p=None, one_node=True, network=1e9).bytes_per_second for n in (2, 4))
+    assert two == card.measured["allreduce_busbw_2gpu"].value and four == pytest.approx(3 * two)

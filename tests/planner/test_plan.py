@@ -250,3 +250,35 @@ def test_a_card_of_twice_the_bandwidth_decodes_nearly_twice_as_fast():
         plan = make_plan("x", config, one_node(device), PlanRequest())
         speeds.append(plan.best.speed.decode.tokens_per_second)
     assert speeds[1] == pytest.approx(2 * speeds[0])
+
+
+def test_both_maths_of_a_plan_are_told():
+    notes = "\n".join(plan_of("llama-3.1-8b", "rtx-4090", format="fp8").assumptions)
+    assert "dense fp8" in notes and "dense bf16" in notes
+
+
+def test_the_links_of_every_kind_of_replica_are_told():
+    plan = plan_of("llama-3.1-8b", "2x4090+2x3090", tp=2, replicas=2)
+    assert any(note.startswith("rtx-3090: pcie4x16") for note in plan.assumptions)
+
+
+def test_a_cap_on_sequences_is_told_where_it_ends_the_pool():
+    capped, free = (plan_of("qwen2.5-0.5b", "h200-sxm", max_num_seqs=n, max_batch_tokens=4096) for n in (1, 4096))
+    assert any("--max-num-seqs 1 " in note for note in capped.assumptions)
+    assert not any("--max-num-seqs" in note for note in free.assumptions)
+
+
+def test_figures_that_no_maker_printed_are_cautioned():
+    assert any(
+        "memory bandwidth" in caution and "third party" in caution for caution in plan_of("llama-3.2-1b", "t4").cautions
+    )
+    assert any(
+        "cannot" in caution or "neither bought nor rented" in caution
+        for caution in plan_of("llama-3.2-1b", "maia-100").cautions
+    )
+    assert any("2 devices" in caution for caution in plan_of("llama-3.2-1b", "mi250x").cautions)
+
+
+def test_the_format_that_is_shown_is_not_among_those_that_were_tried():
+    plan = plan_of("llama-3.1-405b", "rtx-4090")
+    assert not plan.fits and plan.spec.precision.format.name not in plan.tried

@@ -17,6 +17,7 @@ from farthing.hub.cache import MODELSCOPE, find_anywhere, find_snapshot, weights
 from farthing.models.auto import read_config
 from farthing.models.config_reader import ConfigReader
 from farthing.models.published_models import find_published
+from farthing.models.reference import BUNDLED
 from farthing.planner.hardware import find_hardware
 from farthing.planner.plan import make_plan, train
 from farthing.planner.plan_file import is_plan_file, load_plan_file, save_plan
@@ -68,7 +69,7 @@ def plan(
         return
     made = make_plan(name, config, hardware, asked)
     if flags.save is not None and made.choices:
-        save_plan(made, model, flags.save)
+        save_plan(made, _findable(model), flags.save)
         output.stderr.print(f"saved to {flags.save}", soft_wrap=True)
     if flags.json:
         output.print_json(to_json_object(made))
@@ -76,6 +77,12 @@ def plan(
         discover.load("farthing.cli", "plan_view").print_plan(made)
     if flags.save is not None and not made.choices:
         raise UsageError(f"{flags.save} was not written: {made.untimed or 'the plan does not fit'}", fix="see above")
+
+
+def _findable(model: str) -> str:
+    """The model as it is found from any folder."""
+    found = find_anywhere(model)
+    return str(Path(model).expanduser().resolve()) if isinstance(found, Path) and model != BUNDLED else model
 
 
 def _find(model: str) -> tuple[str, ConfigReader]:

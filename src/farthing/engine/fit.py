@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision
 from farthing.errors import DoesNotFitError
-from farthing.hardware.machine import gpus, memory_bytes, processor
+from farthing.hardware.machine import fast_dtype, gpus, memory_bytes, processor
 from farthing.models.auto import stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan, plan_memory
@@ -36,7 +36,7 @@ class Fit:
             return f"does not fit {self.device} in {name}: {self.problem}"
         return (
             f"fits {self.device} in {name}: {format_bytes(self.memory.total_bytes)} of "
-            f"{format_bytes(self.available_bytes)} available, KV room {self.memory.kv_tokens:,} tokens"
+            f"{format_bytes(self.memory.budget_bytes)}, KV room {self.memory.kv_tokens:,} tokens"
         )
 
 
@@ -46,15 +46,14 @@ def fit_here(name: str, config: ConfigReader, engine_config: EngineConfig) -> Fi
     UsageError for a format or context that makes no sense with it.
     """
     found = gpus() if engine_config.device != "cpu" else ()
-    stored = stored_dtype(config)
     if found:
         device, kind, available, reserve = found[0].name, "cuda", found[0].free_bytes, CONTEXT_BYTES
-        fast = "fp16" if stored == "fp16" else "bf16"
     else:
         cpu, available = processor(), memory_bytes()[1]
         device, kind, reserve = f"{cpu.name} ({cpu.num_cores} cores)", "cpu", PROCESS_BYTES
-        fast = "bf16" if stored != "fp32" and cpu.multiplies_bf16 else "fp32"
-    spec, context = resolve_spec(config, engine_config, name, kind=kind, fast_dtype=fast)
+    spec, context = resolve_spec(
+        config, engine_config, name, kind=kind, plain_dtype=fast_dtype(kind, stored_dtype(config))
+    )
     memory, problem = None, None
     try:
         memory = engine_memory(
@@ -66,10 +65,10 @@ def fit_here(name: str, config: ConfigReader, engine_config: EngineConfig) -> Fi
 
 
 def resolve_spec(
-    config: ConfigReader, engine_config: EngineConfig, name: str, *, kind: str, fast_dtype: str
+    config: ConfigReader, engine_config: EngineConfig, name: str, *, kind: str, plain_dtype: str
 ) -> tuple[ModelSpec, int]:
     """The description and the context of what the engine runs on a device of this kind."""
-    spec = describe_runnable(config, resolve_precision(engine_config, device_kind=kind, fast_dtype=fast_dtype), name)
+    spec = describe_runnable(config, resolve_precision(engine_config, device_kind=kind, fast_dtype=plain_dtype), name)
     return spec, resolve_context(engine_config, spec)
 
 

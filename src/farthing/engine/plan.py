@@ -13,6 +13,7 @@ from farthing.engine.config import EngineConfig, resolve_threads
 from farthing.engine.fit import engine_memory, resolve_spec
 from farthing.errors import DoesNotFitError
 from farthing.hardware.calibration import Calibration, DeviceKey, load
+from farthing.hardware.machine import fast_dtype
 from farthing.hub.cache import cached_weights, find_anywhere
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.select import select_kernels
@@ -21,7 +22,7 @@ from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan
 from farthing.models.spec import ModelSpec
 from farthing.planner.device import CONTEXT_BYTES
-from farthing.runtime.device import fast_dtype, open_device, usable_bytes
+from farthing.runtime.device import open_device, usable_bytes
 from farthing.runtime.probe import device_key
 from farthing.runtime.process_memory import process_bytes
 
@@ -63,8 +64,8 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
     context_bytes = calibration.device_context_bytes if calibration else CONTEXT_BYTES
     reserve_bytes = process_bytes() if on_cpu else context_bytes
     available_bytes = usable_bytes(device) + reserve_bytes  # which this process holds by now
-    fast = fast_dtype(device, stored_dtype(model_config))
-    spec, context = resolve_spec(model_config, config, model, kind=device.type, fast_dtype=fast)
+    fast = fast_dtype(device.type, stored_dtype(model_config))
+    spec, context = resolve_spec(model_config, config, model, kind=device.type, plain_dtype=fast)
     try:
         memory = engine_memory(
             spec,

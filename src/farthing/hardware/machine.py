@@ -60,6 +60,14 @@ def processor() -> Processor:
     return Processor(cpu_name(), num_cores(), tuple(flag for flag in _MATTERS if flag in has))
 
 
+def fast_dtype(kind: str, stored: str) -> str:
+    """What the engine computes weights stored as `stored` in: 16 bits where this machine's processor ("cpu") or GPU
+    ("cuda") multiplies them natively, else fp32."""
+    if kind == "cuda":
+        return "fp16" if stored == "fp16" else "bf16"
+    return "bf16" if stored != "fp32" and processor().multiplies_bf16 else "fp32"
+
+
 def num_cores() -> int:
     """Cores that this process may run on; a container or taskset may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -94,6 +94,8 @@ def activation_peak_bytes(
     in_attention = max_batch_tokens * query_key_value * width + gathered
     in_mlp = max(_mlp_values_per_token(mlp) for mlp in mlps) * max_batch_tokens * width
     logits = 4 * max_logits * (spec.vocab_size if spec.head else 0) * 4  # gathered: every rank samples
+    if spec.head is not None and spec.head_gather is not None:
+        logits += max_logits * spec.head.out_features * 4  # its own part, beside the gathered whole
     projections = (layer.q_proj.out_features, layer.o_proj.in_features)
     largest = spec.hidden_size * max(*projections, *(mlp.intermediate_size for mlp in mlps))
     widened = 3 * largest * 4 if widens and spec.precision.format.quantized else 0

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from farthing.errors import UnsupportedError
+from farthing.hardware.machine import fast_dtype
 from farthing.models.auto import stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import Precision
@@ -24,7 +25,9 @@ def candidate_formats(request: PlanRequest, config: ConfigReader, devices: Seque
         asked = _in_math_of(plain, resolve(request.format, kind))
         for device in devices:
             if asked.math in device.unsupported:
-                raise UnsupportedError(f"{device.name} has no fast path for {asked.math}", fix="use int8, int4 or auto")
+                raise UnsupportedError(
+                    f"{device.name} has no fast path for {asked.math}", fix="use w8a16, w4a16 or auto"
+                )
         yield asked
         return
     for name in (plain, "fp8", "int8", "int4"):
@@ -45,6 +48,8 @@ def _plain_dtype(config: ConfigReader, devices: Sequence[Device]) -> str:
 
     Of kinds whose rate is not known, which no device lacks, the first: memory can be planned, time can't.
     """
+    if any(device.is_here for device in devices):
+        return fast_dtype(devices[0].kind, stored_dtype(config))  # as the engine does
     names = ("fp16", "bf16") if stored_dtype(config) == "fp16" else ("bf16", "fp16")
     known = [name for name in names if all(_has_rate(device, name) for device in devices)]
     possible = [name for name in names if not any(name in device.unsupported for device in devices)]

@@ -16,6 +16,7 @@ from farthing.units import format_count
 STAGED_MANY_BYTES_PER_SECOND = 5e9  # all-reduce of more than two cards through host memory: a guess, no figure found
 _PCIE_LATENCY_SECONDS = 42e-6  # 8-byte all-reduce of 8 RTX 4090: NVIDIA/nccl issue 1530
 _NETWORK_LATENCY_SECONDS = 30e-6  # assumed: a DGX Spark pair takes 30 to 35 us over 200 Gb/s Ethernet
+_JOINED_BY_NVLINK = ("h100", "a100", "b200")  # whose figures are not those of their PCIe versions
 _SMALL_US_BY_PREFIX = {
     "h100": "h100",
     "h200": "h100",
@@ -84,13 +85,10 @@ def _tensor_link_of(accelerator: Accelerator, num_ranks: int, p2p: bool | None) 
         for n, measured in _measured_all_reduce(accelerator, num_ranks, patched=not _direct(accelerator, None)):
             is_mesh = "mesh" in accelerator.scale_up.kind  # where each has a link to each of the others
             bandwidth = measured.value * ((num_ranks - 1) / (n - 1) if is_mesh else 1)
-            note = f"{name}: all-reduce at {format_count(bandwidth, 'B/s')} bus bandwidth"
-            note += f", {num_ranks - 1} links of a mesh of which {n} have" if bandwidth != measured.value else ","
-            note += (
-                f" {format_count(measured.value, 'B/s')} measured on {n} of them"
-                if "mesh" in note
-                else (f" measured on {n} of them")
-            )
+            note = f"{name}: all-reduce at {format_count(bandwidth, 'B/s')} bus bandwidth, measured on {n} of them"
+            if bandwidth != measured.value:
+                rates = [format_count(rate, "B/s") for rate in (bandwidth, measured.value)]
+                note = f"{name}: all-reduce at {rates[0]}, by links of a mesh of which {n} devices reach {rates[1]}"
             doubt = f"; {measured.note}" if measured.note else ""
             return RankLink(bandwidth, latency, f"{note} ({', '.join(measured.sources)}{doubt}); {each}")
     if joined:
@@ -158,7 +156,7 @@ def _small_latency(accelerator: Accelerator, joined: bool) -> tuple[float, str]:
     """Seconds of an all-reduce of a few KB, and whose figure it is: its own, else that of a part linked alike."""
     table = default("allreduce_small_us_8gpu").value
     own = next((key for prefix, key in _SMALL_US_BY_PREFIX.items() if accelerator.id.startswith(prefix)), None)
-    if own is None and not joined:
+    if not joined and (own is None or own in _JOINED_BY_NVLINK):
         return _PCIE_LATENCY_SECONDS, f"{_PCIE_LATENCY_SECONDS * 1e6:.0f} us each, as measured on 8 rtx-4090"
     like = own or ("h100" if accelerator.scale_up.kind.startswith("nvlink") else "b200")
     return float(table[like]) * 1e-6, f"{table[like]} us each, as measured on 8 {like.replace('_', '-')}"

@@ -16,7 +16,7 @@ Bound = Literal["bandwidth", "compute", "link", "latency"]
 
 
 class Machine(Protocol):
-    """What a roofline asks of hardware; hardware/calibration.py answers with what was measured."""
+    """What a roofline asks of hardware: as measured (hardware/calibration.py) or catalogued (planner/device.py)."""
 
     @property
     def overhead_seconds_per_op(self) -> float:

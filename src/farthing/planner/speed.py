@@ -59,8 +59,9 @@ def speed_of(placement: Placement, hardware: Hardware, request: PlanRequest, bat
     if weight_format.quantized and any(rank.device.is_here for rank in placement.ranks):
         raise UnsupportedError(f"Farthing's engine has no kernel for {weight_format.name} yet: it widens, slowly")
     per_replica = -(-batch // placement.layout.replicas)
-    shapes = _prefill_steps(per_replica, request.prompt_tokens, request.max_batch_tokens)
-    steps = [(_stage_times(placement, hardware, request, shape, 1), times) for shape, times in shapes]
+    shapes = list(_prefill_steps(per_replica, request.prompt_tokens, request.max_batch_tokens))
+    num_steps = sum(times for _, times in shapes)
+    steps = [(_stage_times(placement, hardware, request, shape, num_steps), times) for shape, times in shapes]
     prefill_seconds = _pipeline_seconds(steps)
     num_groups = min(placement.layout.pp, per_replica)
     context = request.prompt_tokens + request.answer_tokens // 2

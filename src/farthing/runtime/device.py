@@ -52,11 +52,3 @@ def usable_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return available_bytes()
-
-
-def fast_dtype(device: torch.device, stored: str) -> str:
-    """Activation dtype for weights stored as `stored`: 16-bit where the device multiplies it natively, else fp32."""
-    if device.type == "cuda":
-        return "fp16" if stored == "fp16" else "bf16"
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if stored != "fp32" and native else "fp32"
