@@ -191,6 +191,16 @@ def test_what_a_document_shows_is_what_the_command_prints(document: str, argumen
         assert line == "..." or any(line == other for other in printed), line
 
 
+def test_the_chinese_readme_says_in_words_what_its_plan_shows():
+    text = DOCUMENTS["README.zh-CN.md"]
+    shown = re.search(r"· ([\d.]+) GiB of .* KV room ([\d,]+) tokens · expect (\d+) tok/s .*\$([\d.]+) per Mtok", text)
+    said = re.search(
+        r"占用显存 ([\d.]+) GiB，KV 缓存还能放 ([\d,]+) 个\s*token；单并发每秒约 (\d+) 个 token；.*约 ([\d.]+) 美元",
+        text,
+    )
+    assert shown is not None and said is not None and shown.groups() == said.groups()
+
+
 def test_the_python_of_the_readme_runs():
     (code,) = blocks(README, "python")
     assert_prints_only_to_stdout("-c", code)
