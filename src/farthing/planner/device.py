@@ -91,7 +91,8 @@ def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Devi
         )
     assumptions = []
     if accelerator.usable_bytes is None and memory_bytes == accelerator.memory_bytes:
-        assumptions.append(f"{name}: memory is the nominal size; what the driver leaves of it is not known")
+        decimal = "; GB on the label are read as 10^9 bytes, it may be 7 % more" if memory_bytes % 10**9 == 0 else ""
+        assumptions.append(f"{name}: memory is the nominal size, what the driver leaves is not known{decimal}")
     bandwidth = None
     if accelerator.bandwidth is not None:
         share, why = _bandwidth_share(accelerator)

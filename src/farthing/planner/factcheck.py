@@ -31,8 +31,12 @@ class Verdict:
 
     @property
     def decisive(self) -> Finding | None:
-        """Of the findings with the verdict's outcome, the one that goes furthest."""
+        """Of the findings with the verdict's outcome, the one that goes furthest. Of a claim that holds and states a
+        speed, one about speed: that the weights fit was not the question."""
         deciding = [finding for finding in self.findings if finding.outcome == self.outcome]
+        speeds = [finding for finding in deciding if finding.law != "memory"]
+        if self.outcome == "possible" and speeds:
+            deciding = speeds
         return max(deciding, key=lambda finding: finding.closeness, default=None)
 
 
