@@ -113,7 +113,7 @@ def _most_first(pair: tuple[str, Sequence[Row]]) -> int:
 
 INTRODUCTION = """\
 {num_compared} of {num_rows} measured rows (vendors' tables, READMEs, issues) name hardware of the catalogue, a
-published model and a format, and are planned with the layout, lengths and batch that they state. Of the others, the
+published model and a format, and are planned with the layout, lengths and batch that they state. Of these the
 plan calls {num_too_large} too large for the devices on which they ran. The measurements are other people's and are not
 in the repository. Nothing was fitted to them here. Not all of them are independent of the plan: its seconds per kernel
 and per small all-reduce are of NVIDIA's planner, whose repository also holds the times per token on H100 and H200.
