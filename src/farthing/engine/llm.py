@@ -26,7 +26,7 @@ Messages = Sequence[Mapping[str, object]]
 class LLM:
     """A model, loaded and ready. A context manager; `close()` frees its thread.
 
-    `model`: a folder with config.json, a .gguf file, an alias ("bundled") or "org/name" of a hub that was pulled; nothing
+    `model`: a folder with config.json, a .gguf file, an alias ("bundled") or a pulled "org/name" of a hub; nothing
     is downloaded here. FarthingError if it can't be run.
     Calls without params sample as the model's generation_config.json says.
     """
