@@ -201,6 +201,18 @@ def test_the_chinese_readme_says_in_words_what_its_plan_shows():
     assert shown is not None and said is not None and shown.groups() == said.groups()
 
 
+@pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md"])
+def test_the_errors_of_the_forecast_are_those_of_its_page(document: str):
+    page = (ROOT / "benchmarks" / "forecasts.md").read_text(encoding="utf-8")
+    text = re.sub(r"\s+", " ", DOCUMENTS[document])
+    for what in ("decode, one stream", "throughput, saturated", "throughput, batch stated", "prefill, one stream"):
+        row = re.search(rf"\*\*{what}\*\* \| all \| \d+ \| (\d+)% \| (\d+)% ", page)
+        assert row is not None
+        assert all(re.search(rf"\b{error} %", text) for error in row.groups()), what
+    measured = re.search(r"^(\d+) of \d+ measured", page, flags=re.M)
+    assert measured is not None and f"{int(measured[1]):,}" in text
+
+
 def test_the_python_of_the_readme_runs():
     (code,) = blocks(README, "python")
     assert_prints_only_to_stdout("-c", code)

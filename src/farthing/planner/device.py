@@ -19,9 +19,9 @@ from farthing.units import format_bytes, format_count
 SHARE_HERE = {"cpu": 0.8, "cuda": 0.9}  # of this machine's free memory: others use it, too
 CPU_CALL_SECONDS = 0.8e-6  # farthing probe, torch 2.13, Intel Xeon (Sapphire Rapids), 2026-11
 CONTEXT_BYTES = 600 * 2**20
-PROCESS_BYTES = 450 * 2**20
+PROCESS_BYTES = 150 * 2**20  # farthing probe, the same machine
 _RESERVED = {
-    "cpu": "interpreter and torch (farthing probe measures it)",
+    "cpu": "interpreter and torch, as measured on a Sapphire Rapids CPU",
     "cuda": "context and libraries, as of torch 2.11 on Hopper",
 }
 _BANDWIDTH_KEYS = ("copy", "local_copy", "stream", "copy_effective", "copy_a800_pcie", "copy_simple")
