@@ -6,12 +6,36 @@ stop strings are text and are found by engine/detokenizer.py, stop token ids by 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from farthing.errors import RequestError
 
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
 MAX_N = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What the text of an answer must look like.
+
+    `source`: "json_schema" the schema as JSON text, "regex" a regular expression of the whole answer, "choice" a JSON
+    list of strings, "lark" a grammar in llguidance's dialect of Lark; "json_object" needs none.
+    """
+
+    kind: Literal["json_object", "json_schema", "regex", "choice", "lark"]
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probability of the token and of the `top` most likely ones (id, log-probability), of the model itself:
+    before temperature, penalties and bias. `rank` 1 is the most likely token."""
+
+    token_id: int
+    logprob: float
+    rank: int
+    top: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +46,8 @@ class SamplingParams:
     definitions: repetition divides or multiplies the logits of tokens in prompt and output, presence and frequency
     are subtracted for tokens of the output. `seed` None draws one per request. `logprobs` asks for that many
     alternatives beside the chosen token (0: the chosen one only); they are of the model's distribution, before
-    temperature and penalties. `max_tokens` None means: until the context is full.
+    temperature and penalties. `max_tokens` None means: until the context is full. Tokens that would break the `grammar`
+    are never drawn.
     """
 
     temperature: float = 1.0
@@ -42,6 +67,7 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         _require("temperature", self.temperature, 0.0, 100.0)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from farthing.engine.detokenizer import Detokenizer
-from farthing.runtime.sampler import TokenLogprobs
-from farthing.sampling_params import SamplingParams
+from farthing.sampling_params import SamplingParams, TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """`prompt_ids` are what the model sees, special tokens included. Requests share cached prefixes only if their
-    `salt` is equal. A smaller `priority` is more urgent."""
+    `salt` is equal. A smaller `priority` is more urgent. Control tokens are not part of the text, but for `visible_ids`
+    (the marks of tool calls, say)."""
 
     request_id: str
     prompt_ids: tuple[int, ...]
@@ -22,6 +22,7 @@ class Request:
     seed: int
     priority: int = 0
     salt: str = ""
+    visible_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from farthing.runtime.decoder import Decoder
 from farthing.runtime.device import Memory
 from farthing.runtime.inputs import build_inputs
 from farthing.runtime.kv_cache import KVCache
-from farthing.runtime.sampler import RequestState, TokenLogprobs, sample, token_logprobs
+from farthing.runtime.sampler import RequestState, sample, token_logprobs
+from farthing.sampling_params import TokenLogprobs
 from farthing.scheduler.batch import Batch, BatchItem, Done
 
 

@@ -10,25 +10,13 @@ Shapes: R rows, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
 from farthing.kernels.philox import uniform
-from farthing.sampling_params import SamplingParams
+from farthing.sampling_params import SamplingParams, TokenLogprobs
 
 _NEVER = float("-inf")
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprobs:
-    """Log-probability of the token and of the `top` most likely ones (id, log-probability), of the model itself:
-    before temperature, penalties and bias. `rank` 1 is the most likely token."""
-
-    token_id: int
-    logprob: float
-    rank: int
-    top: tuple[tuple[int, float], ...]
 
 
 class RequestState:
