@@ -12,7 +12,7 @@ with LLM("bundled") as llm:  # or a folder with config.json, or a .gguf file
     completion = output.completions[0]
     print(f"{PROMPT}{output.text}")
     print(f"\n{len(completion.token_ids)} tokens, ended by {completion.finish_reason}; the first ten:")
-    tokenizer = llm.engine.tokenizer
+    tokenizer = llm.engine.text.tokenizer
     for token in completion.logprobs[:10]:
         likely = ", ".join(
             f"{tokenizer.decode([token_id])!r} {math.exp(logprob):.2f}" for token_id, logprob in token.top

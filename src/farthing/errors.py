@@ -59,3 +59,18 @@ class EngineStoppedError(FarthingError):
 
 class RequestError(FarthingError):
     """A request that can't be served: parameter out of range, prompt empty or too long."""
+
+
+class ContextLengthError(RequestError):
+    """The prompt leaves no room for an answer."""
+
+    def __init__(self, num_tokens: int, context: int) -> None:
+        super().__init__(
+            f"the prompt has {num_tokens} tokens and the maximum context length is {context}",
+            fix="shorten it, or start with a longer --context",
+        )
+        self.num_tokens, self.context = num_tokens, context
+
+
+class RequestFailedError(FarthingError):
+    """A request that was accepted and could not be completed: its own numbers or grammar failed, nothing else's."""

@@ -21,8 +21,8 @@ def llm() -> Iterator[LLM]:
 
 
 def test_nine_of_ten_samples_end_by_themselves_within_200_tokens(llm: LLM) -> None:
-    stories = [llm.engine.encode("Once upon a time")] * 25
-    answers = [llm.engine.encode_chat([{"role": "user", "content": question}]) for question in QUESTIONS * 5]
+    stories = [llm.engine.text.encode("Once upon a time")] * 25
+    answers = [llm.engine.text.encode_chat([{"role": "user", "content": question}]) for question in QUESTIONS * 5]
     params = [SamplingParams(temperature=0.7, max_tokens=200, seed=seed) for seed in range(50)]
     outputs = llm.generate([*stories, *answers], params)
     ended = [output.completions[0].finish_reason == "stop" for output in outputs]
@@ -33,7 +33,7 @@ def test_nine_of_ten_samples_end_by_themselves_within_200_tokens(llm: LLM) -> No
 
 def test_a_story_that_is_opened_in_a_chat_is_continued(llm: LLM) -> None:
     prompt = "Once upon a time, there was a"
-    assert llm.engine.encode_chat([{"role": "user", "content": prompt}]) == llm.engine.encode(prompt)
+    assert llm.engine.text.encode_chat([{"role": "user", "content": prompt}]) == llm.engine.text.encode(prompt)
 
 
 def test_its_logits_are_those_of_transformers_in_fp32() -> None:

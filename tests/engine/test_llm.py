@@ -23,7 +23,7 @@ def llm() -> Iterator[LLM]:
 
 
 def test_a_prompt_of_text_and_one_of_token_ids_give_the_same(llm: LLM) -> None:
-    ids = llm.engine.encode(PROMPT)
+    ids = llm.engine.text.encode(PROMPT)
     assert llm.generate(PROMPT, GREEDY).text == llm.generate(list(ids), GREEDY).text != ""
 
 
@@ -108,7 +108,7 @@ def test_a_stop_token_ends_the_answer_and_is_named(llm: LLM) -> None:
 
 
 def test_ignore_eos_goes_on_to_max_tokens_and_min_tokens_forbids_an_early_end(llm: LLM) -> None:
-    (eos,) = llm.engine.eos_ids
+    (eos,) = llm.engine.text.eos_ids
     bias = {eos: 100.0}
     early = llm.generate(PROMPT, SamplingParams(temperature=0.0, max_tokens=9, logit_bias=bias)).completions[0]
     assert (early.token_ids, early.finish_reason) == ([], "stop")
@@ -261,8 +261,8 @@ def test_one_request_can_not_run_twice_at_once(llm: LLM) -> None:
 
 
 def test_calls_without_params_sample_as_the_model_wants(llm: LLM) -> None:
-    assert llm.engine.generation_defaults.temperature == 0.7
-    assert llm.request(PROMPT).params == llm.engine.generation_defaults
+    assert llm.engine.text.generation_defaults.temperature == 0.7
+    assert llm.request(PROMPT).params == llm.engine.text.generation_defaults
 
 
 def test_a_script_that_ends_while_a_request_runs_ends_cleanly() -> None:

@@ -52,7 +52,7 @@ def test_its_greedy_text_is_that_of_transformers(checkpoint: Path, reference: tr
         tokens = output.completions[0].token_ids
         ids = torch.tensor([list(output.prompt_ids)])
         expected = reference.generate(ids, max_new_tokens=200, do_sample=False, eos_token_id=None, pad_token_id=0)[0]
-        text = llm.engine.tokenizer.decode(expected[: ids.shape[1] + len(tokens)].tolist())
+        text = llm.engine.text.tokenizer.decode(expected[: ids.shape[1] + len(tokens)].tolist())
     assert tokens == expected[ids.shape[1] :].tolist()[: len(tokens)]
     assert len(tokens) >= 64
     assert PROMPT + output.text == text

@@ -107,6 +107,16 @@ _COMMANDS = (
         """,
     ),
     (
+        "serve",
+        "farthing.cli.serve:serve",
+        "Serve a model to OpenAI and Anthropic clients.",
+        """
+        farthing serve                             the bundled model at http://127.0.0.1:8000/v1
+        farthing serve qwen2.5-7b --context 32768  for agents, which send long prompts
+        farthing serve plan.toml --host 0.0.0.0 --api-keys keys.txt
+        """,
+    ),
+    (
         "probe",
         "farthing.cli.probe:probe",
         "Measure this machine: memory bandwidth, matrix products, overhead.",
@@ -120,7 +130,23 @@ _COMMANDS = (
 
 _EXTRAS = {
     "hub": ("huggingface_hub",),
-    "serve": ("torch", "numpy", "safetensors", "tokenizers", "sentencepiece", "gguf", "jinja2", "psutil"),
+    "serve": (
+        "torch",
+        "numpy",
+        "safetensors",
+        "tokenizers",
+        "sentencepiece",
+        "gguf",
+        "jinja2",
+        "psutil",
+        "fastapi",
+        "uvicorn",
+        "httptools",
+        "uvloop",
+        "zmq",
+        "msgspec",
+        "llguidance",
+    ),
     "report": ("matplotlib",),
 }
 

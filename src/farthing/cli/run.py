@@ -4,7 +4,6 @@ Knows flags and what is printed where: the answer to stdout, plan line, progress
 is loaded when it is needed.
 """
 
-import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -14,14 +13,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from farthing import discover
 from farthing.cli import output
-from farthing.cli.said import may_be_unsaid, said
+from farthing.cli.model_argument import model_and_config, obtain
+from farthing.cli.said import may_be_unsaid
 from farthing.engine.config import EngineConfig
 from farthing.errors import FarthingError, ModelNotFoundError, UsageError
-from farthing.hub.cache import HubModel, cached_weights, find_anywhere, is_offline
-from farthing.ops.batch import BatchShape
-from farthing.planner.plan_file import is_plan_file, load_plan_file
+from farthing.hub.cache import find_anywhere
 from farthing.sampling_params import SamplingParams
-from farthing.units import format_bytes, format_count
+from farthing.units import format_count
 
 SCHEMA = "farthing.run/1"
 _WEIGHTS_BAR_BYTES = 500_000_000  # more takes over two seconds to read
@@ -67,13 +65,9 @@ def run(
 ) -> None:
     """Chat with a model, or answer one prompt."""
     model, prompt = _model_and_prompt(first, second, flags)
-    planned: dict[str, Any] = {}
-    if is_plan_file(model):
-        kept = load_plan_file(model)
-        model, planned = kept.model, kept.engine_options()
-    config = EngineConfig(**{**planned, **said(engine)})
+    model, config = model_and_config(model, engine)
     try:
-        found = find_anywhere(model)  # a mistake in its name is told before anything is read
+        find_anywhere(model)  # a mistake in its name is told before anything is read
     except ModelNotFoundError as error:
         raise ModelNotFoundError(error.what, fix=f"{error.fix}; a prompt of one word goes behind -p") from None
     if prompt is None and not sys.stdin.isatty():
@@ -83,8 +77,7 @@ def run(
     if flags.json and prompt is None:
         raise UsageError("--json needs a prompt", fix="give one: farthing run --json 'Once upon a time'")
     _sampling_params(flags, SamplingParams())  # a mistake in the flags is told before the model is loaded
-    if isinstance(found, HubModel):
-        _download_if_missing(found, flags, config)
+    obtain(model, config, yes=flags.yes, offline=flags.offline)
     llm = _load(model, config)
     try:
         session = _Session(llm, flags, bundled=model == "bundled")
@@ -114,23 +107,11 @@ def _is_prompt(text: str) -> bool:
     return not text or any(character.isspace() for character in text)
 
 
-def _download_if_missing(model: HubModel, flags: RunFlags, config: EngineConfig) -> None:
-    """A model that is not on this machine is downloaded where somebody can be asked, or --yes says so."""
-    pull = discover.load("farthing.cli", "pull")
-    try:
-        cached_weights(model)
-    except ModelNotFoundError:
-        if flags.offline or is_offline(os.environ) or not (flags.yes or pull.is_terminal()):
-            raise
-        pull.obtain(pull.OfferPlan.of(model, config), ask=not flags.yes)
-
-
 def _load(model: str, config: EngineConfig) -> Any:
     """Plan, say what is planned, load. Returns farthing.engine.llm.LLM."""
-    plan = discover.load("farthing.engine", "plan").plan_engine(model, config)
-    if plan.calibration is None:
-        plan = plan.with_calibration(_quick_probe(str(plan.device)))
-    output.stderr.print(_plan_line(plan), soft_wrap=True)
+    said_plan = discover.load("farthing.engine", "plan_line")
+    plan = said_plan.measured(discover.load("farthing.engine", "plan").plan_engine(model, config))
+    output.stderr.print(said_plan.plan_line(plan), soft_wrap=True)
     columns = (TextColumn("loading"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
     hidden = not output.stderr.is_terminal or plan.memory.weights_bytes < _WEIGHTS_BAR_BYTES
     with Progress(*columns, console=output.stderr, transient=True, disable=hidden) as bar:
@@ -141,46 +122,14 @@ def _load(model: str, config: EngineConfig) -> Any:
     return discover.load("farthing.engine", "llm").LLM(engine=engine)
 
 
-def _quick_probe(device: str) -> Any:
-    """This machine's limits, measured once; kept for the next time."""
-    output.stderr.print(f"measuring {device} once (3 s; farthing probe measures it in full) ...", soft_wrap=True)
-    calibration = discover.load("farthing.runtime", "probe").probe(
-        device, quick=True, progress=lambda what, share: None
-    )
-    try:
-        discover.load("farthing.hardware", "calibration").save(calibration)
-    except FarthingError as error:  # a read-only home: measured again the next time
-        output.stderr.print(f"note: {error}", soft_wrap=True)
-    return calibration
-
-
-def _plan_line(plan: Any) -> str:
-    """Device, resolved format, memory, expected speed: one line."""
-    memory, kernels = plan.memory, plan.kernels
-    forecast = discover.load("farthing.engine", "ledger").forecast
-    step = forecast(plan.spec, BatchShape.decode(min(512, plan.context - 1)), plan.calibration)
-    weight_format = plan.spec.precision.format
-    speed = f"expect {1 / step.seconds:,.0f} tok/s ({step.bound}-bound)"
-    if weight_format.quantized:
-        speed = f"slow: no kernel for {weight_format.name} yet, its weights are widened in every step"
-    invariance = "batch-invariant" if kernels.batch_invariant else "not batch-invariant"
-    threads = f", {plan.num_threads} thread{'s' * (plan.num_threads > 1)}" if plan.device.type == "cpu" else ""
-    return (
-        f"{plan.name} · {weight_format.name} on {plan.key.name} ({plan.device}{threads}) · "
-        f"{format_bytes(memory.total_bytes)} of {format_bytes(memory.budget_bytes)}, "
-        f"KV room {memory.kv_tokens:,} tokens · {kernels.name} kernels, {invariance} · "
-        f"{speed}"
-    )
-
-
 class _Session:
     """One loaded model and the conversation with it."""
 
     def __init__(self, llm: Any, flags: RunFlags, *, bundled: bool) -> None:
         self.llm, self.flags, self.bundled = llm, flags, bundled
-        self.params = _sampling_params(flags, llm.engine.generation_defaults)
+        self.params = _sampling_params(flags, llm.engine.text.generation_defaults)
         self.messages = [{"role": "system", "content": flags.system}] if flags.system else []
-        self.raw = flags.raw or llm.engine.template is None
+        self.raw = flags.raw or llm.engine.text.template is None
 
     def answer(self, prompt: str) -> None:
         """One prompt, one answer, and what it took."""

@@ -6,28 +6,20 @@ a message spells out stays text (tokenizer_spellings.py). Knows no HTTP and no t
 """
 
 import json
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from farthing.engine.helper_process import HelperError, HelperProcess, HelperStartError, printable
 from farthing.engine.tokenizer import Tokenizer
 from farthing.engine.tokenizer_spellings import Spellings
-from farthing.errors import ChatTemplateError, MissingExtraError
+from farthing.errors import ChatTemplateError
 
 MAX_SOURCE_CHARACTERS = 2**20  # the longest real templates have 0.03 million
 MAX_REQUEST_BYTES = 32 * 2**20
-MAX_ANSWER_BYTES = 100 * 2**20  # 8M characters, each written as two JSON escapes, and the frame
 RENDER_SECONDS = 1.0
-START_SECONDS = 30.0  # to start Python and load Jinja, on a machine that is busy with something else
 
 _OTHER_TEMPLATE = "use a checkpoint whose chat template is sound, or complete plain text instead of chatting"
-_LOADER = "import sys; sys.path += sys.argv[1:]; from farthing.engine.template_process import main; main()"
 _RESERVED = frozenset(("messages", "tools", "documents", "add_generation_prompt"))  # set here, or by the model's files
 
 
@@ -55,7 +47,12 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens)
         self._spellings = Spellings(special_tokens.values() if control_tokens is None else control_tokens)
         self._now = now
-        self._helper = _TemplateProcess(source)
+        self._helper = HelperProcess(
+            "farthing.engine.template_process",
+            packages=("farthing", "jinja2", "markupsafe"),
+            seconds=RENDER_SECONDS,
+            first=json.dumps({"source": source}).encode(),
+        )
         try:
             self.render([{"role": "user", "content": "Hello"}])
         except ChatTemplateError as error:
@@ -90,11 +87,27 @@ class ChatTemplate:
             ) from error
         if len(request) > MAX_REQUEST_BYTES:
             raise ChatTemplateError(f"the messages have more than {MAX_REQUEST_BYTES // 2**20} MiB", fix="send less")
-        return self._helper.render(request)
+        return self._ask(request)
 
     def close(self) -> None:
         """End the helper process. A template that is closed starts a new one when it is used again."""
         self._helper.stop()
+
+    def _ask(self, request: bytes) -> str:
+        try:
+            answer = self._helper.ask(request)
+        except HelperStartError as error:
+            raise ChatTemplateError(
+                f"the helper process for chat templates does not start ({error})",
+                fix="free some memory, or install again: pip install 'farthing[serve]'",
+            ) from error
+        except HelperError as error:
+            raise ChatTemplateError(f"the chat template {error}", fix=_OTHER_TEMPLATE) from error
+        if "error" in answer:
+            raise ChatTemplateError(
+                f"the chat template failed: {printable(answer['error'])}", fix="check roles and content of the messages"
+            )
+        return str(answer.get("text", ""))
 
     def _marked(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -113,95 +126,3 @@ def load_chat_template(tokenizer: Tokenizer) -> ChatTemplate | None:
     return ChatTemplate(
         tokenizer.chat_template, special_tokens=tokenizer.named_tokens, control_tokens=tokenizer.special_tokens
     )
-
-
-class _TemplateProcess:
-    """One template_process: started when needed, killed when late, one request at a time."""
-
-    def __init__(self, source: str) -> None:
-        self._source = json.dumps({"source": source}).encode()
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def render(self, request: bytes) -> str:
-        with self._lock:
-            process = self._process
-            if process is None or process.poll() is not None:
-                process = self._start()
-            return self._ask(process, request, RENDER_SECONDS)
-
-    def stop(self) -> None:
-        with self._lock:
-            self._stop()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._stop()
-        # A clean interpreter: no site packages but these, no environment (it may hold secrets), no inherited files,
-        # a session of its own, so that Ctrl-C at the terminal does not reach it.
-        inherited = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
-        try:
-            self._process = process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _LOADER, *_import_folders()],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                cwd="/", env=inherited, start_new_session=True,
-            )  # fmt: skip
-            self._ask(process, b"", START_SECONDS)
-        except (OSError, ChatTemplateError) as error:
-            raise ChatTemplateError(
-                f"the helper process for chat templates does not start ({error})",
-                fix="free some memory, or install again: pip install 'farthing[serve]'",
-            ) from error
-        self._ask(process, self._source, RENDER_SECONDS)
-        return process
-
-    def _ask(self, process: subprocess.Popen[bytes], request: bytes, seconds: float) -> str:
-        """Send a line (none if empty) and read one. A helper that is late or ends is killed and reported."""
-        assert process.stdin is not None and process.stdout is not None
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(seconds, end)
-        timer.start()
-        try:
-            if request:
-                process.stdin.write(request + b"\n")
-                process.stdin.flush()
-            line = process.stdout.readline(MAX_ANSWER_BYTES)
-        except OSError:  # a broken pipe: it ended while it was being asked
-            line = b""
-        except BaseException:  # interrupted: its answer must not be taken for that of the next request
-            self._stop()
-            raise
-        finally:
-            timer.cancel()
-        if late.is_set() or not line.endswith(b"\n"):
-            self._stop()
-            cause = f"took more than {seconds:g} s" if late.is_set() else "ended its process (memory or stack ran out)"
-            raise ChatTemplateError(f"the chat template {cause}", fix=_OTHER_TEMPLATE)
-        answer: dict[str, Any] = json.loads(line)
-        if answer.get("worn"):
-            self._stop()
-        if "error" in answer:
-            text = "".join(c if c.isprintable() else " " for c in str(answer["error"]))
-            raise ChatTemplateError(f"the chat template failed: {text}", fix="check roles and content of the messages")
-        return str(answer.get("text", ""))
-
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.communicate()
-
-
-def _import_folders() -> list[str]:
-    """The folders that hold what the helper imports."""
-    folders = []
-    for package in ("farthing", "jinja2", "markupsafe"):
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            raise MissingExtraError(f"chat templates need the package {package}", fix="pip install 'farthing[serve]'")
-        folders.append(str(Path(spec.origin).parents[1]))
-    return list(dict.fromkeys(folders))

@@ -16,7 +16,7 @@ class Detokenizer:
 
     `prompt_ids` are the tokens that the output continues: an output that continues visible text keeps its leading
     space and finishes a character that the prompt began. Stop strings are looked for in the text of the tokens after
-    the first `min_tokens`; the text ends before the first one found.
+    the first `min_tokens`; the text ends before the first one found. Control tokens are no text, but for `visible_ids`.
     """
 
     def __init__(
@@ -26,10 +26,11 @@ class Detokenizer:
         prompt_ids: Sequence[int] = (),
         stop: Sequence[str] = (),
         skip_special: bool = True,
+        visible_ids: Sequence[int] = (),
         min_tokens: int = 0,
     ) -> None:
         self._bytes_of = tokenizer.token_bytes
-        self._hidden = tokenizer.special_ids if skip_special else frozenset()
+        self._hidden = tokenizer.special_ids.difference(visible_ids) if skip_special else frozenset()
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(stop)
         assert all(self._stop)

@@ -16,7 +16,7 @@ from farthing.engine.engine import Engine
 from farthing.engine.engine_thread import EngineThread
 from farthing.engine.plan import plan_engine
 from farthing.engine.request import Delta, Request, RequestOutput, empty_output
-from farthing.errors import RequestError
+from farthing.errors import RequestError, RequestFailedError
 from farthing.sampling_params import SamplingParams
 
 Prompt = str | Sequence[int]
@@ -75,9 +75,7 @@ class LLM:
         unfinished = request.params.n
         try:
             while unfinished:
-                delta = deltas.get()
-                if isinstance(delta, BaseException):
-                    raise delta
+                delta = _sound(deltas.get())
                 unfinished -= delta.finish_reason is not None
                 yield delta
         finally:
@@ -95,9 +93,7 @@ class LLM:
         unfinished = request.params.n
         try:
             while unfinished:
-                delta = await deltas.get()
-                if isinstance(delta, BaseException):
-                    raise delta
+                delta = _sound(await deltas.get())
                 unfinished -= delta.finish_reason is not None
                 yield delta
         finally:
@@ -105,14 +101,14 @@ class LLM:
 
     def request(self, prompt: Prompt, params: SamplingParams | None = None) -> Request:
         """A request for `iterate` or `stream` that continues a prompt; RequestError if it can't be served."""
-        return self._request(self.engine.encode(prompt) if isinstance(prompt, str) else tuple(prompt), params)
+        return self._request(self.engine.text.encode(prompt) if isinstance(prompt, str) else tuple(prompt), params)
 
     def chat_request(self, messages: Messages, params: SamplingParams | None = None) -> Request:
         """A request for `iterate` or `stream` that answers a conversation."""
-        return self._request(self.engine.encode_chat(messages), params)
+        return self._request(self.engine.text.encode_chat(messages), params)
 
     def _request(self, prompt_ids: tuple[int, ...], params: SamplingParams | None) -> Request:
-        params = params or self.engine.generation_defaults
+        params = params or self.engine.text.generation_defaults
         seed = params.seed if params.seed is not None else secrets.randbits(63)
         request = Request(next(self._request_ids), prompt_ids, params, seed)
         self.engine.check(request)
@@ -125,11 +121,18 @@ class LLM:
             self._thread.submit(request, deltas.put)
         try:
             while not all(output.finished for output in outputs.values()):
-                delta = deltas.get()
-                if isinstance(delta, BaseException):
-                    raise delta
+                delta = _sound(deltas.get())
                 outputs[delta.request_id].add(delta)
         finally:
             for request in requests:
                 self._thread.cancel(request.request_id)
         return list(outputs.values())
+
+
+def _sound(delta: Delta | BaseException) -> Delta:
+    """The delta; raises what went wrong instead."""
+    if isinstance(delta, BaseException):
+        raise delta
+    if delta.finish_reason == "error":
+        raise RequestFailedError(str(delta.stop_reason))
+    return delta

@@ -3,10 +3,9 @@
 Knows tokens and text. Knows no scheduling and no tensors: engine.py moves tokens between those and here.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from farthing.engine.detokenizer import Detokenizer
+from farthing.errors import ContextLengthError, RequestError
 from farthing.sampling_params import SamplingParams, TokenLogprobs
 
 
@@ -25,11 +24,23 @@ class Request:
     visible_ids: tuple[int, ...] = ()
 
 
+def check_request(request: Request, *, context: int, vocab_size: int) -> None:
+    """RequestError if a model with this context and vocabulary can never serve the request."""
+    params = request.params
+    if not request.prompt_ids:
+        raise RequestError("the prompt is empty", fix="give at least one token of text")
+    if len(request.prompt_ids) >= context:
+        raise ContextLengthError(len(request.prompt_ids), context)
+    for token_id in (*request.prompt_ids, *params.stop_token_ids, *params.logit_bias):
+        if type(token_id) is not int or not 0 <= token_id < vocab_size:
+            raise RequestError(f"token id {token_id!r} is not a whole number from 0 to {vocab_size - 1}")
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """What is new of sample `index` of a request. `text` never splits a character and may be empty; the ids and
     log-probabilities are of the tokens since the last delta. The last delta of a sample has a `finish_reason`
-    ("stop", "length") and `stop_reason`, the string or token id that ended it."""
+    ("stop", "length", "error") and `stop_reason`: the string or token id that ended it, or what failed."""
 
     request_id: str
     index: int
@@ -86,44 +97,3 @@ class RequestOutput:
 
 def empty_output(request: Request) -> RequestOutput:
     return RequestOutput(request.request_id, request.prompt_ids, [Completion(i) for i in range(request.params.n)])
-
-
-@dataclass(slots=True)
-class Sample:
-    """A running sample: its sequence in the scheduler, and its text. Without a tokenizer its text is its ids."""
-
-    request: Request
-    index: int
-    seq_id: int
-    detokenizer: Detokenizer | None
-
-    def delta(
-        self,
-        token_id: int | None,
-        finish_reason: str | None,
-        *,
-        stop_token: int | None = None,
-        num_cached_tokens: int = 0,
-        logprobs: TokenLogprobs | None = None,
-        prompt_logprobs: Sequence[TokenLogprobs] = (),
-    ) -> Delta:
-        """Take in one token; a token that ends the sample by its id is not part of its text."""
-        is_text = token_id is not None and token_id != stop_token
-        text, stop_reason = f"{token_id} " if is_text else "", stop_token if finish_reason == "stop" else None
-        if self.detokenizer is not None:
-            text = self.detokenizer.push(token_id) if is_text and token_id is not None else ""
-            if self.detokenizer.stop_found is not None:
-                finish_reason, stop_reason = "stop", self.detokenizer.stop_found
-            elif finish_reason is not None:
-                text += self.detokenizer.finish()
-        return Delta(
-            self.request.request_id,
-            self.index,
-            text,
-            (token_id,) if is_text and token_id is not None else (),
-            finish_reason,
-            stop_reason,
-            num_cached_tokens,
-            (logprobs,) if is_text and logprobs is not None else (),
-            tuple(prompt_logprobs),
-        )

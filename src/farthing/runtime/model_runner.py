@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from farthing.errors import RequestError
 from farthing.kernels.reference import ReferenceKernels
 from farthing.models.memory import MemoryPlan
 from farthing.models.spec import ModelSpec
@@ -16,7 +17,7 @@ from farthing.runtime.decoder import Decoder
 from farthing.runtime.device import Memory
 from farthing.runtime.inputs import build_inputs
 from farthing.runtime.kv_cache import KVCache
-from farthing.runtime.sampler import RequestState, sample, token_logprobs
+from farthing.runtime.sampler import RequestState, RowError, sample, token_logprobs
 from farthing.sampling_params import TokenLogprobs
 from farthing.scheduler.batch import Batch, BatchItem, Done
 
@@ -69,7 +70,8 @@ class ModelRunner:
         assert self.done is None, "one batch at a time"
         inputs = build_inputs(batch, self.block_size, self.device, self.prompts.keys())
         x_RH = self.decoder.hidden(inputs)
-        self.done = Done(batch, self._draw(batch, x_RH), time.monotonic())
+        tokens, failed = self._draw(batch, x_RH)
+        self.done = Done(batch, tokens, time.monotonic(), failed)
 
     def collect(self) -> Done:
         assert self.done is not None, "nothing in flight"
@@ -77,8 +79,8 @@ class ModelRunner:
         self.last_done = done
         return done
 
-    def _draw(self, batch: Batch, x_RH: torch.Tensor) -> dict[int, int]:
-        """The token of each sampling item; log-probabilities into `logprobs`."""
+    def _draw(self, batch: Batch, x_RH: torch.Tensor) -> tuple[dict[int, int], dict[int, str]]:
+        """The token of each sampling item, or why there is none; log-probabilities into `logprobs`."""
         self.logprobs = {}
         rows: list[int] = []
         row = 0
@@ -93,14 +95,24 @@ class ModelRunner:
         sampling = [item for item in batch.items if item.samples]
         states = [self.states[item.seq_id] for item in sampling]
         if not sampling:
-            return {}
+            return {}, {}
         logits_RV = self.decoder.logits(x_RH[rows])
         tokens = sample(logits_RV, states, [item.output_index for item in sampling])
+        drawn: dict[int, int] = {}
+        failed: dict[int, str] = {}
         for item, state, logits_V, token in zip(sampling, states, logits_RV, tokens, strict=True):
-            state.saw(token)
+            if isinstance(token, RowError):
+                failed[item.seq_id] = token.reason
+                continue
+            try:
+                state.saw(token)
+            except RequestError as error:
+                failed[item.seq_id] = str(error)
+                continue
+            drawn[item.seq_id] = token
             if state.params.logprobs is not None:
                 self.logprobs[item.seq_id] = token_logprobs(logits_V, token, state.params.logprobs)
-        return {item.seq_id: token for item, token in zip(sampling, tokens, strict=True)}
+        return drawn, failed
 
     def _record_prompt(self, item: BatchItem, x_RH: torch.Tensor) -> None:
         """The row at position p tells of the prompt's token p + 1; each counts once, whatever is computed again."""

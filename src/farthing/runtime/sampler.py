@@ -1,26 +1,70 @@
-"""From logits to tokens: penalties, bias, temperature, top-k, top-p, min-p, one draw; and log-probabilities.
+"""From logits to tokens: penalties, bias, constraint, temperature, top-k, top-p, min-p, one draw; log-probabilities.
 
 Every row is worked on by itself, so a token never depends on its batch; the random number of a row is a pure function
-of (request seed, sample, token index). Knows requests by id; knows no text and no scheduling.
+of (request seed, sample, token index). A row that can't be drawn from becomes a RowError and leaves the others alone.
+Knows requests by id; knows no text and no scheduling.
 
-The order is that of Hugging Face's generation: penalties and bias, temperature, top-k, top-p, min-p.
+The order is that of Hugging Face's generation: penalties, bias and masks, temperature, top-k, top-p, min-p.
 Sources: nucleus sampling Holtzman et al. 2019 (arXiv 1904.09751), min-p Nguyen et al. 2024 (arXiv 2407.01082).
 
 Shapes: R rows, V vocabulary.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
+from farthing.errors import RequestError
 from farthing.kernels.philox import uniform
 from farthing.sampling_params import SamplingParams, TokenLogprobs
+
+LEANING_START = 0.4
+"""Share of the room for an answer that passes before its constraint leans towards the end."""
+LEANING_LOGITS = 50.0
+"""What leaning adds and takes when all the room is gone: it rises from 0 to this in a straight line."""
 
 _NEVER = float("-inf")
 
 
+class Constraint(Protocol):
+    """Which tokens may come next in one sequence. RequestError where it can't tell any more.
+
+    `end_ids`: the tokens that end the sequence; they are allowed where the text may end, alone where it must.
+    """
+
+    @property
+    def end_ids(self) -> torch.Tensor: ...
+
+    def allowed(self) -> torch.Tensor:
+        """bool [V], on the CPU."""
+        ...
+
+    def leanings(self) -> torch.Tensor:
+        """float32 [V], on the CPU: above 0 for tokens that bring the end nearer, below for those that put it off."""
+        ...
+
+    def accept(self, token_id: int) -> None: ...
+
+    def copy(self) -> "Constraint": ...
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """A row without a token, and why."""
+
+    reason: str
+
+
 class RequestState:
-    """What the sampler keeps of one running sequence. `stop_ids` are masked while min_tokens is not reached."""
+    """What the sampler keeps of one running sequence. `stop_ids` are masked while min_tokens is not reached.
+
+    A `constraint` of its own (samples of one request take copies) rules over all else: only what it allows is drawn,
+    and if that is the end alone, min_tokens and ignore_eos yield. `room`, the most tokens that the answer can have,
+    tells when to lean towards an end, so that an answer is whole rather than cut off; all within the constraint.
+    """
 
     def __init__(
         self,
@@ -30,6 +74,8 @@ class RequestState:
         sample_index: int,
         prompt_ids: Sequence[int],
         stop_ids: frozenset[int],
+        constraint: Constraint | None = None,
+        room: int | None = None,
     ) -> None:
         self.params = params
         self.seed = (seed + 2**63) % 2**64 - 2**63  # as a signed 64-bit value
@@ -39,33 +85,53 @@ class RequestState:
         self.biases = torch.tensor(list(params.logit_bias.values()), dtype=torch.float32)
         self.prompt_ids = torch.tensor(sorted(set(prompt_ids)) if params.needs_history else [], dtype=torch.int64)
         self.output_counts: dict[int, int] = {}
+        self.constraint = constraint
+        self.room = min((limit for limit in (room, params.max_tokens) if limit is not None), default=None)
 
     def saw(self, token_id: int) -> None:
-        """A token was drawn for this sequence."""
+        """A token was drawn for this sequence. RequestError if its constraint can't go on from there."""
+        if self.constraint is not None:
+            self.constraint.accept(token_id)
         if self.params.needs_history:
             self.output_counts[token_id] = self.output_counts.get(token_id, 0) + 1
 
 
-def sample(logits_RV: torch.Tensor, states: Sequence[RequestState], output_indices: Sequence[int]) -> list[int]:
+def sample(
+    logits_RV: torch.Tensor, states: Sequence[RequestState], output_indices: Sequence[int]
+) -> list[int | RowError]:
     """One token a row. `output_indices`: how many tokens each sequence has put out before (fp32 logits, unchanged)."""
-    greedy = logits_RV.argmax(-1).tolist()  # of equal logits the lowest id
-    tokens: list[int] = []
+    # One pass tells the greedy token (of equal logits the lowest id) and whether a row is sound: of NaN and infinity
+    # one is the largest, and negative infinity is it only where there is nothing else.
+    largest, greedy = (each.tolist() for each in logits_RV.max(-1))
+    tokens: list[int | RowError] = []
     for row, (state, output_index) in enumerate(zip(states, output_indices, strict=True)):
-        if state.params.greedy and not _adjusts(state, output_index):
+        if not math.isfinite(largest[row]):
+            tokens.append(RowError(f"the model computed {largest[row]} where a probability was due"))
+        elif state.params.greedy and not _adjusts(state, output_index):
             tokens.append(greedy[row])
-            continue
-        logits_V = _adjusted(logits_RV[row], state, output_index)
-        tokens.append(int(logits_V.argmax()) if state.params.greedy else _draw(logits_V, state, output_index))
+        else:
+            tokens.append(_sample_adjusted(logits_RV[row], state, output_index))
     return tokens
+
+
+def _sample_adjusted(logits_V: torch.Tensor, state: RequestState, output_index: int) -> int | RowError:
+    try:
+        logits_V = _adjusted(logits_V, state, output_index)
+    except RequestError as error:
+        return RowError(str(error))
+    largest, token = logits_V.max(-1)
+    if not math.isfinite(largest):
+        return RowError("penalties, bias and constraint together leave no token to draw")
+    return int(token) if state.params.greedy else _draw(logits_V, state, output_index)
 
 
 def _adjusts(state: RequestState, output_index: int) -> bool:
     masks_stop = output_index < state.params.min_tokens and state.stop_ids.numel() > 0
-    return state.params.needs_history or bool(state.params.logit_bias) or masks_stop
+    return state.params.needs_history or bool(state.params.logit_bias) or masks_stop or state.constraint is not None
 
 
 def _adjusted(logits_V: torch.Tensor, state: RequestState, output_index: int) -> torch.Tensor:
-    """Penalties (Keskar et al. 2019, arXiv 1909.05858; OpenAI), logit bias, no end before min_tokens."""
+    """Penalties (Keskar et al. 2019, arXiv 1909.05858; OpenAI), logit bias, no end before min_tokens, constraint."""
     params, device = state.params, logits_V.device
     logits_V = logits_V.clone()
     if params.needs_history:
@@ -78,10 +144,36 @@ def _adjusted(logits_V: torch.Tensor, state: RequestState, output_index: int) ->
         logits_V[output_ids.to(device)] -= params.frequency_penalty * counts + params.presence_penalty
     if params.logit_bias:
         logits_V[state.bias_ids.to(device)] += state.biases.to(device)
+    if state.constraint is not None:
+        return _constrained(logits_V, state, state.constraint, output_index)
     if output_index < params.min_tokens:
-        inside = state.stop_ids < logits_V.numel()  # an end token beyond the vocabulary is never drawn anyway
-        logits_V[state.stop_ids[inside].to(device)] = _NEVER
+        logits_V[_inside(state.stop_ids, logits_V).to(device)] = _NEVER
     return logits_V
+
+
+def _constrained(
+    logits_V: torch.Tensor, state: RequestState, constraint: Constraint, output_index: int
+) -> torch.Tensor:
+    """Only what the constraint allows; of that no end that is not wanted yet, unless there is nothing else."""
+    allowed_V = constraint.allowed()
+    wanted_V = allowed_V.clone()
+    if output_index < state.params.min_tokens:
+        wanted_V[_inside(state.stop_ids, logits_V)] = False
+    if output_index < state.params.min_tokens or state.params.ignore_eos:
+        wanted_V[_inside(constraint.end_ids, logits_V)] = False
+    if wanted_V.any():
+        allowed_V = wanted_V
+    urge = 0.0
+    if state.room is not None:
+        urge = LEANING_LOGITS * (output_index / state.room - LEANING_START) / (1 - LEANING_START)
+    if urge > 0.0:
+        logits_V += urge * constraint.leanings().to(logits_V.device)
+    return logits_V.masked_fill(~allowed_V.to(logits_V.device), _NEVER)
+
+
+def _inside(token_ids: torch.Tensor, logits_V: torch.Tensor) -> torch.Tensor:
+    """Without ids beyond the vocabulary, which are never drawn anyway."""
+    return token_ids[token_ids < logits_V.numel()]
 
 
 def _draw(logits_V: torch.Tensor, state: RequestState, output_index: int) -> int:

@@ -4,7 +4,7 @@ Knows no sequence objects, no tensors and no prices. `Batch.shape` is what ops/ 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from farthing.ops.batch import BatchShape
@@ -52,17 +52,24 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A collected batch: seq_id -> sampled token for its sampling items, and when it finished, in seconds."""
+    """A collected batch: seq_id -> sampled token for its sampling items, and when it finished, in seconds.
+
+    `failed`: seq_id -> why no token could be drawn for it (a line for the one who asked). Such a sampling item has no
+    token, and what the step computed for it must not be used again.
+    """
 
     batch: Batch
     token_ids: Mapping[int, int]
     finished_at: float
+    failed: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenOutput:
-    """A new token of a sequence; `finish_reason` is set with the last one."""
+    """A new token of a sequence; `finish_reason` is set with the last one. Reason "error" comes without a token and
+    with the text of the `error`."""
 
     seq_id: int
     token_id: int | None
     finish_reason: FinishReason | None
+    error: str = ""

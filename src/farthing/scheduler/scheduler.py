@@ -28,6 +28,7 @@ class SchedulerStats:
     num_cached_tokens: int = 0  # prompt tokens that were not scheduled, since the prefix cache had them
     num_dropped_tokens: int = 0  # sampled past a stop, a cancel or a finish
     num_preemptions: int = 0
+    num_failed: int = 0  # sequences ended because no token could be drawn
 
 
 @dataclass(slots=True)
@@ -180,7 +181,10 @@ class Scheduler:
         for item, (sequence, num_preemptions) in zip(flight.items, flight.members, strict=True):
             sequence.num_pending_tokens -= item.samples
             if sequence.status is SequenceStatus.FINISHED:
-                self.stats.num_dropped_tokens += item.samples
+                self.stats.num_dropped_tokens += item.samples and item.seq_id not in done.failed
+                continue
+            if item.seq_id in done.failed:
+                outputs.append(self._fail(item, sequence, done.failed[item.seq_id]))
                 continue
             if sequence.num_preemptions == num_preemptions:
                 sequence.num_computed_tokens = item.start + len(item.token_ids)
@@ -196,6 +200,18 @@ class Scheduler:
         for block_ids in flight.tables:
             self.block_pool.release(block_ids)
         return tuple(outputs)
+
+    def _fail(self, item: BatchItem, sequence: Sequence, error: str) -> TokenOutput:
+        """Ends a sequence for which no token could be drawn; the blocks of this step are released, never published.
+
+        Each decode is drawn from as soon as it is computed, but of a prompt only the last chunk is. What failed there
+        may stem from an earlier chunk or from a cached prefix, and would fail all who share it: the cache starts anew.
+        """
+        self.stats.num_failed += 1
+        if item.output_index == 0 or len(item.token_ids) > 1:
+            self.reset_prefix_cache()
+        self._end(sequence, "error")
+        return TokenOutput(item.seq_id, None, "error", error)
 
     def _take_running(self, draft: _Flight) -> None:
         """Decodes, then prefills, each in rank order."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 class SequenceStatus(Enum):

@@ -1,0 +1,46 @@
+"""`farthing serve`: flags to a server. What it says about itself goes to stderr; its answers go to its clients.
+
+Knows flags; the server is loaded when it is needed.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from farthing import discover
+from farthing.cli import output
+from farthing.cli.model_argument import model_and_config, obtain
+from farthing.cli.said import may_be_unsaid, said
+from farthing.engine.config import EngineConfig
+from farthing.server.config import ServerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadFlags:
+    yes: Annotated[bool, Parameter(alias="-y", help="Download a model that is missing without asking.")] = False
+    offline: Annotated[bool, Parameter(help="Download nothing.")] = False
+
+
+SaidEngine = may_be_unsaid(EngineConfig, __name__)
+SaidServer = may_be_unsaid(ServerConfig, __name__)
+_DOWNLOAD, _ENGINE, _SERVER = DownloadFlags(), SaidEngine(), SaidServer()
+
+
+def serve(
+    model: Annotated[
+        str, Parameter(name="MODEL", help="Folder, .gguf file, alias, org/name or plan file. Default: bundled.")
+    ] = "bundled",
+    /,
+    *,
+    server: Annotated[SaidServer, Parameter(name="*")] = _SERVER,
+    engine: Annotated[SaidEngine, Parameter(name="*")] = _ENGINE,
+    download: Annotated[DownloadFlags, Parameter(name="*")] = _DOWNLOAD,
+) -> int:
+    """Serve a model to OpenAI and Anthropic clients."""
+    config = ServerConfig(**said(server))
+    name, engine_config = model_and_config(model, engine)
+    obtain(name, engine_config, yes=download.yes, offline=download.offline)
+    return discover.load("farthing.server", "serve").serve(
+        name, engine_config, config, lambda line: output.stderr.print(line, soft_wrap=True)
+    )

@@ -1,0 +1,271 @@
+"""The engine process as its owner sees it: started, spoken to, watched, and started anew when it dies or stands still.
+
+One asyncio loop owns everything here. A request is a Stream of deltas; when the engine is lost, every open stream ends
+with an EngineStoppedError, and a request sent again later is served by the next engine. Knows no HTTP.
+"""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from farthing.engine.config import EngineConfig
+from farthing.engine.messages import (
+    MAX_MESSAGE_BYTES,
+    Cancel,
+    Command,
+    Decoder,
+    EngineStatus,
+    Event,
+    Planned,
+    Ready,
+    Refused,
+    Start,
+    Stepped,
+    Submit,
+    encode,
+)
+from farthing.engine.request import Delta, Request
+from farthing.errors import EngineStoppedError, FarthingError, RequestError, UsageError
+
+ENGINE_COMMAND = (sys.executable, "-m", "farthing.engine.engine_process")
+_BUDGET_SECONDS = 600.0  # restarts older than this are forgiven
+_FIRST_BACK_OFF_SECONDS = 0.5
+_WATCH_SECONDS = 0.25
+_END_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """When an engine is given up. `stall_seconds`: no step was finished for so long while work was waiting; it must be
+    longer than the longest step. `max_restarts` within ten minutes, then the engine has failed."""
+
+    stall_seconds: float = 60.0
+    max_restarts: int = 3
+
+
+class Stream:
+    """The deltas of one or several requests, as they come. Iterating yields lists: all that waits is taken at once, and
+    an empty one after a `wake`, which is how a reader is given a moment to do something else."""
+
+    def __init__(self, requests: Sequence[Request], forget: Callable[[str], None]) -> None:
+        self.request_ids = tuple(request.request_id for request in requests)
+        self._forget = forget
+        self._num_unfinished = sum(request.params.n for request in requests)
+        self._waiting: list[Delta] = []
+        self._error: Exception | None = None
+        self._news = asyncio.Event()
+
+    def __aiter__(self) -> "Stream":
+        return self
+
+    async def __anext__(self) -> list[Delta]:
+        if not self._num_unfinished:
+            raise StopAsyncIteration
+        if not self._waiting and self._error is None:
+            await self._news.wait()
+        self._news.clear()
+        if not self._waiting and self._error is not None:
+            raise self._error
+        deltas, self._waiting = self._waiting, []
+        self._num_unfinished -= sum(delta.finish_reason is not None for delta in deltas)
+        return deltas
+
+    def close(self) -> None:
+        """Nothing more is wanted; the engine drops what still runs. May be called twice."""
+        for request_id in self.request_ids:
+            self._forget(request_id)
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def push(self, delta: Delta) -> None:
+        self._waiting.append(delta)
+        self._news.set()
+
+    def fail(self, error: Exception) -> None:
+        self._error = error
+        self._news.set()
+
+
+class EngineClient:
+    """`state` is "starting" until the first weights are loaded, then "ready", "restarting" after a loss, "failed" when
+    the restarts are used up, "closed" in the end. `on_change` is called after each change."""
+
+    def __init__(
+        self,
+        model: str,
+        config: EngineConfig,
+        *,
+        watch: Watch,
+        command: Sequence[str] = ENGINE_COMMAND,
+        on_change: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self._model, self._config, self._watch, self._command = model, config, watch, tuple(command)
+        self._on_change = on_change
+        self.state = "starting"
+        self.status = EngineStatus()
+        self.num_restarts = 0
+        self.planned: asyncio.Future[Planned] = asyncio.get_running_loop().create_future()
+        self._decoder = Decoder(Event)
+        self._streams: dict[str, Stream] = {}
+        self._refusal: FarthingError | None = None
+        self._losses: deque[float] = deque()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._commands: zmq.Socket[bytes] | None = None
+        self._last_news = time.monotonic()
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def num_open(self) -> int:
+        return len(self._streams)
+
+    @property
+    def num_dropped_messages(self) -> int:
+        return self._decoder.num_dropped
+
+    @property
+    def process_id(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    def submit(self, requests: Sequence[Request]) -> Stream:
+        """EngineStoppedError while no engine is ready."""
+        if self.state != "ready":
+            raise EngineStoppedError(f"the engine is {self.state}", fix="try again in a few seconds")
+        if not self._streams:
+            self._last_news = time.monotonic()  # it had nothing to say while nothing was asked
+        stream = Stream(requests, self._cancel)
+        for request in requests:
+            self._streams[request.request_id] = stream
+            self._say(Submit(request))
+        return stream
+
+    async def close(self) -> None:
+        """End the engine; open streams are told."""
+        self.state = "closed"
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def _cancel(self, request_id: str) -> None:
+        if self._streams.pop(request_id, None) is not None and self.state == "ready":
+            self._say(Cancel(request_id))
+
+    def _say(self, command: Command) -> None:
+        assert self._commands is not None
+        self._commands.send(encode(command))  # without a high-water mark it never blocks
+
+    async def _run(self) -> None:
+        """One engine after the other."""
+        while True:
+            try:
+                reason = await self._live()
+            finally:
+                self._fail_streams()
+            self._losses.append(time.monotonic())
+            while self._losses and self._losses[0] < time.monotonic() - _BUDGET_SECONDS:
+                self._losses.popleft()
+            if self.state == "starting" or len(self._losses) > self._watch.max_restarts:
+                self._give_up(reason)
+                return
+            self._become("restarting", reason)
+            self.num_restarts += 1
+            await asyncio.sleep(_FIRST_BACK_OFF_SECONDS * 2 ** (len(self._losses) - 1))
+
+    async def _live(self) -> str:
+        """The life of one engine process; returns why it was lost."""
+        folder = Path(tempfile.mkdtemp(prefix="farthing-"))  # readable by this user alone
+        context = zmq.asyncio.Context()
+        try:
+            self._commands = zmq.Context(context).socket(zmq.PUSH)
+            self._commands.setsockopt(zmq.SNDHWM, 0)
+            self._commands.bind(f"ipc://{folder}/commands")
+            events = context.socket(zmq.PULL)
+            events.setsockopt(zmq.RCVHWM, 0)
+            events.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+            events.bind(f"ipc://{folder}/events")
+            start = Start(self._model, self._config, f"ipc://{folder}/commands", f"ipc://{folder}/events")
+            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)
+            assert self._process.stdin is not None
+            self._process.stdin.write(msgspec.json.encode(start) + b"\n")
+            self._process.stdin.flush()  # and it stays open: its end tells the engine that its parent is gone
+            receiving = asyncio.create_task(self._receive(events))
+            try:
+                return await self._watch_over(self._process, events)
+            finally:
+                receiving.cancel()
+                await asyncio.gather(receiving, return_exceptions=True)
+        except OSError as error:
+            return f"the engine process can't be started: {error}"
+        finally:
+            if self._process is not None:
+                self._end(self._process)
+            self._process = self._commands = None
+            context.destroy(linger=0)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _receive(self, events: zmq.asyncio.Socket) -> None:
+        while True:
+            event = self._decoder.read(await events.recv())
+            self._last_news = time.monotonic()
+            match event:
+                case Stepped():
+                    self._take(event)
+                case Planned() if not self.planned.done():
+                    self.planned.set_result(event)
+                case Ready():
+                    self._become("ready", "loaded")
+                case Refused():
+                    self._refusal = UsageError(event.what, fix=event.fix)
+
+    def _take(self, event: Stepped) -> None:
+        self.status = event.status
+        for delta in event.deltas:
+            stream = self._streams.get(delta.request_id)
+            if stream is not None:
+                stream.push(delta)
+        for rejected in event.rejected:
+            stream = self._streams.get(rejected.request_id)
+            if stream is not None:
+                stream.fail(RequestError(rejected.what, fix=rejected.fix))
+
+    async def _watch_over(self, process: subprocess.Popen[bytes], events: zmq.asyncio.Socket) -> str:
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            code = process.poll()
+            if code is not None:
+                await asyncio.sleep(_WATCH_SECONDS)  # its last words may still be on the way
+                return str(self._refusal or f"the engine process ended with exit code {code}")
+            late = time.monotonic() - self._last_news
+            unheard = events.get(zmq.EVENTS) & zmq.POLLIN  # then it is this process that is behind
+            if self._streams and self.state == "ready" and late > self._watch.stall_seconds and not unheard:
+                return f"the engine finished no step for {late:.0f} s while {len(self._streams)} requests waited"
+
+    def _give_up(self, reason: str) -> None:
+        if not self.planned.done():
+            self.planned.set_exception(self._refusal or EngineStoppedError(reason, fix="see its messages above"))
+        self._become("failed", reason)
+
+    def _become(self, state: str, reason: str) -> None:
+        self.state = state
+        self._on_change(reason)
+
+    def _fail_streams(self) -> None:
+        for stream in self._streams.values():
+            stream.fail(EngineStoppedError("the engine was lost while it worked on this", fix="send the request again"))
+        self._streams.clear()
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait(_END_SECONDS)
+        if process.stdin is not None:
+            process.stdin.close()

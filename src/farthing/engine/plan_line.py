@@ -1,0 +1,51 @@
+"""What a person is told before anything is loaded: device, resolved format, memory, expected speed; in one line.
+
+The limits of a machine that was never measured are measured first, roughly, and kept. Knows no terminal: what it says
+while it measures goes to standard error.
+"""
+
+import sys
+
+from farthing.engine.ledger import forecast
+from farthing.engine.plan import EnginePlan
+from farthing.errors import FarthingError
+from farthing.hardware.calibration import save
+from farthing.ops.batch import BatchShape
+from farthing.runtime.probe import probe
+from farthing.units import format_bytes
+
+
+def measured(plan: EnginePlan) -> EnginePlan:
+    """The plan with this machine's limits: those that are known, else measured now and kept for the next time."""
+    if plan.calibration is not None:
+        return plan
+    _say(f"measuring {plan.device} once (3 s; farthing probe measures it in full) ...")
+    calibration = probe(str(plan.device), quick=True, progress=lambda what, share: None)
+    try:
+        save(calibration)
+    except FarthingError as error:  # a read-only home: measured again the next time
+        _say(f"note: {error}")
+    return plan.with_calibration(calibration)
+
+
+def plan_line(plan: EnginePlan) -> str:
+    """Of a plan that is `measured`."""
+    assert plan.calibration is not None
+    memory, kernels = plan.memory, plan.kernels
+    step = forecast(plan.spec, BatchShape.decode(min(512, plan.context - 1)), plan.calibration)
+    weight_format = plan.spec.precision.format
+    speed = f"expect {1 / step.seconds:,.0f} tok/s ({step.bound}-bound)"
+    if weight_format.quantized:
+        speed = f"slow: no kernel for {weight_format.name} yet, its weights are widened in every step"
+    invariance = "batch-invariant" if kernels.batch_invariant else "not batch-invariant"
+    threads = f", {plan.num_threads} thread{'s' * (plan.num_threads > 1)}" if plan.device.type == "cpu" else ""
+    return (
+        f"{plan.name} · {weight_format.name} on {plan.key.name} ({plan.device}{threads}) · "
+        f"{format_bytes(memory.total_bytes)} of {format_bytes(memory.budget_bytes)}, "
+        f"KV room {memory.kv_tokens:,} tokens · {kernels.name} kernels, {invariance} · "
+        f"{speed}"
+    )
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,81 @@
+"""Where a request of any dialect is taken in and its answer sent off: admitted, translated, run, logged.
+
+A route hands over how to translate the request and how to write the answer; all that is the same for every API is here.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from farthing.server.answer import Answer, Call, Dialect
+from farthing.server.errors import ApiError
+from farthing.server.ignored import IgnoredFields
+from farthing.server.log import Log
+from farthing.server.service import Service
+from farthing.server.stream import AnswerResponse, ClientGoneError
+
+
+class Desk:
+    """`timeout` in seconds for each request, from its arrival."""
+
+    def __init__(self, service: Service, ignored: IgnoredFields, log: Log, *, timeout: float) -> None:
+        self.service, self.ignored, self.log, self._timeout = service, ignored, log, timeout
+        self.num_ended = {"stop": 0, "cancelled": 0, "failed": 0}
+        self._open: dict[tuple[str, str], Answer] = {}  # by key id and request id
+
+    async def answer(
+        self,
+        route: str,
+        call: Callable[[], Awaitable[Call]],
+        dialect: Callable[[Call], Dialect],
+        *,
+        streamed: bool,
+        unknown_fields: Sequence[str],
+        key_id: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> AnswerResponse:
+        """FarthingError, before anything is sent, if the request is refused."""
+        started = time.monotonic()
+        told = self.ignored.take(unknown_fields)
+        ticket = self.service.admission.enter()
+        try:
+            translated = await call()
+            answer = self.service.run(translated, ticket)
+        except BaseException:
+            ticket.end()
+            raise
+        place = (key_id, translated.requests[0].request_id)
+        self._open[place] = answer
+
+        def ended(answer: Answer, error: Exception | None) -> None:
+            ticket.end()
+            self._open.pop(place, None)
+            outcome = "cancelled" if isinstance(error, ClientGoneError) else "failed" if error else "stop"
+            self.num_ended[outcome] += 1
+            self.log.event(
+                "request",
+                route=route,
+                caller=key_id,
+                outcome=outcome,
+                error=type(error).__name__ if outcome == "failed" else None,
+                prompt_tokens=answer.num_prompt_tokens,
+                cached_tokens=answer.num_cached_tokens,
+                output_tokens=answer.num_output_tokens,
+                seconds=round(time.monotonic() - started, 3),
+            )
+
+        return AnswerResponse(
+            answer,
+            dialect(translated),
+            streamed=streamed,
+            timeout=self._timeout - (time.monotonic() - started),
+            headers={"x-request-id": place[1], **told, **(headers or {})},
+            on_end=ended,
+        )
+
+    def cancel(self, key_id: str, request_id: str) -> bool:
+        """End a request of this key; its own answer says so. False if there is none (any more)."""
+        answer = self._open.get((key_id, request_id))
+        if answer is not None:
+            answer.stream.fail(ApiError(409, "the request was cancelled", code="cancelled"))
+            answer.stream.close()
+        return answer is not None

@@ -1,0 +1,65 @@
+"""`POST /v1/messages` and `POST /v1/messages/count_tokens`: requests of Anthropic's API, and its answers."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from farthing.errors import ContextLengthError
+from farthing.server.desk import Desk
+from farthing.server.documented import error_responses, generation_responses
+from farthing.server.errors import ApiError
+from farthing.server.fields import ignored, sampling_params
+from farthing.server.messages.dialect import MessagesDialect
+from farthing.server.messages.schema import (
+    AnthropicErrorBody,
+    CountRequest,
+    MessageAnswer,
+    MessagesRequest,
+    TokenCount,
+)
+from farthing.server.messages.translate import conversation_of, requested_grammar, sampling_fields
+from farthing.server.service import Caller
+
+
+def router(desk: Desk) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.post("/v1/messages", responses=generation_responses(MessageAnswer, AnthropicErrorBody), tags=["generate"])
+    async def messages(fields: MessagesRequest, http: Request) -> Response:
+        """Continue a conversation, in Anthropic's shape."""
+        service = desk.service
+        model = service.require_model(fields.model)
+        conversation, unknown = conversation_of(fields)
+        params = sampling_params(
+            sampling_fields(fields),
+            service.text.generation_defaults,
+            max_tokens=fields.max_tokens,
+            grammar=requested_grammar(fields),
+        )
+        key_id: str = http.scope["state"].get("key_id") or ""
+        try:
+            return await desk.answer(  # type: ignore[return-value]  # an ASGI application, as responses are
+                "messages",
+                lambda: service.chat_call(conversation, params, Caller(key_id)),
+                lambda call: MessagesDialect(model),
+                streamed=bool(fields.stream),
+                unknown_fields=[*ignored(fields), *unknown],
+                key_id=key_id,
+            )
+        except ContextLengthError as error:
+            raise _too_long(error) from error
+
+    @routes.post("/v1/messages/count_tokens", responses=error_responses(AnthropicErrorBody), tags=["generate"])
+    async def count_tokens(fields: CountRequest, response: Response) -> TokenCount:
+        """The number of tokens of a conversation, as the model would read it."""
+        desk.service.require_model(fields.model)
+        conversation, unknown = conversation_of(fields)
+        response.headers.update(desk.ignored.take([*ignored(fields), *unknown]))
+        return TokenCount(input_tokens=len(await desk.service.chat_tokens(conversation)))
+
+    return routes
+
+
+def _too_long(error: ContextLengthError) -> ApiError:
+    """In the words by which agents know that they have to shorten their conversation."""
+    what = f"prompt is too long: {error.num_tokens} tokens > {error.context} maximum"
+    return ApiError(400, what, fix=error.fix, code="context_length_exceeded", param="messages")

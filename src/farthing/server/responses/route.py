@@ -1,0 +1,54 @@
+"""`POST /v1/responses`: a request translated, its answer a response of OpenAI's newer API."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from farthing.server.desk import Desk
+from farthing.server.documented import generation_responses
+from farthing.server.fields import ignored, sampling_params
+from farthing.server.responses.dialect import ResponsesDialect
+from farthing.server.responses.schema import ResponsesAnswer, ResponsesRequest
+from farthing.server.responses.translate import (
+    conversation_of,
+    echo,
+    grammar_of,
+    num_logprobs,
+    refuse_what_is_not_kept,
+)
+from farthing.server.service import Caller
+
+
+def router(desk: Desk) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.post("/v1/responses", responses=generation_responses(ResponsesAnswer), tags=["generate"])
+    async def responses(fields: ResponsesRequest, http: Request) -> Response:
+        """Continue a conversation given as a list of items."""
+        service = desk.service
+        model = service.require_model(fields.model)
+        refuse_what_is_not_kept(fields)
+        conversation, names, unknown = conversation_of(fields)
+        params = sampling_params(
+            fields,
+            service.text.generation_defaults,
+            max_tokens=fields.max_tokens if fields.max_output_tokens is None else fields.max_output_tokens,
+            logprobs=num_logprobs(fields),
+            grammar=grammar_of(fields),
+        )
+        key_id: str = http.scope["state"].get("key_id", "")
+        dialect = ResponsesDialect(
+            model,
+            echo(fields, params, conversation.choice, names),
+            names=names,
+            bytes_of=service.bytes_of,
+        )
+        return await desk.answer(  # type: ignore[return-value]  # an ASGI application, as responses are
+            "responses",
+            lambda: service.chat_call(conversation, params, Caller(key_id, fields.priority or 0)),
+            lambda call: dialect,
+            streamed=bool(fields.stream),
+            unknown_fields=[*ignored(fields), *unknown],
+            key_id=key_id,
+        )
+
+    return routes

@@ -1,0 +1,214 @@
+"""What every dialect asks for, done once: a conversation or a prompt made into engine requests, admitted and run.
+
+Tokenising, templates and the checking of grammars happen on threads, so that the streams of others flow on. Knows no
+route and no API's shape; the dialects (chat/, completions/, responses/, messages/) translate to and from it.
+"""
+
+import asyncio
+import dataclasses
+import itertools
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from farthing.engine.answer_parser import REASONING_MARKERS, AnswerParser, reasoning_for
+from farthing.engine.conversation import normalise, template_tools
+from farthing.engine.engine_client import EngineClient
+from farthing.engine.grammar_check import GrammarChecker
+from farthing.engine.model_text import ModelText
+from farthing.engine.request import Request, check_request
+from farthing.engine.tool_formats import choose_format
+from farthing.engine.tool_grammar import Surroundings
+from farthing.engine.tools import Tool, ToolChoice
+from farthing.errors import ChatTemplateError, RequestError
+from farthing.sampling_params import Grammar, SamplingParams
+from farthing.server.admission import Admission, Ticket
+from farthing.server.answer import Answer, Call
+from farthing.server.errors import ApiError
+
+MAX_CHOICES = 128
+MAX_PRIORITY = 1000
+_NUM_THREADS = 2
+# What a request may set in a chat template; everything else stays the model's own.
+TEMPLATE_OPTIONS = frozenset(("enable_thinking", "thinking", "reasoning_effort"))
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages in OpenAI's shape, and what the model may call. `options` are variables of the chat template."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Tool] = ()
+    choice: ToolChoice = field(default_factory=ToolChoice)
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the salt that keeps prefix caches of different keys apart, and how urgent it is."""
+
+    key_id: str = ""
+    priority: int = 0
+
+
+class Service:
+    """`names`: what the model is called by requests; the first is the one that answers bear."""
+
+    def __init__(
+        self, engine: EngineClient, text: ModelText, *, context: int, names: Sequence[str], admission: Admission
+    ) -> None:
+        self.engine, self.text, self.context, self.admission = engine, text, context, admission
+        self.names = tuple(names)
+        self.checker = GrammarChecker()
+        source = text.tokenizer.chat_template if text.tokenizer is not None else None
+        self._template_source = source or ""
+        self._format = choose_format(self._template_source)
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="farthing-text")
+        self._numbers = itertools.count()
+
+    def require_model(self, name: str | None) -> str:
+        """The name under which the model answers. ApiError 404 for one that is not served."""
+        if name is None:
+            return self.names[0]
+        if name not in self.names:
+            raise ApiError(
+                404,
+                f"the model {name!r:.200} is not served here",
+                fix=f"use {' or '.join(self.names)}",
+                code="model_not_found",
+                param="model",
+            )
+        return name
+
+    async def chat_call(self, conversation: Conversation, params: SamplingParams, caller: Caller) -> Call:
+        """RequestError or ChatTemplateError if it can't be served."""
+        return await self._on_thread(lambda: self._chat_call(conversation, params, caller))
+
+    async def completion_call(
+        self, prompts: Sequence[str | Sequence[int]], params: SamplingParams, caller: Caller
+    ) -> Call:
+        """One request for each prompt, text or token ids."""
+        return await self._on_thread(lambda: self._completion_call(prompts, params, caller))
+
+    async def chat_tokens(self, conversation: Conversation) -> list[int]:
+        """Token ids of the prompt that the conversation makes."""
+        return await self._on_thread(lambda: list(self.text.encode_rendered(self._render(conversation))))
+
+    async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        def encode() -> list[int]:
+            tokenizer = self.text.tokenizer
+            return (
+                list(self.text.encode(text)) if tokenizer is None else tokenizer.encode(text, add_special=add_special)
+            )
+
+        return await self._on_thread(encode)
+
+    def run(self, call: Call, ticket: Ticket) -> Answer:
+        """Queue the call. ApiError 429 if its prompts are too long to wait; EngineStoppedError without an engine."""
+        ticket.carry(call.num_prompt_tokens)
+        started = time.monotonic()
+        stream = self.engine.submit(call.requests)
+        return Answer(call, stream, on_first=lambda: ticket.begin(time.monotonic() - started))
+
+    def bytes_of(self, token_id: int) -> bytes:
+        tokenizer = self.text.tokenizer
+        return b"%d " % token_id if tokenizer is None else tokenizer.token_bytes(token_id)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.checker.close()
+        self.text.close()
+
+    def _chat_call(self, conversation: Conversation, params: SamplingParams, caller: Caller) -> Call:
+        tools = conversation.choice.select(conversation.tools)
+        prompt = self._render(conversation)
+        reasoning, is_open = reasoning_for(self._template_source, prompt)
+        grammar = params.grammar
+        if grammar is None and tools:
+            grammar = self._tool_grammar(tools, conversation.choice, reasoning=reasoning, is_open=is_open)
+        elif grammar is not None:
+            self.checker.check(grammar)
+        markers = [*(self._format.markers if tools else ()), *(REASONING_MARKERS if reasoning else ())]
+        request = self._request(
+            self.text.encode_rendered(prompt), _with_grammar(params, grammar), caller, self._token_ids(markers)
+        )
+        return Call(
+            [request],
+            lambda: AnswerParser(self._format, tools=tools, reasoning=reasoning, reasoning_open=is_open),
+        )
+
+    def _completion_call(self, prompts: Sequence[str | Sequence[int]], params: SamplingParams, caller: Caller) -> Call:
+        if not prompts:
+            raise RequestError("there is no prompt", fix="give at least one")
+        if len(prompts) * params.n > MAX_CHOICES:
+            raise RequestError(
+                f"{len(prompts)} prompts of {params.n} samples each are too many", fix=f"at most {MAX_CHOICES} in all"
+            )
+        if params.grammar is not None:
+            self.checker.check(params.grammar)
+        ids = [self.text.encode(prompt) if isinstance(prompt, str) else tuple(prompt) for prompt in prompts]
+        return Call([self._request(prompt_ids, params, caller, ()) for prompt_ids in ids], lambda: AnswerParser(None))
+
+    def _render(self, conversation: Conversation) -> str:
+        if self.text.template is None:
+            raise ChatTemplateError("this model has no chat template", fix="use /v1/completions")
+        tools = conversation.choice.select(conversation.tools)
+        messages = normalise(
+            conversation.messages, template_source=self._template_source, format=self._format, tools=tools
+        )
+        described = template_tools(tools, template_source=self._template_source)
+        options = {name: value for name, value in conversation.options.items() if name in TEMPLATE_OPTIONS}
+        return self.text.template.render(messages, tools=described, extra=options)
+
+    def _tool_grammar(
+        self, tools: Sequence[Tool], choice: ToolChoice, *, reasoning: bool, is_open: bool
+    ) -> Grammar | None:
+        """With the tools' own schemas; where they are beyond us, with any object - unless a tool is `strict`."""
+        tokenizer = self.text.tokenizer
+        around = Surroundings({} if tokenizer is None else tokenizer.special_tokens, reasoning, is_open)
+        grammar = self._format.grammar(tools, choice, around)
+        if grammar is None:
+            return None
+        try:
+            self.checker.check(grammar)
+            return grammar
+        except RequestError:
+            if any(tool.strict for tool in tools):
+                raise
+        lenient = dataclasses.replace(around, lenient=frozenset(tool.name for tool in tools))
+        return self._format.grammar(tools, choice, lenient)
+
+    def _request(
+        self, prompt_ids: tuple[int, ...], params: SamplingParams, caller: Caller, visible_ids: tuple[int, ...]
+    ) -> Request:
+        if not -MAX_PRIORITY <= caller.priority <= MAX_PRIORITY:
+            raise RequestError(f"priority is {caller.priority}", fix=f"from {-MAX_PRIORITY} to {MAX_PRIORITY}")
+        request = Request(
+            f"{next(self._numbers)}-{secrets.token_hex(4)}",
+            prompt_ids,
+            params,
+            params.seed if params.seed is not None else secrets.randbits(63),
+            priority=caller.priority,
+            salt=caller.key_id,
+            visible_ids=visible_ids,
+        )
+        check_request(request, context=self.context, vocab_size=self.text.vocab_size)
+        return request
+
+    def _token_ids(self, spellings: Sequence[str]) -> tuple[int, ...]:
+        """Ids of those marks that are control tokens of this model."""
+        tokenizer = self.text.tokenizer
+        known = {} if tokenizer is None else tokenizer.special_tokens
+        return tuple(known[spelling] for spelling in spellings if spelling in known)
+
+    async def _on_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _with_grammar(params: SamplingParams, grammar: Grammar | None) -> SamplingParams:
+    return params if grammar is params.grammar else dataclasses.replace(params, grammar=grammar)

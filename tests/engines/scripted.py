@@ -1,0 +1,53 @@
+"""An engine process whose answers are given: a prompt that holds SCRIPT:name is answered with that text, token by token.
+
+The scheduler, the loop and the text side are the real ones; only the model is not asked. Run by server_process.py:
+`scripted.py scripts.json [seconds a step]`, where the file maps names to texts; "default" answers everything else.
+"""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import farthing
+from farthing.engine.engine_process import main
+from farthing.engine.tokenizer import load_tokenizer
+from farthing.runtime.model_runner import ModelRunner
+from farthing.runtime.sampler import RequestState
+from farthing.scheduler.batch import Batch, Done
+
+TOKENIZER = load_tokenizer(Path(farthing.__file__).parent / "models" / "bundled")
+SCRIPTS = {"default": "Hello there.", **json.loads(Path(sys.argv[1]).read_text())}
+STEP_SECONDS = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+(END,) = TOKENIZER.eos_ids
+
+
+class ScriptedRunner(ModelRunner):
+    scripts: dict[int, list[int]] = {}  # noqa: RUF012 - one runner a process
+
+    def add(self, seq_id: int, state: RequestState, prompt_ids: Sequence[int]) -> None:
+        super().add(seq_id, state, prompt_ids)
+        named = re.findall(r"SCRIPT:(\w+)", TOKENIZER.decode(prompt_ids))
+        text = SCRIPTS[named[-1] if named and named[-1] in SCRIPTS else "default"]
+        self.scripts[seq_id] = [*TOKENIZER.encode(text, add_special=False, parse_special=True), END]
+
+    def remove(self, seq_id: int) -> None:
+        super().remove(seq_id)
+        self.scripts.pop(seq_id, None)
+
+    def submit(self, batch: Batch) -> None:
+        time.sleep(STEP_SECONDS)
+        tokens, failed = {}, {}
+        for item in batch.items:
+            if item.samples:
+                script = self.scripts[item.seq_id]
+                token = script[min(item.output_index, len(script) - 1)]
+                tokens[item.seq_id] = token
+                self.states[item.seq_id].saw(token)
+        self.done = Done(batch, tokens, time.monotonic(), failed)
+
+
+if __name__ == "__main__":
+    main(ScriptedRunner)

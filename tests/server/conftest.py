@@ -1,0 +1,44 @@
+"""Servers that several tests share: started once, never broken by a test."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from server_process import ServerProcess, long_model, serving
+
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+SCRIPTS = {
+    "call": CALL,
+    "talk_and_call": f"Let me look. {CALL}",
+    "two_calls": CALL + "\n" + CALL.replace("Paris", "Rome"),
+    "story": "Once upon a time there was a fox. " * 20,
+}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ServerProcess]:
+    """The bundled model."""
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def long_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return long_model(tmp_path_factory.mktemp("long"))
+
+
+@pytest.fixture(scope="session")
+def scripted_server(long_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A context of 8,192 tokens, and answers that are given: a prompt with SCRIPT:call is answered with SCRIPTS["call"]."""
+    scripts = tmp_path_factory.mktemp("scripts") / "scripts.json"
+    scripts.write_text(json.dumps(SCRIPTS))
+    with serving(
+        long_folder, engine={"context": 8192}, script="scripted.py", arguments=[str(scripts)]
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def agent_server(scripted_server: ServerProcess) -> ServerProcess:
+    return scripted_server
