@@ -1,4 +1,4 @@
-"""Tool formats: the right one for a model, and grammars that let calls of the tools pass, and nothing else as a call."""
+"""Tool formats: the right one for a model, and grammars that let only calls of the tools pass as calls."""
 
 import json
 from pathlib import Path

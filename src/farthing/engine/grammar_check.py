@@ -19,8 +19,11 @@ MAX_KEPT_GRAMMARS = 256
 
 
 class GrammarChecker:
-    """Owns the helper process. `special_tokens` are those of the model, for Lark grammars that name them. `check` blocks for up to CHECK_SECONDS (the first one until the process has started) and
-    is safe from several threads, one after the other; a grammar found good lately takes no time."""
+    """Owns the helper process. `special_tokens` are those of the model, for Lark grammars that name them.
+
+    `check` blocks for up to CHECK_SECONDS (the first one until the process has started) and is safe from several
+    threads, one after the other; a grammar found good lately takes no time.
+    """
 
     def __init__(self, special_tokens: Mapping[str, int] | None = None) -> None:
         self._helper = HelperProcess(

@@ -161,9 +161,9 @@ class _Rewriting:
         lower = "inimum" in place.rsplit("/", 1)[-1]
         if (value if lower else -value) > _LARGEST_BOUND:
             raise RequestError(f"{place} is {value!r:.40}: bounds go to {_LARGEST_BOUND:,}", fix="use a closer one")
-        if isinstance(value, int) and abs(value) > _EXACT_INTEGER:  # the compiler reads a double: the stricter one
-            return _double(value, math.inf if lower else -math.inf)
-        return value
+        # The compiler computes integers with 64 bits and reads bounds as doubles: the stricter of the neighbours.
+        value = max(min(value, _LARGEST_BOUND), -_LARGEST_BOUND)
+        return value if abs(value) <= _EXACT_INTEGER else int(_double(int(value), math.inf if lower else -math.inf))
 
     def multiple(self, value: object, place: str) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _EXACT_INTEGER:
@@ -221,7 +221,7 @@ def _with_distinct_properties(schema: dict[str, Any], place: str) -> dict[str, A
 
 
 class _Ends:
-    """Whether some finite value has the shape of a rewritten schema. `good`: the definitions for which that is known."""
+    """Whether some finite value has the shape of a rewritten schema. `good`: the definitions that are known to."""
 
     def __init__(self, defs: Mapping[str, Any]) -> None:
         self.defs = defs

@@ -10,11 +10,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from farthing.engine.grammar_schema import enforceable
 from farthing.engine.tools import Tool, ToolChoice
 from farthing.sampling_params import Grammar
 
 _ANY_OBJECT = {"type": "object"}
+_JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _ANY_TEXT = r"/(.|\n)*/"
+_SLASH = re.compile(r"(?<!\\)/")
 _THINK, _END_OF_THOUGHT = "<think>", "</think>"
 
 
@@ -57,12 +60,13 @@ def grammar_of(syntax: CallSyntax, tools: Sequence[Tool], choice: ToolChoice, ar
     if not chosen:
         return None
     control = around.control_tokens
+    parallel = choice.parallel and choice.mode != "named"  # who names one tool wants one call
     calls = "call"
-    if choice.parallel and syntax.separator is not None:
+    if parallel and syntax.separator is not None:
         calls = f"call ({literal(syntax.separator, control)} call)*"
     closing = literal(syntax.closing, control)
     rules = call_rules(chosen, syntax, around)
-    again = choice.parallel and syntax.between is not None
+    again = parallel and syntax.between is not None
     if choice.demands_call:
         rules.append(f"group: {literal(syntax.opening, control)} {calls} {closing}")
         groups = f"group ({literal(syntax.between or '', control)} group)*" if again else "group"
@@ -80,6 +84,29 @@ def grammar_of(syntax: CallSyntax, tools: Sequence[Tool], choice: ToolChoice, ar
     return Grammar("lark", "\n".join(rules))
 
 
+def after_thought(grammar: Grammar, around: Surroundings) -> Grammar:
+    """The grammar of an answer, with the thought before it that the model may have or has begun."""
+    if not (around.reasoning or around.reasoning_open):
+        return grammar
+    match grammar.kind:
+        case "json_object":
+            answer = f"%json {json.dumps({**_ANY_OBJECT, 'x-guidance': _JSON_OPTIONS})}"
+        case "json_schema":
+            schema = enforceable(grammar.source)
+            answer = (
+                f"%json {json.dumps({**schema, 'x-guidance': _JSON_OPTIONS} if isinstance(schema, dict) else schema)}"
+            )
+        case "regex":
+            answer = f"/{_SLASH.sub(chr(92) + '/', grammar.source)}/"
+        case "choice":
+            answer = " | ".join(json.dumps(choice) for choice in json.loads(grammar.source))
+        case "lark":
+            return grammar  # it begins where its author says
+    rules: list[str] = []
+    head = thought(around, rules, newlines=True)
+    return Grammar("lark", "\n".join([f"start: {head} answer", f"answer: {answer}", *rules]))
+
+
 def call_rules(tools: Sequence[Tool], syntax: CallSyntax, around: Surroundings) -> list[str]:
     """The rule `call`, any of `tools`."""
     rules = [f"call: {' | '.join(f'call_{i}' for i in range(len(tools)))}"]
@@ -92,7 +119,7 @@ def call_rules(tools: Sequence[Tool], syntax: CallSyntax, around: Surroundings) 
 
 def arguments_rule(index: int, tool: Tool, around: Surroundings) -> str:
     schema = _ANY_OBJECT if tool.name in around.lenient else object_schema(tool.parameters)
-    return f"arguments_{index}: %json {json.dumps(schema)}"
+    return f"arguments_{index}: %json {json.dumps({**schema, 'x-guidance': _JSON_OPTIONS})}"
 
 
 def object_schema(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -123,9 +123,13 @@ class LimitedProtocol(HttpToolsProtocol):
         """One answer, and for a moment what still comes is dropped: closed at once, the client might not read it."""
         self._refused = refusal
         self._stop_header_timer()
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.close()  # an answer is on its way already; a second one would be read as a part of it
-            return
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body or cycle.response_started or self.pipeline:
+                self.transport.close()  # another answer is due or on its way, and this one would be read as a part of it
+                return
+            cycle.disconnected = True  # the request that is broken off is the one that is being served
+            cycle.message_event.set()
         body = error_body(refusal.status, refusal.message, code=refusal.code)
         fields = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[refusal.status] + fields + body)

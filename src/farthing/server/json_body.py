@@ -37,7 +37,7 @@ def parse_json(body: bytes) -> dict[str, object]:
 def check_depth(value: object, max_depth: int = MAX_DEPTH) -> None:
     """RequestError where lists and objects nest deeper. Goes level by level, so depth costs no stack."""
     level = [value]
-    for _ in range(max_depth + 1):
+    for _ in range(max_depth):
         level = [child for parent in level for child in _children(parent) if isinstance(child, dict | list)]
         if not level:
             return

@@ -74,13 +74,13 @@ def _problem(name: str | None, key: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not block the start
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - what follows is no error of opening
     except OSError as error:
         raise UsageError(
             f"the key file {path} can't be read: {error.strerror}", fix="name a file that exists with --api-keys"
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
+    with file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{path} is not a regular file", fix="put the keys into a file, one a line")
         if status.st_mode & _forbidden_mode(path):
@@ -95,6 +95,11 @@ def _read(path: Path) -> str:
         raise UsageError(
             f"the key file {path} is not ASCII text", fix="keys are letters, digits and signs, one a line"
         ) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A pipe must not hold up the start."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _forbidden_mode(path: Path) -> int:

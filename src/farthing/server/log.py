@@ -24,6 +24,7 @@ QUEUE_LINES = 10_000
 _SECRETS = ("authorization", "proxy-authorization", "x-api-key", "api-key", "cookie", "set-cookie", "token")
 _TEXTS = ("prompt", "messages", "content", "text", "input", "instructions", "system")
 WITHHELD = frozenset((*_SECRETS, *_TEXTS))
+_NEVER = logging.CRITICAL + 1
 _RESERVED = frozenset(("time", "level", "event"))
 
 
@@ -39,11 +40,11 @@ class Log:
         self._logger.addHandler(self._writer)
 
     def __enter__(self) -> Self:
-        for name, handlers in (("", [self._writer]), ("uvicorn", []), ("uvicorn.error", []), ("uvicorn.access", [])):
+        for name in ("", "uvicorn", "uvicorn.error", "uvicorn.access"):
             logger = logging.getLogger(name)
-            logger.handlers[:] = handlers
-            logger.setLevel(logging.WARNING)
-            logger.propagate = name != "uvicorn.access"
+            logger.handlers[:] = [] if name else [self._writer]
+            logger.setLevel(_NEVER if name == "uvicorn.access" else logging.WARNING)
+            logger.propagate = True
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -109,7 +110,7 @@ def line_of(record: logging.LogRecord) -> bytes:
     """Our events carry fields; of anyone else's message the first line is a field."""
     fields = getattr(record, "fields", None)
     name = record.getMessage() if isinstance(fields, dict) else record.name
-    said = fields if isinstance(fields, dict) else {"message": record.getMessage().partition("\n")[0]}
+    said = fields if isinstance(fields, dict) else {"message": "".join(record.getMessage().splitlines()[:1])}
     _, error, trace = record.exc_info or (None, None, None)
     if error is not None:
         said = {**said, "error": type(error).__name__, "at": _places(trace)}

@@ -21,7 +21,7 @@ from farthing.engine.grammar_check import GrammarChecker
 from farthing.engine.model_text import ModelText
 from farthing.engine.request import Request, check_request
 from farthing.engine.tool_formats import choose_format
-from farthing.engine.tool_grammar import Surroundings
+from farthing.engine.tool_grammar import Surroundings, after_thought
 from farthing.engine.tools import Tool, ToolChoice
 from farthing.errors import ChatTemplateError, RequestError
 from farthing.sampling_params import Grammar, SamplingParams
@@ -64,9 +64,9 @@ class Service:
     ) -> None:
         self.engine, self.text, self.context, self.admission = engine, text, context, admission
         self.names = tuple(names)
-        self.checker = GrammarChecker()
-        source = text.tokenizer.chat_template if text.tokenizer is not None else None
-        self._template_source = source or ""
+        self._control_tokens = {} if text.tokenizer is None else dict(text.tokenizer.special_tokens)
+        self._template_source = (text.tokenizer and text.tokenizer.chat_template) or ""
+        self.checker = GrammarChecker(self._control_tokens)
         self._format = choose_format(self._template_source)
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="farthing-text")
         self._numbers = itertools.count()
@@ -128,11 +128,14 @@ class Service:
         tools = conversation.choice.select(conversation.tools)
         prompt = self._render(conversation)
         reasoning, is_open = reasoning_for(self._template_source, prompt)
+        around = Surroundings(self._control_tokens, reasoning, is_open)
         grammar = params.grammar
-        if grammar is None and tools:
-            grammar = self._tool_grammar(tools, conversation.choice, reasoning=reasoning, is_open=is_open)
-        elif grammar is not None:
+        if grammar is not None:
+            self.checker.check(grammar)  # by itself first, so that a mistake is told in its own terms
+            grammar = after_thought(grammar, around)
             self.checker.check(grammar)
+        elif tools:
+            grammar = self._tool_grammar(conversation, around)
         markers = [*(self._format.markers if tools else ()), *(REASONING_MARKERS if reasoning else ())]
         request = self._request(
             self.text.encode_rendered(prompt), _with_grammar(params, grammar), caller, self._token_ids(markers)
@@ -157,7 +160,8 @@ class Service:
     def _render(self, conversation: Conversation) -> str:
         if self.text.template is None:
             raise ChatTemplateError("this model has no chat template", fix="use /v1/completions")
-        tools = conversation.choice.select(conversation.tools)
+        # A named choice leaves the others in the prompt: it stays the same, and with it the cached prefix.
+        tools = () if conversation.choice.mode == "none" else conversation.tools
         messages = normalise(
             conversation.messages, template_source=self._template_source, format=self._format, tools=tools
         )
@@ -165,23 +169,25 @@ class Service:
         options = {name: value for name, value in conversation.options.items() if name in TEMPLATE_OPTIONS}
         return self.text.template.render(messages, tools=described, extra=options)
 
-    def _tool_grammar(
-        self, tools: Sequence[Tool], choice: ToolChoice, *, reasoning: bool, is_open: bool
-    ) -> Grammar | None:
-        """With the tools' own schemas; where they are beyond us, with any object - unless a tool is `strict`."""
-        tokenizer = self.text.tokenizer
-        around = Surroundings({} if tokenizer is None else tokenizer.special_tokens, reasoning, is_open)
-        grammar = self._format.grammar(tools, choice, around)
-        if grammar is None:
-            return None
-        try:
+    def _tool_grammar(self, conversation: Conversation, around: Surroundings) -> Grammar | None:
+        """With the tools' own schemas; for one that is beyond us with any object, unless the tool is `strict`."""
+        lenient = frozenset(tool.name for tool in conversation.tools if not self._can_enforce(tool, around))
+        around = dataclasses.replace(around, lenient=lenient)
+        grammar = self._format.grammar(conversation.tools, conversation.choice, around)
+        if grammar is not None:
             self.checker.check(grammar)
-            return grammar
+        return grammar
+
+    def _can_enforce(self, tool: Tool, around: Surroundings) -> bool:
+        alone = self._format.grammar([tool], ToolChoice("required"), around)
+        try:
+            if alone is not None:
+                self.checker.check(alone)
         except RequestError:
-            if any(tool.strict for tool in tools):
+            if tool.strict:
                 raise
-        lenient = dataclasses.replace(around, lenient=frozenset(tool.name for tool in tools))
-        return self._format.grammar(tools, choice, lenient)
+            return False
+        return True
 
     def _request(
         self, prompt_ids: tuple[int, ...], params: SamplingParams, caller: Caller, visible_ids: tuple[int, ...]
@@ -202,9 +208,7 @@ class Service:
 
     def _token_ids(self, spellings: Sequence[str]) -> tuple[int, ...]:
         """Ids of those marks that are control tokens of this model."""
-        tokenizer = self.text.tokenizer
-        known = {} if tokenizer is None else tokenizer.special_tokens
-        return tuple(known[spelling] for spelling in spellings if spelling in known)
+        return tuple(self._control_tokens[spelling] for spelling in spellings if spelling in self._control_tokens)
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -84,7 +84,8 @@ class Item:
 
 
 class ResponsesDialect:
-    """`echo`: what the answer repeats of its request."""
+    """`echo`: what the answer repeats of its request. White space alone makes no item beside others: clients would show
+    it as an empty line."""
 
     def __init__(self, model: str, echo: Mapping[str, Any], *, names: FunctionNames, bytes_of: BytesOf) -> None:
         self._names, self._bytes_of = names, bytes_of
@@ -98,6 +99,7 @@ class ResponsesDialect:
         self._closed: list[Json] = []
         self._open: Item | None = None
         self._logprobs: list[Json] = []  # of tokens whose text is still held back
+        self._space = ""  # what may yet be the beginning of a text
         self._num_events = 0
 
     def begin(self, answer: Answer) -> bytes:
@@ -117,7 +119,7 @@ class ResponsesDialect:
         chunks: list[bytes] = []
         cut = answer.choices[0].finish_reason == "length"
         if self._open is None and not self._closed:
-            self._begin(Item("message", 0), chunks)
+            self._delta(self._at("message", chunks), {"delta": self._space, "logprobs": []}, chunks)
         if self._open is not None:
             if self._open.kind == "message":
                 self._open.logprobs += self._logprobs
@@ -145,15 +147,19 @@ class ResponsesDialect:
     def _write(self, piece: Piece, chunks: list[bytes]) -> None:
         match piece:
             case Content(text):
+                text, self._space = self._space + text, ""
+                if (self._open is None or self._open.kind != "message") and text.isspace():
+                    self._space = text
+                    return
                 logprobs, self._logprobs = self._logprobs, []
                 item = self._at("message", chunks)
                 item.logprobs += logprobs
                 self._delta(item, {"delta": text, "logprobs": logprobs}, chunks)
             case Reasoning(text):
-                self._logprobs = []
+                self._logprobs, self._space = [], ""
                 self._delta(self._at("reasoning", chunks), {"delta": text}, chunks)
             case CallStart(_, name):
-                self._logprobs = []
+                self._logprobs, self._space = [], ""
                 self._close("completed", chunks)
                 self._begin(Item("function_call", len(self._closed), self._names.apart(name)), chunks)
             case CallArguments(_, text):
@@ -223,7 +229,7 @@ class ResponsesDialect:
         if choice.reasoning:
             done = ended or bool(choice.content or choice.tool_calls)
             items.append((Item("reasoning", 0, texts=[choice.reasoning]), done))
-        if choice.content or not (choice.reasoning or choice.tool_calls):
+        if choice.content.strip() or not (choice.reasoning or choice.tool_calls):
             logprobs = chat_logprobs(self._logprobs_of_content(choice), self._bytes_of)["content"]
             message = Item("message", len(items), texts=[choice.content], logprobs=logprobs)
             items.append((message, ended or bool(choice.tool_calls)))

@@ -15,6 +15,13 @@ MAX_TOOLS = 512
 _OTHER = "other"
 
 
+def _form(value: Any) -> str:
+    return "list" if isinstance(value, list) else "str"
+
+
+_FORM = Discriminator(_form)  # so that an error names what is wrong in a list, not that it is no text
+
+
 class Unknown(BaseModel):
     """Something of a type that is not served. Its `type` is all that is looked at."""
 
@@ -31,7 +38,9 @@ class Part(Fields):
     logprobs: Any = None
 
 
-Content: TypeAlias = str | Annotated[list[Part], Field(max_length=MAX_LIST)]
+Content: TypeAlias = Annotated[
+    Annotated[str, Tag("str")] | Annotated[list[Part], Field(max_length=MAX_LIST), Tag("list")], _FORM
+]
 
 
 class Item(Fields):
@@ -141,6 +150,11 @@ AnyItem: TypeAlias = Annotated[
 ]
 
 
+Input: TypeAlias = Annotated[
+    Annotated[str, Tag("str")] | Annotated[list[AnyItem], Field(max_length=MAX_LIST), Tag("list")], _FORM
+]
+
+
 class NamedTool(Fields):
     """`name` is needed where the type is "function"; other types are not served."""
 
@@ -169,7 +183,7 @@ class ReasoningOptions(Fields):
 class ResponsesRequest(SamplingFields):
     """A conversation to continue, as a list of items. `store` is accepted and nothing is kept."""
 
-    input: str | Annotated[list[AnyItem], Field(max_length=MAX_LIST)] | None = None
+    input: Input | None = None
     instructions: str | None = None
     tools: Annotated[list[AnyTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
