@@ -39,14 +39,24 @@ class ScriptedRunner(ModelRunner):
 
     def submit(self, batch: Batch) -> None:
         time.sleep(STEP_SECONDS)
-        tokens, failed = {}, {}
+        tokens: dict[int, int] = {}
         for item in batch.items:
             if item.samples:
                 script = self.scripts[item.seq_id]
-                token = script[min(item.output_index, len(script) - 1)]
+                token = _permitted(self.states[item.seq_id], script[min(item.output_index, len(script) - 1)])
                 tokens[item.seq_id] = token
                 self.states[item.seq_id].saw(token)
-        self.done = Done(batch, tokens, time.monotonic(), failed)
+        self.done = Done(batch, tokens, time.monotonic())
+
+
+def _permitted(state: RequestState, token: int) -> int:
+    """The token of the script, or where a grammar rules it out the one that brings the answer to its end."""
+    if state.constraint is None:
+        return token
+    allowed_V = state.constraint.allowed()
+    if allowed_V[token]:
+        return token
+    return int(state.constraint.leanings().masked_fill(~allowed_V, float("-inf")).argmax())
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from farthing.errors import RequestError
 from farthing.server import body_limit
 from farthing.server.body_limit import BodyLimit
 
@@ -62,10 +61,9 @@ def served(
     *,
     stalls: bool = False,
     seconds: float = 5.0,
-    check: Callable[[bytes], object] = len,
 ) -> Server:
     server = Server(parts, headers, stalls=stalls)
-    asyncio.run(server.run(BodyLimit(server.application, max_bytes=LIMIT, max_seconds=seconds, check=check)))
+    asyncio.run(server.run(BodyLimit(server.application, max_bytes=LIMIT, max_seconds=seconds)))
     return server
 
 
@@ -134,16 +132,6 @@ def test_a_client_that_leaves_while_it_sends_is_nobody_to_answer():
     server = Server([])
     asyncio.run(server.run(BodyLimit(server.application, max_bytes=LIMIT)))
     assert (server.sent, server.received) == ([], [])
-
-
-def test_a_body_that_the_check_refuses_is_a_400_and_the_connection_stays():
-    def refuse(body: bytes) -> None:
-        raise RequestError("the body is not JSON", fix="send JSON")
-
-    server = served([b"a"], check=refuse)
-    assert (server.status, server.received) == (400, [])
-    assert not [name for name, _ in server.sent[0]["headers"] if name == b"connection"]
-    assert served([b""], check=refuse).received[0]["body"] == b""
 
 
 def test_many_large_bodies_at_a_time_are_refused_and_room_returns_when_they_end():

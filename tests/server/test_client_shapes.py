@@ -151,8 +151,11 @@ Read = tuple[str, list[dict[str, str]], int, int]
 
 def _chat(exchange: Exchange) -> Read:
     assert exchange.events[-1][1] == "[DONE]"
-    *chunks, last = exchange.chunks
-    assert last["choices"] == [], "the usage stands in a chunk of its own, before the end"
+    chunks, usage = list(exchange.chunks), {"prompt_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}}
+    if exchange.body.get("stream_options", {}).get("include_usage"):
+        last = chunks.pop()
+        assert last["choices"] == [], "the usage stands in a chunk of its own, before the end"
+        usage = last["usage"]
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     reasons = [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
     said = "".join(choice["delta"].get("content") or "" for choice in choices)
@@ -165,7 +168,6 @@ def _chat(exchange: Exchange) -> Read:
     assert [reason in ("stop", "length", "tool_calls") for reason in reasons] == [True]
     if calls and exchange.body.get("tool_choice") == "auto":
         assert reasons[0] != "stop", "agents go on only after tool_calls"
-    usage = last["usage"]
     cached = usage["prompt_tokens_details"]["cached_tokens"]
     return said, [calls[index] for index in sorted(calls)], usage["prompt_tokens"], cached
 

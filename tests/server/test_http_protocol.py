@@ -59,12 +59,11 @@ def impatient_port() -> Iterator[int]:
 
 
 def ask(port: int, *parts: bytes) -> bytes:
-    """Everything that comes back until the server closes; it is asked to at the end of what is sent."""
+    """Everything that comes back until the server closes, at the latest a second after the last answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         try:
             for part in parts:
                 connection.sendall(part)
-            connection.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # it closed already
         return read_all(connection)

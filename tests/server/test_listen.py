@@ -58,7 +58,7 @@ def test_ipv6_is_served(host: str):
     ("host", "port"), [("127.0.0.1", 65536), ("127.0.0.1", -1), ("no such host", 0), ("192.0.2.1", 0), ("a" * 300, 0)]
 )
 def test_an_address_that_is_none_is_a_usage_error(host: str, port: int):
-    with pytest.raises(UsageError, match="--port|--host"):
+    with pytest.raises(UsageError, match=r"--port|--host"):
         bind(host, port)
 
 

@@ -5,15 +5,14 @@ with an EngineStoppedError, and a request sent again later is served by the next
 """
 
 import asyncio
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import zmq
@@ -41,6 +40,7 @@ from farthing.errors import EngineStoppedError, FarthingError, RequestError, Usa
 ENGINE_COMMAND = (sys.executable, "-m", "farthing.engine.engine_process")
 _BUDGET_SECONDS = 600.0  # restarts older than this are forgiven
 _FIRST_BACK_OFF_SECONDS = 0.5
+_MAX_BACK_OFF_SECONDS = 30.0
 _WATCH_SECONDS = 0.25
 _END_SECONDS = 5.0
 
@@ -61,7 +61,7 @@ class Stream:
     def __init__(self, requests: Sequence[Request], forget: Callable[[str], None]) -> None:
         self.request_ids = tuple(request.request_id for request in requests)
         self._forget = forget
-        self._num_unfinished = sum(request.params.n for request in requests)
+        self._num_unread = self._num_to_come = sum(request.params.n for request in requests)  # samples without end
         self._waiting: list[Delta] = []
         self._error: Exception | None = None
         self._news = asyncio.Event()
@@ -70,7 +70,7 @@ class Stream:
         return self
 
     async def __anext__(self) -> list[Delta]:
-        if not self._num_unfinished:
+        if not self._num_unread:
             raise StopAsyncIteration
         if not self._waiting and self._error is None:
             await self._news.wait()
@@ -78,7 +78,7 @@ class Stream:
         if not self._waiting and self._error is not None:
             raise self._error
         deltas, self._waiting = self._waiting, []
-        self._num_unfinished -= sum(delta.finish_reason is not None for delta in deltas)
+        self._num_unread -= sum(delta.finish_reason is not None for delta in deltas)
         return deltas
 
     def close(self) -> None:
@@ -89,9 +89,12 @@ class Stream:
     def wake(self) -> None:
         self._news.set()
 
-    def push(self, delta: Delta) -> None:
+    def push(self, delta: Delta) -> bool:
+        """Whether this was the last one."""
         self._waiting.append(delta)
+        self._num_to_come -= delta.finish_reason is not None
         self._news.set()
+        return not self._num_to_come
 
     def fail(self, error: Exception) -> None:
         self._error = error
@@ -123,11 +126,12 @@ class EngineClient:
         self._losses: deque[float] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         self._commands: zmq.Socket[bytes] | None = None
-        self._last_news = time.monotonic()
+        self._quiet_seconds = 0.0  # since the engine was last heard of, while work waited and this process ran
         self._task = asyncio.create_task(self._run())
 
     @property
     def num_open(self) -> int:
+        """Requests that the engine has not finished."""
         return len(self._streams)
 
     @property
@@ -142,8 +146,6 @@ class EngineClient:
         """EngineStoppedError while no engine is ready."""
         if self.state != "ready":
             raise EngineStoppedError(f"the engine is {self.state}", fix="try again in a few seconds")
-        if not self._streams:
-            self._last_news = time.monotonic()  # it had nothing to say while nothing was asked
         stream = Stream(requests, self._cancel)
         for request in requests:
             self._streams[request.request_id] = stream
@@ -161,16 +163,15 @@ class EngineClient:
             self._say(Cancel(request_id))
 
     def _say(self, command: Command) -> None:
+        """An engine that died a moment ago hears nothing; the watch will find that out and tell its streams."""
         assert self._commands is not None
-        self._commands.send(encode(command))  # without a high-water mark it never blocks
+        with suppress(zmq.Again):
+            self._commands.send(encode(command), zmq.NOBLOCK)
 
     async def _run(self) -> None:
         """One engine after the other."""
         while True:
-            try:
-                reason = await self._live()
-            finally:
-                self._fail_streams()
+            reason = await self._live()
             self._losses.append(time.monotonic())
             while self._losses and self._losses[0] < time.monotonic() - _BUDGET_SECONDS:
                 self._losses.popleft()
@@ -179,12 +180,21 @@ class EngineClient:
                 return
             self._become("restarting", reason)
             self.num_restarts += 1
-            await asyncio.sleep(_FIRST_BACK_OFF_SECONDS * 2 ** (len(self._losses) - 1))
+            await asyncio.sleep(min(_FIRST_BACK_OFF_SECONDS * 2 ** (len(self._losses) - 1), _MAX_BACK_OFF_SECONDS))
 
     async def _live(self) -> str:
         """The life of one engine process; returns why it was lost."""
-        folder = Path(tempfile.mkdtemp(prefix="farthing-"))  # readable by this user alone
         context = zmq.asyncio.Context()
+        try:
+            with tempfile.TemporaryDirectory(prefix="farthing-", ignore_cleanup_errors=True) as folder:  # mode 0700
+                return await self._live_in(folder, context)
+        except (OSError, zmq.ZMQError) as error:
+            return f"the engine process can't be started: {error}"
+        finally:
+            context.destroy(linger=0)
+
+    async def _live_in(self, folder: str, context: zmq.asyncio.Context) -> str:
+        """The sockets are in `folder`."""
         try:
             self._commands = zmq.Context(context).socket(zmq.PUSH)
             self._commands.setsockopt(zmq.SNDHWM, 0)
@@ -204,19 +214,16 @@ class EngineClient:
             finally:
                 receiving.cancel()
                 await asyncio.gather(receiving, return_exceptions=True)
-        except OSError as error:
-            return f"the engine process can't be started: {error}"
         finally:
-            if self._process is not None:
-                self._end(self._process)
-            self._process = self._commands = None
-            context.destroy(linger=0)
-            shutil.rmtree(folder, ignore_errors=True)
+            self._lose_streams()
+            process, self._process, self._commands = self._process, None, None
+            if process is not None:
+                await _end(process)
 
     async def _receive(self, events: zmq.asyncio.Socket) -> None:
         while True:
             event = self._decoder.read(await events.recv())
-            self._last_news = time.monotonic()
+            self._quiet_seconds = 0.0
             match event:
                 case Stepped():
                     self._take(event)
@@ -231,10 +238,11 @@ class EngineClient:
         self.status = event.status
         for delta in event.deltas:
             stream = self._streams.get(delta.request_id)
-            if stream is not None:
-                stream.push(delta)
+            if stream is not None and stream.push(delta):  # its reader may take long; the engine owes nothing more
+                for request_id in stream.request_ids:
+                    self._streams.pop(request_id, None)
         for rejected in event.rejected:
-            stream = self._streams.get(rejected.request_id)
+            stream = self._streams.pop(rejected.request_id, None)
             if stream is not None:
                 stream.fail(RequestError(rejected.what, fix=rejected.fix))
 
@@ -245,10 +253,12 @@ class EngineClient:
             if code is not None:
                 await asyncio.sleep(_WATCH_SECONDS)  # its last words may still be on the way
                 return str(self._refusal or f"the engine process ended with exit code {code}")
-            late = time.monotonic() - self._last_news
             unheard = events.get(zmq.EVENTS) & zmq.POLLIN  # then it is this process that is behind
-            if self._streams and self.state == "ready" and late > self._watch.stall_seconds and not unheard:
-                return f"the engine finished no step for {late:.0f} s while {len(self._streams)} requests waited"
+            if not self._streams or self.state != "ready" or unheard:
+                self._quiet_seconds = 0.0
+            elif (quiet := self._quiet_seconds) > self._watch.stall_seconds:
+                return f"the engine finished no step for {quiet:.0f} s while {len(self._streams)} requests waited"
+            self._quiet_seconds += _WATCH_SECONDS
 
     def _give_up(self, reason: str) -> None:
         if not self.planned.done():
@@ -259,13 +269,19 @@ class EngineClient:
         self.state = state
         self._on_change(reason)
 
-    def _fail_streams(self) -> None:
+    def _lose_streams(self) -> None:
+        """Nothing more comes and nothing is taken: said before the process is gone, which may take a while."""
+        if self.state == "ready":
+            self.state = "restarting"
         for stream in self._streams.values():
             stream.fail(EngineStoppedError("the engine was lost while it worked on this", fix="send the request again"))
         self._streams.clear()
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        process.kill()
-        process.wait(_END_SECONDS)
-        if process.stdin is not None:
-            process.stdin.close()
+
+async def _end(process: subprocess.Popen[bytes]) -> None:
+    """Its memory is given back when it is gone, which takes a while for a large one."""
+    process.kill()
+    with suppress(subprocess.TimeoutExpired):
+        await asyncio.to_thread(process.wait, _END_SECONDS)
+    if process.stdin is not None:
+        process.stdin.close()

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 
 import msgspec
 import zmq
@@ -99,27 +98,23 @@ class EngineProcess:
         if not engine.has_unfinished:
             self._commands.poll()
         any_came = False
-        for command in self._received():
+        while self._commands.poll(0):
             any_came = True
+            command = self._decoder.read(self._commands.recv())
             if isinstance(command, Cancel):
                 engine.cancel(command.request_id)
-            elif engine.knows(command.request.request_id):
-                self._decoder.num_dropped += 1  # a message played twice
-            else:
+            elif isinstance(command, Submit):
                 self._submit(engine, command)
         return any_came
 
     def _submit(self, engine: Engine, command: Submit) -> None:
+        if engine.knows(command.request.request_id):
+            self._decoder.num_dropped += 1  # a message played twice
+            return
         try:
             engine.add(command.request)
         except FarthingError as error:
             self._rejected.append(Rejected(command.request.request_id, error.what, error.fix))
-
-    def _received(self) -> Iterator[Command]:
-        while self._commands.poll(0):
-            command = self._decoder.read(self._commands.recv())
-            if isinstance(command, Submit | Cancel):
-                yield command
 
     def _stepped(self, engine: Engine, deltas: list[Delta]) -> Stepped:
         rejected, self._rejected = self._rejected, []

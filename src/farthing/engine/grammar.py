@@ -70,6 +70,7 @@ class GrammarMatcher:
         self._vocabulary = vocabulary
         self._place = place
         self._ended = False
+        self._allowed_V = torch.zeros(0, dtype=torch.bool)  # as found last
 
     @property
     def end_ids(self) -> torch.Tensor:
@@ -90,11 +91,13 @@ class GrammarMatcher:
         if too_long_V is not None:
             shorter_V = allowed_V & ~too_long_V
             allowed_V = shorter_V if shorter_V.any() else allowed_V
+        self._allowed_V = allowed_V
         return allowed_V
 
     def leanings(self) -> torch.Tensor:
-        json = self._vocabulary.json
-        return self._vocabulary.ends if self._place is None else json.leanings(self._place)
+        """float32 [V], for the place at which `allowed` was asked for."""
+        vocabulary = self._vocabulary
+        return vocabulary.ends if self._place is None else vocabulary.json.leanings(self._place, self._allowed_V)
 
     def accept(self, token_id: int) -> None:
         """The token that came. RequestError if it breaks the grammar or can't be followed within the limits."""

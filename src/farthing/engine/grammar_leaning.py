@@ -5,6 +5,7 @@ runs out, the sampler favours the tokens that close something over those that op
 is allowed, so the answer stays valid. Knows tokens as bytes; knows no grammar.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ MAX_DECIMAL_DIGITS = 15
 MAX_EXPONENT_DIGITS = 2
 
 _DIGITS = frozenset(b"0123456789")
+_ZERO = frozenset(b"0")
 _NUMBER = frozenset(b"0123456789+-.eE")
 _QUOTE, _BACKSLASH = b'"\\'
 _CLOSERS = frozenset(b"]}")
@@ -21,27 +23,33 @@ _OPENERS = frozenset(b"[{,")
 
 
 class JsonPlace:
-    """The end of a JSON text so far. `number` is the number that it may still be in, "" outside of one."""
+    """The end of a JSON text so far. `number` is the number that it may still be in, "" outside of one; `beginnings`
+    counts the first bytes of the tokens of the string that it is in."""
 
-    __slots__ = ("escaped", "in_string", "number")
+    __slots__ = ("beginnings", "escaped", "in_string", "number")
 
     def __init__(self) -> None:
         self.in_string = self.escaped = False
         self.number = b""
+        self.beginnings: Counter[int] = Counter()
 
     def push(self, data: bytes) -> None:
+        if self.in_string:
+            self.beginnings.update(data[:1])
         for byte in data:
             if self.in_string:
                 self.in_string = self.escaped or byte != _QUOTE
                 self.escaped = not self.escaped and byte == _BACKSLASH
             elif byte == _QUOTE:
                 self.in_string, self.number = True, b""
+                self.beginnings.clear()
             else:
                 self.number = self.number + bytes((byte,)) if byte in _NUMBER else b""
 
     def copy(self) -> "JsonPlace":
         other = JsonPlace()
         other.in_string, other.escaped, other.number = self.in_string, self.escaped, self.number
+        other.beginnings = self.beginnings.copy()
         return other
 
     @property
@@ -59,6 +67,8 @@ class JsonTokens:
     def __init__(self, token_bytes: Sequence[bytes], *, end_ids: torch.Tensor, vocab_size: int) -> None:
         self.in_string = torch.zeros(vocab_size)
         self.outside = torch.zeros(vocab_size)
+        self.in_number = torch.zeros(vocab_size)
+        self.first_byte = torch.full((vocab_size,), 256)
         self.num_leading_digits = torch.zeros(vocab_size, dtype=torch.int64)
         for token_id, data in enumerate(token_bytes[:vocab_size]):
             if data[:1] == b'"' and _CLOSERS.issuperset(data[1:]):
@@ -67,13 +77,27 @@ class JsonTokens:
                 self.outside[token_id] = 1.0
             elif _OPENERS.intersection(data):
                 self.outside[token_id] = -1.0
-            if data and data[0] in _DIGITS:
+            if data and data[0] in _NUMBER:
+                self.in_number[token_id] = (
+                    -2.0 if _ZERO.issuperset(data) else -1.0
+                )  # a bound may wait for another digit
                 self.num_leading_digits[token_id] = _num_leading_digits(data)
-        for leanings_V in (self.in_string, self.outside):
+            elif data and _CLOSERS.issuperset(data):
+                self.in_number[token_id] = 1.0
+            if data:
+                self.first_byte[token_id] = data[0]
+        for leanings_V in (self.in_string, self.outside, self.in_number):
             leanings_V[end_ids[end_ids < vocab_size]] = 1.0
 
-    def leanings(self, place: JsonPlace) -> torch.Tensor:
-        return self.in_string if place.in_string else self.outside
+    def leanings(self, place: JsonPlace, allowed_V: torch.Tensor) -> torch.Tensor:
+        """Where a string may not end yet, some other character has to come: those that have come less often."""
+        if not place.in_string:
+            return self.in_number if place.number else self.outside
+        if (allowed_V & (self.in_string > 0)).any():
+            return self.in_string
+        counts = torch.zeros(257)
+        counts[list(place.beginnings)] = torch.tensor(list(place.beginnings.values()), dtype=torch.float32)
+        return -counts[self.first_byte]
 
     def too_long(self, place: JsonPlace) -> torch.Tensor | None:
         """bool [V]: the tokens that give the number at hand more digits than a double holds; None outside of one."""

@@ -31,6 +31,7 @@ _REFUSED: Mapping[str, object] = {
     "if": None, "maxContains": None, "minContains": None, "not": False, "propertyNames": True, "then": True,
     "unevaluatedItems": True, "unevaluatedProperties": True, "uniqueItems": False,
 }  # fmt: skip
+_YEAR = r"^(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"  # libraries of dates know no year 0
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _SUPPORTED = "leave it out, or say it with keywords that are enforced (docs/structured-output.md)"
@@ -88,6 +89,8 @@ class _Rewriting:
                 result[keyword] = value
             elif keyword in _REWRITERS and not (keyword == "format" and value in _NUMBER_FORMATS):
                 result[keyword] = _REWRITERS[keyword](self, value, f"{place}/{keyword}")
+        if result.get("format") in ("date", "date-time"):
+            result["allOf"] = [*result.get("allOf", ()), {"pattern": _YEAR}]
         return _with_distinct_properties(result, place)
 
     def target(self, pointer: str) -> object:

@@ -9,6 +9,7 @@ import msgspec
 
 from farthing.engine.config import EngineConfig
 from farthing.engine.request import Delta, Request
+from farthing.errors import FarthingError
 
 MAX_MESSAGE_BYTES = 64 * 2**20  # a prompt of 1M tokens is 5 MB
 
@@ -107,6 +108,6 @@ class Decoder:
         """None for bytes that are no message of this kind."""
         try:
             return self._decoder.decode(data)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, RecursionError, FarthingError):
             self.num_dropped += 1
             return None

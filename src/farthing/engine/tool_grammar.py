@@ -17,6 +17,8 @@ from farthing.sampling_params import Grammar
 _ANY_OBJECT = {"type": "object"}
 _JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _ANY_TEXT = r"/(.|\n)*/"
+_VALUES = frozenset(("const", "enum", "default", "examples", "required", "allOf", "properties"))
+_COMBINED = frozenset(("allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties", "if", "not"))
 _SLASH = re.compile(r"(?<!\\)/")
 _THINK, _END_OF_THOUGHT = "<think>", "</think>"
 
@@ -126,7 +128,22 @@ def object_schema(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The schema of a tool's arguments, which are always an object."""
     if not parameters or parameters.get("type", "object") != "object":
         return _ANY_OBJECT
-    return {"type": "object", **parameters}
+    return closed({"type": "object", **parameters})
+
+
+def closed(schema: Any) -> Any:
+    """The schema without properties that it does not name, where it does not say that it wants them: a model that may
+    invent properties does. Objects put together from several schemas are left as they are."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    within = {key: value if key in _VALUES else closed(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), Mapping):
+        within["properties"] = {name: closed(value) for name, value in schema["properties"].items()}
+        if not _COMBINED.intersection(schema):
+            within.setdefault("additionalProperties", False)
+    return within
 
 
 def literal(text: str, control_tokens: Mapping[str, int]) -> str:

@@ -2,18 +2,15 @@
 
 Pure ASGI. Limits its bytes (declared and counted), the time in which it has to arrive and the bytes of all bodies
 that are arriving together; no encodings, because a small one may hide a large body. Then the application receives it
-as one message, and after that the connection's own messages: a disconnect reaches it. What a body must be besides
-is `check`'s to say, with a RequestError. Knows no JSON.
+as one message, and after that the connection's own messages: a disconnect reaches it. Knows no JSON.
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from farthing.errors import RequestError
-from farthing.server.errors import ApiError, api_error
+from farthing.server.errors import ApiError
 from farthing.server.refusal import ErrorBody, openai_body, refuse
 
 # A million tokens, the longest context of today's models, is 4 MB of English and 9 MB of Chinese as \uXXXX escapes.
@@ -36,14 +33,12 @@ class BodyLimit:
         *,
         max_bytes: int = DEFAULT_MAX_BODY_BYTES,
         max_seconds: float = DEFAULT_BODY_SECONDS,
-        check: Callable[[bytes], object] = len,
         error_body: ErrorBody = openai_body,
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
         self._arriving_bytes = 0
-        self._check_body = check
         self._error_body = error_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,12 +51,6 @@ class BodyLimit:
             return
         except ApiError as error:
             await self._refuse_and_linger(error, scope, receive, send)
-            return
-        try:
-            if body:
-                self._check_body(body)
-        except RequestError as error:
-            await refuse(scope, send, api_error(error), self._error_body)
             return
         given = False
 

@@ -38,5 +38,5 @@ def generation_responses(
     answer: type[BaseModel], error: type[BaseModel] = ErrorBody
 ) -> dict[int | str, dict[str, Any]]:
     """Of a route that generates: the whole answer, or a stream of events."""
-    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    stream: dict[str, Any] = {"text/event-stream": {}}
     return {200: {"model": answer, "description": "The answer.", "content": stream}, **error_responses(error)}

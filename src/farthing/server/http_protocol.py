@@ -126,7 +126,7 @@ class LimitedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body or cycle.response_started or self.pipeline:
-                self.transport.close()  # another answer is due or on its way, and this one would be read as a part of it
+                self.transport.close()  # another answer is due or on its way: this one would be read as a part of it
                 return
             cycle.disconnected = True  # the request that is broken off is the one that is being served
             cycle.message_event.set()

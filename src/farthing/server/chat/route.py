@@ -96,7 +96,8 @@ def _text(content: str | list[ContentPart] | None) -> str | None:
     for part in content:
         if part.type in _MEDIA_PARTS:
             raise RequestError(f"a message has a part of type {part.type}", fix="the model reads text alone: send text")
-    return "\n".join(part.text for part in content if part.type in _TEXT_PARTS and part.text)
+    texts = [part.text or part.refusal for part in content if part.type in _TEXT_PARTS]
+    return "\n".join(text for text in texts if text)
 
 
 def _unknown_parts(fields: ChatRequest) -> Iterator[str]:

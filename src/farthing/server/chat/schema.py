@@ -13,6 +13,7 @@ from farthing.server.fields import MAX_LIST, Fields, SamplingFields
 class ContentPart(Fields):
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 class FunctionCall(Fields):

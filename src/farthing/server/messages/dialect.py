@@ -38,7 +38,13 @@ class MessagesDialect:
 
     def begin(self, answer: Answer) -> bytes:
         """The prompt's tokens count as not cached for now; the end tells."""
-        message = {**self._head, "content": [], "stop_reason": None, "stop_sequence": None, "usage": usage(answer)}
+        message: dict[str, Any] = {
+            **self._head,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage(answer),
+        }
         return _sse({"type": "message_start", "message": message}) + _PING
 
     def take(self, answer: Answer, events: Sequence[Event]) -> bytes:
@@ -158,4 +164,4 @@ def _input(call: ToolCall) -> dict[str, Any] | None:
 
 
 def _sse(event: dict[str, Any]) -> bytes:
-    return b"event: " + event["type"].encode() + b"\ndata: " + _encode(event) + b"\n\n"
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), _encode(event))

@@ -37,7 +37,7 @@ def router(desk: Desk) -> APIRouter:
         )
         key_id: str = http.scope["state"].get("key_id") or ""
         try:
-            return await desk.answer(  # type: ignore[return-value]  # an ASGI application, as responses are
+            return await desk.answer(
                 "messages",
                 lambda: service.chat_call(conversation, params, Caller(key_id)),
                 lambda call: MessagesDialect(model),

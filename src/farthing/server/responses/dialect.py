@@ -146,6 +146,8 @@ class ResponsesDialect:
 
     def _write(self, piece: Piece, chunks: list[bytes]) -> None:
         match piece:
+            case Content("") | Reasoning(""):
+                return
             case Content(text):
                 text, self._space = self._space + text, ""
                 if (self._open is None or self._open.kind != "message") and text.isspace():
@@ -227,7 +229,7 @@ class ResponsesDialect:
         items: list[tuple[Item, bool]] = []  # and whether it is complete
         ended = choice.finish_reason != "length"
         if choice.reasoning:
-            done = ended or bool(choice.content or choice.tool_calls)
+            done = ended or bool(choice.content.strip() or choice.tool_calls)
             items.append((Item("reasoning", 0, texts=[choice.reasoning]), done))
         if choice.content.strip() or not (choice.reasoning or choice.tool_calls):
             logprobs = chat_logprobs(self._logprobs_of_content(choice), self._bytes_of)["content"]

@@ -6,6 +6,7 @@ from starlette.responses import Response
 from farthing.server.desk import Desk
 from farthing.server.documented import generation_responses
 from farthing.server.fields import ignored, sampling_params
+from farthing.server.json_route import json_router
 from farthing.server.responses.dialect import ResponsesDialect
 from farthing.server.responses.schema import ResponsesAnswer, ResponsesRequest
 from farthing.server.responses.translate import (
@@ -19,7 +20,7 @@ from farthing.server.service import Caller
 
 
 def router(desk: Desk) -> APIRouter:
-    routes = APIRouter()
+    routes = json_router()
 
     @routes.post("/v1/responses", responses=generation_responses(ResponsesAnswer), tags=["generate"])
     async def responses(fields: ResponsesRequest, http: Request) -> Response:
@@ -35,14 +36,14 @@ def router(desk: Desk) -> APIRouter:
             logprobs=num_logprobs(fields),
             grammar=grammar_of(fields),
         )
-        key_id: str = http.scope["state"].get("key_id", "")
+        key_id = http.state.key_id or ""
         dialect = ResponsesDialect(
             model,
             echo(fields, params, conversation.choice, names),
             names=names,
             bytes_of=service.bytes_of,
         )
-        return await desk.answer(  # type: ignore[return-value]  # an ASGI application, as responses are
+        return await desk.answer(
             "responses",
             lambda: service.chat_call(conversation, params, Caller(key_id, fields.priority or 0)),
             lambda call: dialect,

@@ -81,7 +81,7 @@ def conversation_of(fields: ResponsesRequest) -> tuple[Conversation, FunctionNam
         messages.append({"role": "user", "content": fields.input})
     else:
         said = _messages(fields.input or (), names, unknown)
-        if not said:
+        if not said and not messages:
             raise RequestError("input is empty", fix="give the text or the items to answer")
         messages += said
     options = dict(fields.chat_template_kwargs or {})

@@ -1,0 +1,18 @@
+"""An engine process that loads nothing, says that it is ready and then nothing more: as if its way out were blocked."""
+
+import sys
+import time
+
+import msgspec
+import zmq
+
+from farthing.engine.messages import Planned, Ready, Start, encode
+from farthing.models.bundled import BUNDLED
+
+start = msgspec.json.decode(sys.stdin.buffer.readline(), type=Start)
+events = zmq.Context().socket(zmq.PUSH)
+events.connect(start.events_address)
+events.send(encode(Planned("an engine for tests", str(BUNDLED), 512, 2048, 16, 8192)))
+events.send(encode(Ready()))
+while sys.stdin.buffer.readline():
+    time.sleep(1)
