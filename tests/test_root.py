@@ -154,7 +154,7 @@ BAD = {
     "min_tokens": (-1, 1.0, None),
     "logprobs": (-1, MAX_LOGPROBS + 1, True, 1.0),
     "prompt_logprobs": (-1, MAX_LOGPROBS + 1),
-    "stop": ("END", ("",), ("a", ""), (1,), tuple("abc") * MAX_STOP_STRINGS),
+    "stop": ("END", ("",), ("a", ""), (1,), ("a",) * (MAX_STOP_STRINGS + 1)),
     "stop_token_ids": ((-1,), (2**31,), (None,), ("5",), (True,)),
     "logit_bias": ({-1: 0.0}, {None: 0.0}, {2**31: 0.0}, {"5": 0.0}, {5: 100.5}, {5: float("nan")}, {5: None}),
 }

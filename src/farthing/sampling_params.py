@@ -11,7 +11,7 @@ from typing import Literal
 from farthing.errors import RequestError
 
 MAX_LOGPROBS = 20
-MAX_STOP_STRINGS = 16
+MAX_STOP_STRINGS = 64
 MAX_N = 128
 
 

@@ -199,10 +199,12 @@ def test_two_turns_of_one_role_become_one_where_turns_must_alternate(models: dic
     assert len(models["qwen2.5"].normalise([USER, USER, ANSWER, ANSWER])) == 4
 
 
-def test_system_messages_are_one_where_the_template_knows_one(models: dict[str, Model]):
+def test_system_messages_are_one_at_the_head_and_stay_in_place_further_on(models: dict[str, Model]):
     later = {"role": "developer", "content": "Be kind."}
     for name in ("mistral-7b-v0.3-hf", "strict"):
-        assert "Be brief.\n\nBe kind." in models[name].render([SYSTEM, USER, later], tools=())
+        assert "Be brief.\n\nBe kind." in models[name].render([SYSTEM, later, USER], tools=())
+        text = models[name].render([SYSTEM, USER, later], tools=())
+        assert text.index(USER["content"]) < text.index("Be kind.")
     roles = [message["role"] for message in models["qwen2.5"].normalise([SYSTEM, later, USER, later])]
     assert roles == ["system", "user", "system"]
     made = normalise([later, USER], template_source="{{ developer }}" + ANY_ROLE, format=None, tools=())

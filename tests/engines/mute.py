@@ -2,12 +2,15 @@
 
 import sys
 import time
+from pathlib import Path
 
 import msgspec
 import zmq
 
+import farthing
 from farthing.engine.messages import Planned, Ready, Start, encode
-from farthing.models.bundled import BUNDLED
+
+BUNDLED = Path(farthing.__file__).parent / "models" / "bundled"
 
 start = msgspec.json.decode(sys.stdin.buffer.readline(), type=Start)
 events = zmq.Context().socket(zmq.PUSH)

@@ -1,4 +1,4 @@
-"""Any order of adds, steps, cancels and finishes, in pools so small that preemption and eviction are the rule."""
+"""Any order of adds, steps, cancels, finishes and failing rows, in pools so small that preemption and eviction are the rule."""
 
 from functools import partial
 
@@ -107,6 +107,11 @@ class Requests(RuleBasedStateMachine):
     def finish(self, data: st.DataObject) -> None:
         self._end(data.draw(st.sampled_from(self._unfinished())), "stop")
 
+    @precondition(lambda self: self.world and self.world.scheduler.has_unfinished)
+    @rule(data=st.data())
+    def let_the_next_row_of_one_fail(self, data: st.DataObject) -> None:
+        self.world.executor.failing.add(data.draw(st.sampled_from(self._unfinished())))
+
     @rule()
     def reset_prefix_cache(self) -> None:
         self.world.scheduler.reset_prefix_cache()
@@ -126,6 +131,8 @@ class Requests(RuleBasedStateMachine):
         check_idle(self.world)
         for sequence in self.world.sequences.values():
             self._check_output(sequence)
+        num_failed = sum(sequence.finish_reason == "error" for sequence in self.world.sequences.values())
+        assert self.world.scheduler.stats.num_failed == num_failed
 
     def _unfinished(self) -> list[int]:
         return [seq_id for seq_id, sequence in self.world.sequences.items() if sequence.finish_reason is None]

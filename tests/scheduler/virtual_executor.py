@@ -3,12 +3,13 @@
 A slot holds (salt, the whole prefix up to its position) by value, and each step reads the context of each item through
 its block table. So a block that was shared, recycled, swapped or released wrongly is an assertion at once. The next
 token is a pure function of the context, so outputs must not depend on batching, caching or preemption.
+A sequence in `failing` fails when it is next drawn from, and what its step wrote must never be read by another.
 """
 
 import zlib
 from collections import deque
 
-from farthing.scheduler.batch import PENDING_TOKEN, Batch, Done
+from farthing.scheduler.batch import PENDING_TOKEN, Batch, BatchItem, Done
 from farthing.scheduler.loop import VirtualClock, step
 from farthing.scheduler.scheduler import Scheduler
 from farthing.scheduler.sequence import Sequence
@@ -36,6 +37,9 @@ class VirtualExecutor:
         self.depth = depth
         self.batches: list[Batch] = []  # every batch ever submitted
         self.num_sampled_tokens = 0
+        self.failing: set[int] = set()  # sequences that fail when they are drawn from
+        self._failed: set[int] = set()
+        self._poison = 0
         self._block_size = block_size
         self._clock = clock
         self._finished_at = 0.0
@@ -62,6 +66,7 @@ class VirtualExecutor:
         self.batches.append(batch)
         self._check_that_nobody_else_touches_what_is_written(batch)
         tokens: dict[int, int] = {}
+        failed: dict[int, str] = {}
         for item in batch.items:
             salt, num_prompt_tokens, text = self._texts[item.seq_id]
             end = item.start + len(item.token_ids)
@@ -78,19 +83,32 @@ class VirtualExecutor:
                 self._kv[slot[0]][slot[1]] = (salt, tuple(text[: position + 1]))
         for item in batch.items:  # like a kernel: all rows are written, then attention reads
             salt, _, text = self._texts[item.seq_id]
-            for position in range(item.start + len(item.token_ids)):
+            num_read = 0 if item.seq_id in self._failed else item.start + len(item.token_ids)
+            for position in range(num_read):
                 block_id, offset = item.block_ids[position // self._block_size], position % self._block_size
                 assert self._kv[block_id][offset] == (salt, tuple(text[: position + 1]))
-            if item.samples:
+            if item.samples and item.seq_id in self.failing:
+                failed[item.seq_id] = f"sequence {item.seq_id} failed"
+                self._failed.add(item.seq_id)
+                self._spoil(item)
+            elif item.samples:
                 tokens[item.seq_id] = next_token(text)
         for seq_id, token in tokens.items():
             self._texts[seq_id][2].append(token)
+        for seq_id in failed:
+            self._texts[seq_id][2].append(EOS)  # it goes on with anything, if it was scheduled again meanwhile
         self.num_sampled_tokens += len(tokens)
         self._finished_at = max(self._finished_at, self._clock.now()) + 0.01 + 0.001 * batch.shape.num_tokens
-        self._flying.append(Done(batch, tokens, self._finished_at))
+        self._flying.append(Done(batch, tokens, self._finished_at, failed))
 
     def collect(self) -> Done:
         return self._flying.popleft()
+
+    def _spoil(self, item: BatchItem) -> None:
+        """What the failing step wrote is what no text says; each value once, so that equality finds it."""
+        for position in range(item.start, item.start + len(item.token_ids)):
+            self._poison += 1
+            self._kv[item.block_ids[position // self._block_size]][position % self._block_size] = self._poison
 
     def _check_that_nobody_else_touches_what_is_written(self, batch: Batch) -> None:
         touched = [(item.seq_id, item.block_ids) for b in (*self.batches_in_flight, batch) for item in b.items]
@@ -166,8 +184,9 @@ class World:
 
     def step(self) -> None:
         for output in step(self.scheduler, self.executor, self.clock):
-            assert output.token_id is not None
-            self.outputs[output.seq_id].append(output.token_id)
+            assert (output.token_id is None) == (output.finish_reason == "error") == bool(output.error)
+            if output.token_id is not None:
+                self.outputs[output.seq_id].append(output.token_id)
             assert self.sequences[output.seq_id].finish_reason == output.finish_reason
 
     def run(self, max_steps: int = 1000) -> None:

@@ -92,14 +92,14 @@ def _text(content: object) -> str:
 
 
 def _one_system(messages: list[Message], *, everywhere: bool) -> list[Message]:
-    """The system messages at the head made one, and with `everywhere` those further on, too."""
+    """The system messages at the head made one. With `everywhere`, those further on become the user's: moved to the
+    head they would change it, and no prefix would be found again behind it."""
     head = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
     texts = [_BILLING_HEADER.sub("", message["content"], count=1) if _is_header(message) else message["content"]
              for message in messages[:head]]  # fmt: skip
     rest = messages[head:]
     if everywhere:
-        texts += [message["content"] for message in rest if message["role"] == "system"]
-        rest = [message for message in rest if message["role"] != "system"]
+        rest = [{**message, "role": "user"} if message["role"] == "system" else message for message in rest]
     text = "\n\n".join(filter(None, texts))
     return [{"role": "system", "content": text}, *rest] if text else rest
 

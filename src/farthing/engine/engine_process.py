@@ -154,7 +154,8 @@ def _die_with_parent() -> None:
 
 def _end_with_stdin() -> None:
     """Elsewhere, and in case the parent died before: standard input ends with it."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not through sys.stdin: its lock, held here, would abort an interpreter that ends
+        pass
     os._exit(0)
 
 

@@ -78,9 +78,8 @@ class JsonTokens:
             elif _OPENERS.intersection(data):
                 self.outside[token_id] = -1.0
             if data and data[0] in _NUMBER:
-                self.in_number[token_id] = (
-                    -2.0 if _ZERO.issuperset(data) else -1.0
-                )  # a bound may wait for another digit
+                # Of digits that have to come rather no zeros: a bound may wait for another one.
+                self.in_number[token_id] = -2.0 if _ZERO.issuperset(data) else -1.0
                 self.num_leading_digits[token_id] = _num_leading_digits(data)
             elif data and _CLOSERS.issuperset(data):
                 self.in_number[token_id] = 1.0
@@ -90,13 +89,15 @@ class JsonTokens:
             leanings_V[end_ids[end_ids < vocab_size]] = 1.0
 
     def leanings(self, place: JsonPlace, allowed_V: torch.Tensor) -> torch.Tensor:
-        """Where a string may not end yet, some other character has to come: those that have come less often."""
+        """Where a string may not end yet, some other character has to come: those that have come less often, of ASCII
+        first."""
         if not place.in_string:
             return self.in_number if place.number else self.outside
         if (allowed_V & (self.in_string > 0)).any():
             return self.in_string
         counts = torch.zeros(257)
         counts[list(place.beginnings)] = torch.tensor(list(place.beginnings.values()), dtype=torch.float32)
+        counts[128:256] += counts.max() + 1
         return -counts[self.first_byte]
 
     def too_long(self, place: JsonPlace) -> torch.Tensor | None:

@@ -31,7 +31,10 @@ _REFUSED: Mapping[str, object] = {
     "if": None, "maxContains": None, "minContains": None, "not": False, "propertyNames": True, "then": True,
     "unevaluatedItems": True, "unevaluatedProperties": True, "uniqueItems": False,
 }  # fmt: skip
-_YEAR = r"^(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"  # libraries of dates know no year 0
+# What libraries of dates want beyond the compiler's formats: no year 0, and 29 February in leap years only.
+_YEAR = "(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
+_LEAP_YEAR = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
+_DATE = f"^(?:{_YEAR}-(?:0[13-9]-|1[0-2]-|02-[01]|02-2[0-8])|{_LEAP_YEAR}-02-29)"
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _SUPPORTED = "leave it out, or say it with keywords that are enforced (docs/structured-output.md)"
@@ -90,7 +93,7 @@ class _Rewriting:
             elif keyword in _REWRITERS and not (keyword == "format" and value in _NUMBER_FORMATS):
                 result[keyword] = _REWRITERS[keyword](self, value, f"{place}/{keyword}")
         if result.get("format") in ("date", "date-time"):
-            result["allOf"] = [*result.get("allOf", ()), {"pattern": _YEAR}]
+            result["allOf"] = [*result.get("allOf", ()), {"pattern": _DATE}]
         return _with_distinct_properties(result, place)
 
     def target(self, pointer: str) -> object:

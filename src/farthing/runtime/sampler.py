@@ -21,7 +21,7 @@ from farthing.errors import RequestError
 from farthing.kernels.philox import uniform
 from farthing.sampling_params import SamplingParams, TokenLogprobs
 
-LEANING_START = 0.4
+LEANING_START = 0.3
 """Share of the room for an answer that passes before its constraint leans towards the end."""
 LEANING_LOGITS = 50.0
 """What leaning adds and takes when all the room is gone: it rises from 0 to this in a straight line."""

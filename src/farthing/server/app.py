@@ -34,13 +34,14 @@ _ANTHROPIC_PATH = "/v1/messages"
 
 def build_app(desk: Desk, config: ServerConfig, keys: KeyRing | None) -> ASGIApp:
     """The application that a server runs."""
-    bounded = BodyLimit(build_routes(desk), max_bytes=config.max_body_bytes)
+    bounded = BodyLimit(build_routes(desk), max_bytes=config.max_body_bytes, error_body=error_answer_body)
     return protect(
         bounded,
         keys,
         allowed_hosts=config.allowed_host,
         cors_origins=config.cors_origin,
         public_paths=PUBLIC_PATHS,
+        error_body=error_answer_body,
     )
 
 
@@ -82,7 +83,7 @@ async def _refuse(desk: Desk, request: Request, error: Exception) -> Response:
 def _as_api_error(error: Exception) -> ApiError:
     match error:
         case RequestValidationError():
-            first = error.errors()[0]
+            first = max(error.errors(), key=lambda found: len(found["loc"]))  # of a union the branch that came furthest
             place = [str(part) for part in first["loc"] if part != "body"]
             field = ".".join(place) or None
             text = str(first["msg"]).removeprefix("Value error, ")

@@ -31,7 +31,10 @@ class ErrorBody(BaseModel):
 
 
 def error_responses(error: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": error, "description": text} for status, text in _ERRORS.items()}
+    documented: dict[int | str, dict[str, Any]] = {
+        status: {"model": error, "description": text} for status, text in _ERRORS.items()
+    }
+    return {**documented, "default": {"model": error, "description": "Any other error."}}  # instead of FastAPI's 422
 
 
 def generation_responses(

@@ -5,16 +5,29 @@ that they can be named. Knows no routes.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 from farthing.errors import RequestError
 from farthing.sampling_params import Grammar, SamplingParams
 
 MAX_LIST = 4096  # of messages, tools, prompts or anything else that is one item a piece
 _MAX_NAMED = 20
+
+
+def _short(value: object) -> object:
+    if isinstance(value, dict) and len(value) > MAX_LIST:
+        raise ValueError(f"it has {len(value)} entries, and at most {MAX_LIST} are taken")
+    return value
+
+
+# One wrong item is enough to refuse a list: an error for each of a million would cost more than the request.
+Texts = Annotated[list[str], FailFast(), Field(max_length=MAX_LIST)]
+TokenIds = Annotated[list[int], FailFast(), Field(max_length=MAX_LIST)]
+Biases = Annotated[dict[str, float], BeforeValidator(_short), Field(max_length=MAX_LIST)]
 
 
 class Fields(BaseModel):
@@ -43,7 +56,7 @@ class StructuredOutputs(Fields):
 
     json_: Annotated[dict[str, Any] | str | None, Field(alias="json")] = None
     regex: str | None = None
-    choice: Annotated[list[str], Field(max_length=MAX_LIST)] | None = None
+    choice: Texts | None = None
     grammar: str | None = None
 
 
@@ -61,10 +74,10 @@ class SamplingFields(Fields):
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Biases | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
-    stop_token_ids: Annotated[list[int], Field(max_length=MAX_LIST)] | None = None
+    stop: str | Texts | None = None
+    stop_token_ids: TokenIds | None = None
     max_tokens: int | None = None
     min_tokens: int | None = None
     ignore_eos: bool | None = None
@@ -74,7 +87,7 @@ class SamplingFields(Fields):
     structured_outputs: StructuredOutputs | None = None
     guided_json: dict[str, Any] | str | None = None
     guided_regex: str | None = None
-    guided_choice: Annotated[list[str], Field(max_length=MAX_LIST)] | None = None
+    guided_choice: Texts | None = None
     guided_grammar: str | None = None
 
 
@@ -128,7 +141,15 @@ def schema_grammar(schema: object) -> Grammar:
 
 def ignored(fields: BaseModel) -> list[str]:
     """Names of the fields that are not known, as `messages[].cache_control`; each once, at most twenty."""
-    return list(dict.fromkeys(_unknown(fields, "")))[:_MAX_NAMED]
+    return list(islice(_distinct(_unknown(fields, "")), _MAX_NAMED))
+
+
+def _distinct(names: Iterator[str]) -> Iterator[str]:
+    seen = set()
+    for name in names:
+        if name not in seen:
+            seen.add(name)
+            yield name
 
 
 def _unknown(value: object, path: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ MAX_DEPTH = 64
 MAX_CONTAINERS = 100_000  # lists, objects and members of objects
 MAX_STRINGS = 200_000
 MAX_VALUES = 1_250_000  # a prompt of a million token ids is a million values
+_CONTAINERS = frozenset((dict, list))
 
 
 def parse_json(body: bytes) -> dict[str, object]:
@@ -38,7 +39,7 @@ def check_depth(value: object, max_depth: int = MAX_DEPTH) -> None:
     """RequestError where lists and objects nest deeper. Goes level by level, so depth costs no stack."""
     level = [value]
     for _ in range(max_depth):
-        level = [child for parent in level for child in _children(parent) if isinstance(child, dict | list)]
+        level = [child for parent in level for child in _children(parent) if type(child) in _CONTAINERS]
         if not level:
             return
     raise _too_deep(max_depth)

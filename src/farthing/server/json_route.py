@@ -1,8 +1,10 @@
 """A router whose routes take a JSON body only if it is a sound one: bounded in depth and size before it is built.
 
-Knows no schema; that is the next check, by the route's own type.
+A large body is read on a thread, so that the streams of others flow on, and no body is read twice: what the route's own
+type checks next is the value that was read here. Knows no schema.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,6 +15,8 @@ from starlette.responses import Response
 from farthing.server.errors import ApiError
 from farthing.server.json_body import parse_json
 
+_LARGE_BYTES = 64 * 2**10
+
 
 class JsonRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -20,12 +24,28 @@ class JsonRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             body = await request.body()
-            if body:
-                _require_json(request.headers.get("content-type"))
-                parse_json(body)
-            return await handle(request)
+            if not body:
+                return await handle(request)
+            _require_json(request.headers.get("content-type"))
+            large = len(body) > _LARGE_BYTES
+            value = await asyncio.to_thread(parse_json, body) if large else parse_json(body)
+            return await handle(_ReadRequest(request, body, value))
 
         return checked
+
+
+class _ReadRequest(Request):
+    """A request whose body has been read already."""
+
+    def __init__(self, request: Request, body: bytes, value: dict[str, object]) -> None:
+        super().__init__(request.scope, request.receive)
+        self._given_body, self._given_value = body, value
+
+    async def body(self) -> bytes:
+        return self._given_body
+
+    async def json(self) -> Any:
+        return self._given_value
 
 
 def _require_json(content_type: str | None) -> None:

@@ -120,6 +120,7 @@ class _Serving:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                timeout_keep_alive=75,  # longer than proxies keep theirs, or they would meet a closed connection
                 timeout_graceful_shutdown=5,
             )
         )

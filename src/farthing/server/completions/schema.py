@@ -5,7 +5,7 @@ Source: OpenAI's API reference, completions (legacy).
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Discriminator, FailFast, Field, Tag
 
 from farthing.server.chat.schema import Usage
 from farthing.server.fields import SamplingFields
@@ -13,15 +13,28 @@ from farthing.server.fields import SamplingFields
 MAX_PROMPTS = 128
 
 
+def _kind(prompt: object) -> str:
+    """Of the four kinds of prompt the one that it can be, by its first item: trying each would cost four times as much."""
+    if not isinstance(prompt, list):
+        return "text"
+    first = prompt[0] if prompt else 0
+    return "list of token ids" if isinstance(first, list) else "token ids" if isinstance(first, int | float) else "texts"
+
+
+Ids = Annotated[list[int], FailFast()]
+Prompt = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[Ids, Tag("token ids")]
+    | Annotated[list[str], FailFast(), Field(max_length=MAX_PROMPTS), Tag("texts")]
+    | Annotated[list[Ids], FailFast(), Field(max_length=MAX_PROMPTS), Tag("list of token ids")],
+    Discriminator(_kind),
+]
+
+
 class CompletionRequest(SamplingFields):
     """Text to continue: one or several prompts, as text or token ids."""
 
-    prompt: (
-        str
-        | list[int]
-        | Annotated[list[str], Field(max_length=MAX_PROMPTS)]
-        | Annotated[list[list[int]], Field(max_length=MAX_PROMPTS)]
-    )
+    prompt: Prompt
     echo: bool | None = None
     logprobs: int | None = None
     add_special_tokens: bool | None = None
