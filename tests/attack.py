@@ -1,11 +1,12 @@
 """The rule by which an attack on a server counts as withstood, and the canary stream that it watches.
 
-An attack gets a clean 4xx within 2 s; the processes stay the same and grow by less than 64 MB, at their highest; the next
-request of anyone else is answered; and between two tokens of a stream that runs beside it pass no more than 100 ms and
-three of that stream's own median gaps, in the best of three runs. Run as a program, this file is the canary: a client in
-a process of its own, so that what the attacker computes does not slow the clock.
+An attack gets a clean 4xx within 2 s; the processes stay the same and grow by less than 64 MB, at their highest; the
+next request of anyone else is answered; and between two tokens of a stream that runs beside it pass no more than 100 ms
+and three of that stream's own median gaps, in the best of three runs. Run as a program, this file is the canary: a
+client in a process of its own, so that what the attacker computes does not slow the clock.
 """
 
+import itertools
 import json
 import socket
 import statistics
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,7 @@ class Canary:
         """The longest gap that touches these moments, and the longest that is allowed."""
         with self._news:
             times = list(self._times)
-        pairs = [(a, b) for a, b in zip(times, times[1:], strict=False) if a is not None and b is not None]
+        pairs = [(a, b) for a, b in itertools.pairwise(times) if a is not None and b is not None]
         touching = [b - a for a, b in pairs if b >= since and a <= until]
         median = statistics.median(b - a for a, b in pairs[-500:])
         return max(touching), MAX_GAP_SECONDS + 3 * median
@@ -216,10 +217,8 @@ def raw(url: str, data: bytes, *, seconds: float = MAX_SECONDS + 1.0) -> Reply:
     """Sends bytes as they are and reads one answer."""
     host, _, port = url.removeprefix("http://").rpartition(":")
     with socket.create_connection((host, int(port)), timeout=seconds) as connection:
-        try:
+        with suppress(OSError):  # refused while it is still sending; the answer says why
             connection.sendall(data)
-        except OSError:
-            pass  # refused while it was still sending; the answer says why
         received = b""
         while not _is_whole(received):
             part = connection.recv(65536)

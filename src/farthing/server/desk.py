@@ -39,6 +39,7 @@ class Desk:
         ticket = self.service.admission.enter()
         try:
             translated = await call()
+            written = dialect(translated)
             answer = self.service.run(translated, ticket)
         except BaseException:
             ticket.end()
@@ -65,7 +66,7 @@ class Desk:
 
         return AnswerResponse(
             answer,
-            dialect(translated),
+            written,
             streamed=streamed,
             timeout=self._timeout - (time.monotonic() - started),
             headers={"x-request-id": place[1], **told, **(headers or {})},

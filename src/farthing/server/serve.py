@@ -32,6 +32,7 @@ from farthing.server.listen import bind
 from farthing.server.log import Log
 from farthing.server.notify import notify
 from farthing.server.service import Service
+from farthing.server.speaker import Speaker
 
 Say = Callable[[str], None]
 
@@ -53,9 +54,10 @@ def serve(
     with (
         bind(config.host, config.port) as listening,
         Log() as log,
+        Speaker(say) as speaker,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(_Serving(model, engine, config, keys, log, say, command).run(listening))
+        return runner.run(_Serving(model, engine, config, keys, log, speaker.say, command).run(listening))
 
 
 class _Server(uvicorn.Server):

@@ -14,11 +14,13 @@ MAX_PROMPTS = 128
 
 
 def _kind(prompt: object) -> str:
-    """Of the four kinds of prompt the one that it can be, by its first item: trying each would cost four times as much."""
+    """Of the four kinds of prompt the one that it can be, by its first item: to try them all costs four times as much."""
     if not isinstance(prompt, list):
         return "text"
     first = prompt[0] if prompt else 0
-    return "list of token ids" if isinstance(first, list) else "token ids" if isinstance(first, int | float) else "texts"
+    if isinstance(first, list):
+        return "lists of token ids"
+    return "token ids" if isinstance(first, int | float) else "texts"
 
 
 Ids = Annotated[list[int], FailFast()]
@@ -26,7 +28,7 @@ Prompt = Annotated[
     Annotated[str, Tag("text")]
     | Annotated[Ids, Tag("token ids")]
     | Annotated[list[str], FailFast(), Field(max_length=MAX_PROMPTS), Tag("texts")]
-    | Annotated[list[Ids], FailFast(), Field(max_length=MAX_PROMPTS), Tag("list of token ids")],
+    | Annotated[list[Ids], FailFast(), Field(max_length=MAX_PROMPTS), Tag("lists of token ids")],
     Discriminator(_kind),
 ]
 
