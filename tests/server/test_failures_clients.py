@@ -38,7 +38,7 @@ def test_a_client_that_leaves_gives_everything_back(exact_server: ServerProcess,
     async def play() -> None:
         others = []
         if moment == "waiting":  # behind eight that run
-            busy = completion(server.model, "The others", max_tokens=200)
+            busy = completion(server.model, "The others", max_tokens=60)
             others = [asyncio.create_task(ask(server.url, "/v1/completions", busy)) for _ in range(8)]
             while server.status()["engine"]["num_running"] < 8:
                 await asyncio.sleep(0.01)

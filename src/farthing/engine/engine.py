@@ -170,13 +170,15 @@ class Engine:
             constraint=grammar and grammar.copy(),
             room=self.plan.context - len(request.prompt_ids),
         )
-        detokenizer = self.text.tokenizer and Detokenizer(
-            self.text.tokenizer,
-            prompt_ids=request.prompt_ids,
-            stop=params.stop,
-            visible_ids=request.visible_ids,
-            min_tokens=params.min_tokens,
-        )
+        detokenizer = None
+        if self.text.tokenizer is not None:
+            detokenizer = Detokenizer(
+                self.text.tokenizer,
+                prompt_ids=request.prompt_ids,
+                stop=params.stop,
+                visible_ids=request.visible_ids,
+                min_tokens=params.min_tokens,
+            )
         self.scheduler.add(sequence)
         self.runner.add(seq_id, state, request.prompt_ids)
         self._sequences[seq_id] = sequence

@@ -35,7 +35,8 @@ class Sample:
     ) -> Delta:
         """Take in one token; a token that ends the sample by its id is not part of its text."""
         is_text = token_id is not None and token_id != stop_token
-        text, stop_reason = f"{token_id} " if is_text else "", stop_token if finish_reason == "stop" else None
+        text = f"{token_id} " if is_text else ""
+        stop_reason: str | int | None = stop_token if finish_reason == "stop" else None
         if self.detokenizer is not None:
             text = self.detokenizer.push(token_id) if is_text and token_id is not None else ""
             if self.detokenizer.stop_found is not None:

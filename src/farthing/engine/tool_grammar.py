@@ -128,7 +128,8 @@ def object_schema(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The schema of a tool's arguments, which are always an object."""
     if not parameters or parameters.get("type", "object") != "object":
         return _ANY_OBJECT
-    return closed({"type": "object", **parameters})
+    schema: Mapping[str, Any] = closed({"type": "object", **parameters})
+    return schema
 
 
 def closed(schema: Any) -> Any:

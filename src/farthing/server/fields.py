@@ -9,13 +9,14 @@ from itertools import islice
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from farthing.errors import RequestError
 from farthing.sampling_params import Grammar, SamplingParams
 
 MAX_LIST = 4096  # of messages, tools, prompts or anything else that is one item a piece
 _MAX_NAMED = 20
+_PARTS = (BaseModel, list)
 
 
 def _short(value: object) -> object:
@@ -25,8 +26,8 @@ def _short(value: object) -> object:
 
 
 # One wrong item is enough to refuse a list: an error for each of a million would cost more than the request.
-Texts = Annotated[list[str], FailFast(), Field(max_length=MAX_LIST)]
-TokenIds = Annotated[list[int], FailFast(), Field(max_length=MAX_LIST)]
+Texts = Annotated[list[str], Field(fail_fast=True, max_length=MAX_LIST)]
+TokenIds = Annotated[list[int], Field(fail_fast=True, max_length=MAX_LIST)]
 Biases = Annotated[dict[str, float], BeforeValidator(_short), Field(max_length=MAX_LIST)]
 
 
@@ -152,15 +153,20 @@ def _distinct(names: Iterator[str]) -> Iterator[str]:
             yield name
 
 
-def _unknown(value: object, path: str) -> Iterator[str]:
+def _unknown(value: BaseModel | list[Any], path: str) -> Iterator[str]:
+    """Goes into nothing but objects and lists: a prompt may hold a million token ids."""
     if isinstance(value, BaseModel):
-        yield from (f"{path}{name}" for name, extra in (value.model_extra or {}).items() if extra is not None)
+        extra = value.model_extra or {}
+        yield from (f"{path}{name}" for name, said in extra.items() if said is not None)
         for name in value.model_fields_set:
-            if name not in (value.model_extra or ()):
-                yield from _unknown(getattr(value, name), f"{path}{name}.")
-    elif isinstance(value, list):
+            part = getattr(value, name)
+            if isinstance(part, _PARTS) and name not in extra:
+                yield from _unknown(part, f"{path}{name}.")
+    else:
+        path = f"{path.removesuffix('.')}[]."
         for item in value:
-            yield from _unknown(item, f"{path.removesuffix('.')}[].")
+            if isinstance(item, _PARTS):
+                yield from _unknown(item, path)
 
 
 def _grammars(fields: SamplingFields) -> Iterator[Grammar]:

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, how does it stand: one word each for probes, figures for its owner, and an end to a request.
+"""Is it alive, is it ready, how does it stand: a word each for probes, figures for its owner, and an end to a request.
 
 `/livez` fails when only a restart of the whole server would help; `/readyz` and `/health` fail while requests would not
 be served. None of them waits for the engine.

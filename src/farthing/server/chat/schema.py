@@ -5,7 +5,7 @@ Source: OpenAI's API reference, chat completions; `top_k`, `min_p` and the like 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, FailFast, Field
+from pydantic import BaseModel, Field
 
 from farthing.server.fields import MAX_LIST, Fields, SamplingFields
 
@@ -29,9 +29,9 @@ class ToolCall(Fields):
 
 class Message(Fields):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Annotated[list[ContentPart], FailFast(), Field(max_length=MAX_LIST)] | None = None
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True, max_length=MAX_LIST)] | None = None
     name: str | None = None
-    tool_calls: Annotated[list[ToolCall], FailFast(), Field(max_length=MAX_LIST)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_LIST)] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
 
@@ -60,11 +60,11 @@ class NamedTool(Fields):
 class ChatRequest(SamplingFields):
     """A conversation to continue."""
 
-    messages: Annotated[list[Message], FailFast(), Field(min_length=1, max_length=MAX_LIST)]
+    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=MAX_LIST)]
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    tools: Annotated[list[Tool], FailFast(), Field(max_length=512)] | None = None
+    tools: Annotated[list[Tool], Field(fail_fast=True, max_length=512)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None

@@ -63,11 +63,13 @@ def router(desk: Desk) -> APIRouter:
 def _prompts(prompt: str | list[int] | list[str] | list[list[int]]) -> Sequence[str | Sequence[int]]:
     if isinstance(prompt, str):
         return [prompt]
-    if prompt and isinstance(prompt[0], int):
-        return [prompt]  # type: ignore[list-item]  # one prompt of token ids
-    if not prompt:
+    ids = [item for item in prompt if isinstance(item, int)]
+    prompts: list[str | Sequence[int]] = [item for item in prompt if not isinstance(item, int)]
+    if ids:
+        prompts.append(ids)  # one prompt, as a flat list
+    if not prompts:
         raise RequestError("the prompt is empty", fix="give at least one token of text")
-    return prompt  # type: ignore[return-value]  # texts or lists of ids
+    return prompts
 
 
 def _echo(service: Service, prompt_ids: Sequence[int]) -> str:

@@ -5,7 +5,7 @@ Source: OpenAI's API reference, completions (legacy).
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Discriminator, FailFast, Field, Tag
+from pydantic import BaseModel, Discriminator, Field, Tag
 
 from farthing.server.chat.schema import Usage
 from farthing.server.fields import SamplingFields
@@ -14,7 +14,7 @@ MAX_PROMPTS = 128
 
 
 def _kind(prompt: object) -> str:
-    """Of the four kinds of prompt the one that it can be, by its first item: to try them all costs four times as much."""
+    """Of the four kinds of prompt the one that it can be, by its first item: trying all costs four times as much."""
     if not isinstance(prompt, list):
         return "text"
     first = prompt[0] if prompt else 0
@@ -23,12 +23,12 @@ def _kind(prompt: object) -> str:
     return "token ids" if isinstance(first, int | float) else "texts"
 
 
-Ids = Annotated[list[int], FailFast()]
+Ids = Annotated[list[int], Field(fail_fast=True)]
 Prompt = Annotated[
     Annotated[str, Tag("text")]
     | Annotated[Ids, Tag("token ids")]
-    | Annotated[list[str], FailFast(), Field(max_length=MAX_PROMPTS), Tag("texts")]
-    | Annotated[list[Ids], FailFast(), Field(max_length=MAX_PROMPTS), Tag("lists of token ids")],
+    | Annotated[list[str], Field(fail_fast=True, max_length=MAX_PROMPTS), Tag("texts")]
+    | Annotated[list[Ids], Field(fail_fast=True, max_length=MAX_PROMPTS), Tag("lists of token ids")],
     Discriminator(_kind),
 ]
 
