@@ -9,10 +9,11 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -122,7 +123,12 @@ class Exchange:
 
 @asynccontextmanager
 async def exchange(
-    url: str, path: str, value: JSON | bytes | None = None, *, method: str = "POST"
+    url: str,
+    path: str,
+    value: JSON | bytes | None = None,
+    *,
+    method: str = "POST",
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Exchange]:
     """Sends a request; what of the answer is read is the caller's choice."""
     address = urlsplit(url)
@@ -130,16 +136,24 @@ async def exchange(
     reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=2**20)
     try:
         head = f"{method} {path} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        head += "".join(f"{name}: {text}\r\n" for name, text in headers.items()) + "\r\n"
         writer.write(head.encode() + body)
         yield Exchange(reader, writer)
     finally:
         writer.transport.abort()
 
 
-async def ask(url: str, path: str, value: JSON | bytes | None = None, *, method: str = "POST") -> Reply:
+async def ask(
+    url: str,
+    path: str,
+    value: JSON | bytes | None = None,
+    *,
+    method: str = "POST",
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Reply:
     """The whole answer."""
-    async with exchange(url, path, value, method=method) as running:
+    async with exchange(url, path, value, method=method, headers=headers) as running:
         return await running.rest()
 
 

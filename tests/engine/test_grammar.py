@@ -12,6 +12,7 @@ from engine.grammar_walk import walk
 
 from farthing import models
 from farthing.engine.grammar import GrammarCompiler
+from farthing.engine.grammar_source import embedded_schema
 from farthing.engine.tokenizer import load_tokenizer
 from farthing.errors import RequestError
 from farthing.sampling_params import Grammar
@@ -174,3 +175,17 @@ def test_a_model_without_an_end_token_takes_no_grammar():
     compiler = GrammarCompiler(TOKENIZER, eos_ids=frozenset(), vocab_size=VOCAB_SIZE)
     with pytest.raises(RequestError, match="no token that ends"):
         compiler.compile(Grammar("json_object"))
+
+
+def test_a_schema_inside_a_lark_grammar_is_enforced_as_one_that_stands_alone():
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": {"type": "integer"}}
+    lark = Grammar("lark", "start: <|user|> args\nargs: %json " + embedded_schema(json.dumps(schema)))
+    for text, allowed in (('{"a": "x", "b": 3}', True), ('{"a": "x", "\\u0061": 3}', False)):
+        matcher = COMPILER.compile(lark)
+        matcher.accept(TOKENIZER.special_tokens["<|user|>"])
+        try:
+            for token_id in TOKENIZER.encode(text, add_special=False):
+                matcher.accept(token_id)
+            assert allowed and matcher.allowed()[END]
+        except RequestError:
+            assert not allowed

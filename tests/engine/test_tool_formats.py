@@ -191,7 +191,20 @@ def test_a_name_can_not_write_grammar(form: str):
 
 def test_arguments_are_always_an_object():
     assert object_schema(None) == object_schema({}) == object_schema({"type": "string"}) == {"type": "object"}
-    assert object_schema({"properties": {}}) == {"type": "object", "properties": {}}
+    assert object_schema({"required": []}) == {"type": "object", "required": []}
+
+
+def test_objects_take_no_property_that_they_do_not_name_unless_they_say_so():
+    inner = {"type": "object", "properties": {"x": {"type": "string"}}}
+    made = object_schema({"properties": {"a": inner, "b": {"type": "array", "items": inner}}, "$defs": {"c": inner}})
+    closed_inner = {**inner, "additionalProperties": False}
+    assert made["additionalProperties"] is False
+    assert made["properties"] == {"a": closed_inner, "b": {"type": "array", "items": closed_inner}}
+    assert made["$defs"] == {"c": closed_inner}
+    assert object_schema({"properties": {}, "additionalProperties": True})["additionalProperties"] is True
+    for combined in ({"allOf": [inner]}, {"anyOf": [inner]}, {"$ref": "#/$defs/c"}):
+        assert "additionalProperties" not in object_schema({"properties": {}, **combined})
+    assert object_schema({"properties": {"a": {"const": inner}}})["properties"]["a"] == {"const": inner}
 
 
 def test_without_tools_there_is_no_grammar():

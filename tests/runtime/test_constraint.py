@@ -1,4 +1,4 @@
-"""Constraints and unsound rows in the sampler: only what is allowed is drawn, and one bad row leaves the others alone."""
+"""Constraints and unsound rows in the sampler: only what is allowed is drawn, and a bad row leaves the others alone."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""Any order of adds, steps, cancels, finishes and failing rows, in pools so small that preemption and eviction are the rule."""
+"""Any order of adds, steps, cancels, finishes and failing rows, in pools so small that preemption and eviction are the
+rule."""
 
 from functools import partial
 

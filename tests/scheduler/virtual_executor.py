@@ -74,7 +74,7 @@ class VirtualExecutor:
             assert item.samples == (end == len(text))
             assert item.output_index == len(text) - num_prompt_tokens
             if item.token_ids == (PENDING_TOKEN,):
-                flying = [item.seq_id in done.token_ids for done in self._flying]
+                flying = [item.seq_id in done.token_ids or item.seq_id in done.failed for done in self._flying]
                 assert any(flying), "a token is called pending though it has been collected"
             else:
                 assert list(item.token_ids) == text[item.start : end]

@@ -1,6 +1,6 @@
 """An engine that lives and does nothing: stopped, in an endless loop, or silent. It is found and replaced in time.
 
-Scenarios F2, F4, F8 (SIGTERM with a stuck engine), F7 (the server dies over a stopped engine).
+Scenarios F2, F4, F8 (SIGTERM with a stuck engine).
 """
 
 import asyncio
@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Iterator
 
-import psutil
 import pytest
 from load import Reply, ask, completion, exchange, get
 from server_process import ServerProcess, serving
@@ -119,13 +118,3 @@ def test_an_engine_that_never_says_anything_again_is_found_and_term_still_ends_t
                 assert time.monotonic() - told < 5
 
         asyncio.run(play())
-
-
-def test_a_server_that_is_killed_over_a_stopped_engine_leaves_no_process() -> None:
-    with serving() as server:
-        processes = psutil.Process(server.process.pid).children(recursive=True)
-        assert server.engine_pid() in [process.pid for process in processes]
-        os.kill(server.engine_pid(), signal.SIGSTOP)
-        server.process.kill()
-        _, alive = psutil.wait_procs(processes, timeout=5)
-        assert not alive

@@ -273,6 +273,7 @@ class EngineClient:
         """Nothing more comes and nothing is taken: said before the process is gone, which may take a while."""
         if self.state == "ready":
             self.state = "restarting"
+        self.status = EngineStatus()
         for stream in self._streams.values():
             stream.fail(EngineStoppedError("the engine was lost while it worked on this", fix="send the request again"))
         self._streams.clear()

@@ -63,6 +63,7 @@ class EngineProcess:
         if engine is None:
             return
         self._send(Ready())
+        self._send(self._stepped(engine, []))
         while True:
             if self._obey(engine):
                 self._send(self._stepped(engine, []))

@@ -37,7 +37,7 @@ _LEAP_YEAR = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|
 _DATE = f"^(?:{_YEAR}-(?:0[13-9]-|1[0-2]-|02-[01]|02-2[0-8])|{_LEAP_YEAR}-02-29)"
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-_SUPPORTED = "leave it out, or say it with keywords that are enforced (docs/structured-output.md)"
+_SUPPORTED = "leave it out, or say it with keywords that are enforced"
 
 
 def enforceable(source: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ MAX_ERROR_CHARACTERS = 300
 
 # Compact JSON with a space after comma and colon: what models have seen most, and no space that they could go on with.
 # Without \u escapes a text has one spelling, or a free property could take the name of a given one.
-_JSON_OPTIONS = {
+JSON_OPTIONS: dict[str, object] = {
     "whitespace_flexible": False,
     "item_separator": ", ",
     "key_separator": ": ",
@@ -49,9 +49,9 @@ def llguidance_grammar(grammar: Grammar) -> str:
         )
     try:
         if grammar.kind == "json_object":
-            return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=_JSON_OPTIONS)
+            return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=JSON_OPTIONS)
         if grammar.kind == "json_schema":
-            return LLMatcher.grammar_from_json_schema(json.dumps(enforceable(source)), overrides=_JSON_OPTIONS)
+            return LLMatcher.grammar_from_json_schema(json.dumps(enforceable(source)), overrides=JSON_OPTIONS)
         if grammar.kind == "regex":
             regex_size(source)
             return LLMatcher.grammar_from_regex(source)
@@ -61,6 +61,11 @@ def llguidance_grammar(grammar: Grammar) -> str:
         return LLMatcher.grammar_from_lark(source)
     except (ValueError, RecursionError) as error:
         raise cannot_compile(grammar, str(error)) from error
+
+
+def embedded_schema(source: str) -> str:
+    """The schema for `%json` in a Lark grammar, enforced as one that stands alone. RequestError if it can't be."""
+    return json.dumps(enforceable(source) | {"x-guidance": JSON_OPTIONS})
 
 
 def cannot_compile(grammar: Grammar, cause: str) -> RequestError:

@@ -10,12 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from farthing.engine.grammar_schema import enforceable
+from farthing.engine.grammar_source import embedded_schema
 from farthing.engine.tools import Tool, ToolChoice
 from farthing.sampling_params import Grammar
 
 _ANY_OBJECT = {"type": "object"}
-_JSON_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _ANY_TEXT = r"/(.|\n)*/"
 _VALUES = frozenset(("const", "enum", "default", "examples", "required", "allOf", "properties"))
 _COMBINED = frozenset(("allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties", "if", "not"))
@@ -92,12 +91,9 @@ def after_thought(grammar: Grammar, around: Surroundings) -> Grammar:
         return grammar
     match grammar.kind:
         case "json_object":
-            answer = f"%json {json.dumps({**_ANY_OBJECT, 'x-guidance': _JSON_OPTIONS})}"
+            answer = f"%json {embedded_schema(json.dumps(_ANY_OBJECT))}"
         case "json_schema":
-            schema = enforceable(grammar.source)
-            answer = (
-                f"%json {json.dumps({**schema, 'x-guidance': _JSON_OPTIONS} if isinstance(schema, dict) else schema)}"
-            )
+            answer = f"%json {embedded_schema(grammar.source)}"
         case "regex":
             answer = f"/{_SLASH.sub(chr(92) + '/', grammar.source)}/"
         case "choice":
@@ -121,7 +117,7 @@ def call_rules(tools: Sequence[Tool], syntax: CallSyntax, around: Surroundings) 
 
 def arguments_rule(index: int, tool: Tool, around: Surroundings) -> str:
     schema = _ANY_OBJECT if tool.name in around.lenient else object_schema(tool.parameters)
-    return f"arguments_{index}: %json {json.dumps({**schema, 'x-guidance': _JSON_OPTIONS})}"
+    return f"arguments_{index}: %json {embedded_schema(json.dumps(schema))}"
 
 
 def object_schema(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -154,7 +154,7 @@ def _distinct(names: Iterator[str]) -> Iterator[str]:
 
 
 def _unknown(value: BaseModel | list[Any], path: str) -> Iterator[str]:
-    """Goes into nothing but objects and lists: a prompt may hold a million token ids."""
+    """Items of a list are of one kind, so the first tells of all: a prompt may hold a million token ids."""
     if isinstance(value, BaseModel):
         extra = value.model_extra or {}
         yield from (f"{path}{name}" for name, said in extra.items() if said is not None)
@@ -162,11 +162,9 @@ def _unknown(value: BaseModel | list[Any], path: str) -> Iterator[str]:
             part = getattr(value, name)
             if isinstance(part, _PARTS) and name not in extra:
                 yield from _unknown(part, f"{path}{name}.")
-    else:
-        path = f"{path.removesuffix('.')}[]."
+    elif value and isinstance(value[0], _PARTS):
         for item in value:
-            if isinstance(item, _PARTS):
-                yield from _unknown(item, path)
+            yield from _unknown(item, f"{path.removesuffix('.')}[].")
 
 
 def _grammars(fields: SamplingFields) -> Iterator[Grammar]:

@@ -12,7 +12,7 @@ import msgspec
 from farthing.errors import RequestError
 
 MAX_DEPTH = 64
-MAX_CONTAINERS = 100_000  # lists, objects and members of objects
+MAX_CONTAINERS = 50_000  # lists, objects and members of objects
 MAX_STRINGS = 200_000
 MAX_VALUES = 1_250_000  # a prompt of a million token ids is a million values
 _CONTAINERS = frozenset((dict, list))

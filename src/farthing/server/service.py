@@ -179,8 +179,8 @@ class Service:
         return grammar
 
     def _can_enforce(self, tool: Tool, around: Surroundings) -> bool:
-        alone = self._format.grammar([tool], ToolChoice("required"), around)
         try:
+            alone = self._format.grammar([tool], ToolChoice("required"), around)
             if alone is not None:
                 self.checker.check(alone)
         except RequestError:
