@@ -161,7 +161,7 @@ async def get(url: str, path: str) -> Reply:
     return await ask(url, path, method="GET")
 
 
-def completion(model: str, prompt: str, **fields: Any) -> JSON:
+def completion(model: str, prompt: str | list[int], **fields: Any) -> JSON:
     """A greedy streamed completion of 20 tokens, unless `fields` say otherwise."""
     usual = {"temperature": 0, "max_tokens": 20, "ignore_eos": True, "stream": True}
     return {"model": model, "prompt": prompt, **usual, **fields}

@@ -133,8 +133,9 @@ CONVERSATIONS = {
 @pytest.mark.parametrize("name", CONVERSATIONS)
 @pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/tokenize"])
 def test_conversations_beyond_any_model(target: Target, path: str, name: str):
+    """What an API does not look at may be as long as a body."""
     body = json.dumps({"max_tokens": 2, "messages": CONVERSATIONS[name]}).encode()
-    assert target.withstands(lambda: target.post(path, body)).status == 400
+    target.withstands(lambda: target.post(path, body), frozenset((200, 400)))
 
 
 def test_fields_that_are_not_known_cost_nothing(target: Target):

@@ -28,7 +28,7 @@ def busy_server() -> Iterator[ServerProcess]:
 
 def request(server: ServerProcess, rng: random.Random) -> dict[str, object]:
     prompt = [rng.randrange(5, 2000) for _ in range(rng.randrange(4, 64))]
-    return completion(server.model, "", prompt=prompt, stream=rng.random() < 0.5)
+    return completion(server.model, prompt, stream=rng.random() < 0.5)
 
 
 async def overload(server: ServerProcess, seconds: float) -> None:
@@ -51,7 +51,7 @@ async def overload(server: ServerProcess, seconds: float) -> None:
 
     async def watch() -> None:
         while True:
-            status = await asyncio.to_thread(server.status)
+            status = (await get(server.url, "/farthing/status")).json()
             queued.append(int(status["num_queued_requests"]))
             prints.append(footprint(server.process.pid))
             await asyncio.sleep(0.2)

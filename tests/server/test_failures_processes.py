@@ -4,13 +4,17 @@ Scenarios F7, F8, F9, F24, F36.
 """
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -131,9 +135,7 @@ def test_eight_at_once_share_no_port_and_disturb_nobody() -> None:
 
 
 def test_of_several_that_want_one_port_one_gets_it_and_the_others_say_why() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     with ExitStack() as stack:
         servers = [stack.enter_context(serving(script="mute.py", wait=False, port=port)) for _ in range(8)]
         losers = [server for server in servers if not _announced(server)]
@@ -175,3 +177,44 @@ def test_a_server_leaves_no_files_behind() -> None:
         assert len(os.listdir(folder)) == 1
         assert server.end() == 0
         assert not os.listdir(folder)
+
+
+def test_standard_error_that_nobody_reads_holds_up_nothing() -> None:
+    port = unused_port()
+    command = [sys.executable, "-c", "from farthing.cli.app import main; main()"]
+    arguments = ["serve", "--port", str(port), "--threads", "1"]
+    with subprocess.Popen([*command, *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+        url = f"http://127.0.0.1:{port}"
+
+        async def healthy() -> dict[str, Any]:
+            async with asyncio.timeout(30):
+                while True:
+                    with suppress(OSError):
+                        if (await get(url, "/health")).status == 200:
+                            return (await get(url, "/farthing/status")).json()
+                    await asyncio.sleep(0.05)
+
+        async def play() -> None:
+            engine_id = (await healthy())["engine_process_id"]
+            for _ in range(40):  # a line of the log each: the pipe is full by now
+                assert (await ask(url, "/v1/completions", completion("bundled", "Once", max_tokens=1))).is_complete
+            os.kill(engine_id, signal.SIGKILL)
+            while (await get(url, "/health")).status == 200:
+                await asyncio.sleep(0.02)
+            assert (await healthy())["engine_process_id"] != engine_id
+            assert (await ask(url, "/v1/completions", completion("bundled", "Once"))).is_complete
+
+        try:
+            asyncio.run(play())
+            process.terminate()
+            assert process.wait(15) == 0
+        finally:
+            process.kill()
+
+
+def unused_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -55,7 +55,7 @@ class Soak:
     async def sampled(self, rng: random.Random) -> str:
         """Never seen before, so that cached blocks come and go."""
         prompt = [rng.randrange(5, 2000) for _ in range(rng.randrange(16, 200))]
-        value = completion(self._server.model, "", prompt=prompt, temperature=1.0, max_tokens=8)
+        value = completion(self._server.model, prompt, temperature=1.0, max_tokens=8)
         reply = await ask(self._server.url, "/v1/completions", value)
         return "sampled" if reply.is_complete else f"broken: {reply}"
 

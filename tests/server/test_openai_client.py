@@ -250,6 +250,18 @@ def test_unknown_fields_are_ignored_and_named(client: OpenAI):
     assert set(raw.headers["x-farthing-ignored"].split(", ")) == {"safety", "messages[].mood"}
 
 
+def test_of_the_template_options_only_known_ones_count_and_the_others_are_named(client: OpenAI):
+    raw = client.chat.completions.with_raw_response.create(
+        model="bundled",
+        messages=user("Hi"),
+        max_tokens=1,
+        extra_body={"chat_template_kwargs": {"enable_thinking": False, "tokenize": True, "messages": []}},
+    )
+    assert set(raw.headers["x-farthing-ignored"].split(", ")) == {
+        "chat_template_kwargs.tokenize", "chat_template_kwargs.messages",
+    }  # fmt: skip
+
+
 def test_the_models_are_listed_with_their_context(client: OpenAI):
     (model,) = client.models.list().data
     assert model.id == "bundled" and model.context_length == 512

@@ -14,7 +14,7 @@ from farthing.server.desk import Desk
 from farthing.server.documented import generation_responses
 from farthing.server.fields import ignored, requested_grammar, sampling_params
 from farthing.server.json_route import json_router
-from farthing.server.service import Caller, Conversation
+from farthing.server.service import TEMPLATE_OPTIONS, Caller, Conversation
 
 _TEXT_PARTS = frozenset(("text", "input_text", "output_text", "refusal"))
 _MEDIA_PARTS = frozenset(
@@ -68,6 +68,7 @@ def conversation_of(fields: ChatRequest) -> tuple[Conversation, list[str]]:
         if tool.function is not None
     ]
     options = dict(fields.chat_template_kwargs or {})
+    unknown += [f"chat_template_kwargs.{name}" for name in options if name not in TEMPLATE_OPTIONS]
     if fields.reasoning_effort is not None:
         options["reasoning_effort"] = fields.reasoning_effort
         options.setdefault("enable_thinking", fields.reasoning_effort != "none")

@@ -29,7 +29,7 @@ from farthing.server.responses.schema import (
     TextOptions,
     Unknown,
 )
-from farthing.server.service import Conversation
+from farthing.server.service import TEMPLATE_OPTIONS, Conversation
 
 _TEXT_PARTS = frozenset(("text", "input_text", "output_text", "summary_text", "reasoning_text"))
 _MEDIA_PARTS = frozenset(
@@ -85,6 +85,7 @@ def conversation_of(fields: ResponsesRequest) -> tuple[Conversation, FunctionNam
             raise RequestError("input is empty", fix="give the text or the items to answer")
         messages += said
     options = dict(fields.chat_template_kwargs or {})
+    unknown += [f"chat_template_kwargs.{name}" for name in options if name not in TEMPLATE_OPTIONS]
     effort = fields.reasoning.effort if fields.reasoning is not None else None
     if effort is not None:
         options["reasoning_effort"] = effort
