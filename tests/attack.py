@@ -190,27 +190,26 @@ class _Peak:
     """The most memory that processes had since now: on Linux the kernel keeps it, elsewhere it is what they have."""
 
     def __init__(self, processes: list[psutil.Process]) -> None:
-        self._before = {process.pid: process.memory_info().rss for process in processes}
+        self._before = sum(process.memory_info().rss for process in processes)
+        self._is_kept = True
         for process in processes:
-            path = Path(f"/proc/{process.pid}/clear_refs")
-            if path.exists():
-                path.write_text("5")
+            try:
+                Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # forget the highest so far
+            except OSError:
+                self._is_kept = False
 
     def growth(self, processes: list[psutil.Process]) -> int:
         """Of all together; a process that is new counts whole, unless it took the place of one that ended."""
-        now = {process.pid: _highest(process) for process in processes}
-        return sum(now.values()) - sum(self._before.values())
+        return sum(map(self._highest, processes)) - self._before
 
-
-def _highest(process: psutil.Process) -> int:
-    path = Path(f"/proc/{process.pid}/status")
-    try:
-        for line in path.read_text().splitlines() if path.exists() else ():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        return int(process.memory_info().rss)
-    except (OSError, psutil.Error):  # it ended meanwhile
-        return 0
+    def _highest(self, process: psutil.Process) -> int:
+        try:
+            if self._is_kept:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+            return int(process.memory_info().rss)
+        except (OSError, IndexError, psutil.Error):  # it ended meanwhile
+            return 0
 
 
 def raw(url: str, data: bytes, *, seconds: float = MAX_SECONDS + 1.0) -> Reply:

@@ -1,4 +1,4 @@
-"""Clients of a server, for tests: they speak HTTP over sockets of their own, leave when they like and check what they get.
+"""Clients of a server, for tests: they speak HTTP over their own sockets, leave when they like, check what they get.
 
 A Reply is `whole` only if its HTTP message came to its end; of a stream, `is_complete` asks for its last event besides.
 `Load` keeps several kinds of clients at work at a time and counts what became of them.

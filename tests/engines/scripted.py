@@ -1,4 +1,4 @@
-"""An engine process whose answers are given: a prompt that holds SCRIPT:name is answered with that text, token by token.
+"""An engine process whose answers are given: a prompt that holds SCRIPT:name gets that text, token by token.
 
 The scheduler, the loop and the text side are the real ones; only the model is not asked. Run by server_process.py:
 `scripted.py scripts.json [seconds a step]`, where the file maps names to texts; "default" answers everything else.

@@ -53,7 +53,8 @@ PATTERNS = [
     "(a?){60}a{60}", "(x+x+)+y", "(.*a){20}.*", "(.*a.*b){12}", "((a{0,100}){0,100}){0,100}", "a{1000000000}", "(?=a)b",
     "(a|aa)+$", "[a-z]{1,10000}[a-z]{1,10000}", "(.{0,200}x){50}", ".*" * 200, "(" * 5000 + "a" + ")" * 5000, "\\", "[",
     "(?i)" + "ß" * 5000, "(a*)*b", "\\p{L}{5000}", "(?P<n>a)(?P=n)", ".{1,9999}a.{1,500}", "(.*[ab]){1,40}c.{20}",
-    "&".join(f"(.*{c}.*)" for c in "abcdefghijklmnop"), "a{2}{3}{4}{5}{6}{7}{8}{9}", "x{,}{", "*", "(?:", "\x00", "a" * 70_000,
+    "&".join(f"(.*{c}.*)" for c in "abcdefghijklmnop"), "a{2}{3}{4}{5}{6}{7}{8}{9}", "x{,}{", "*", "(?:", "\x00",
+    "a" * 70_000,
 ]  # fmt: skip
 
 
@@ -65,12 +66,26 @@ def test_patterns(target: Target, pattern: str):
 
 
 LARK = [
-    "start: " + "(" * 3000 + '"a"' + ")" * 3000, "start: start", 'start: start start | "a" | ', "start: %json {", "start: [",
-    "start: X\nX: " + " & ".join(f"/(.*{c}.*)/" for c in "abcdefghijklmnopqrst"), 'start: %json {"$ref": "#"}', "", "\x00",
-    "start: r0\n" + "\n".join(f"r{i}: r{i + 1} r{i + 1}" for i in range(60)) + '\nr60: "a"', "start: <[99999999999]>",
-    "start: X\nX: ~(~(/(.|\\n)*a(.|\\n){18}/) /.{15}/)", 'start: a a a a a\na: b*\nb: c*\nc: /[a-z]*/ c? | ""', "start: <|x|>",
-    "start: x\n" * 5000, "%import common.X\nstart: X", 'start: "a"{1000000000}', "start: a\na: b\nb: a", "%ignore /.*/\nstart: /.*/",
-]  # fmt: skip
+    "start: " + "(" * 3000 + '"a"' + ")" * 3000,
+    "start: start",
+    'start: start start | "a" | ',
+    "start: %json {",
+    "start: [",
+    "start: X\nX: " + " & ".join(f"/(.*{c}.*)/" for c in "abcdefghijklmnopqrst"),
+    'start: %json {"$ref": "#"}',
+    "",
+    "\x00",
+    "start: r0\n" + "\n".join(f"r{i}: r{i + 1} r{i + 1}" for i in range(60)) + '\nr60: "a"',
+    "start: <[99999999999]>",
+    "start: X\nX: ~(~(/(.|\\n)*a(.|\\n){18}/) /.{15}/)",
+    'start: a a a a a\na: b*\nb: c*\nc: /[a-z]*/ c? | ""',
+    "start: <|x|>",
+    "start: x\n" * 5000,
+    "%import common.X\nstart: X",
+    'start: "a"{1000000000}',
+    "start: a\na: b\nb: a",
+    "%ignore /.*/\nstart: /.*/",
+]
 
 
 @pytest.mark.parametrize("source", LARK, ids=lambda source: ascii(source)[:40])
@@ -111,18 +126,39 @@ def test_schemas(target: Target, name: str):
 
 
 NUMBERS: list[dict[str, Any]] = [
-    {"type": "string", "minLength": 2**63}, {"type": "string", "maxLength": 2**63}, {"type": "string", "minLength": 10**400},
-    {"type": "string", "minLength": -1}, {"type": "string", "maxLength": 1e300}, {"type": "string", "minLength": "9" * 400},
-    {"type": "number", "multipleOf": 1e-300}, {"type": "integer", "multipleOf": 5e-324}, {"type": "number", "multipleOf": 0},
-    {"type": "number", "multipleOf": -1}, {"type": "integer", "multipleOf": 2**53, "minimum": 1}, {"type": "array", "minItems": 10**9},
-    {"type": "array", "minItems": 2**64}, {"type": "array", "maxItems": -1}, {"type": "integer", "maximum": 10**400},
-    {"type": "integer", "minimum": -(10**400)}, {"type": "integer", "minimum": -(2**70), "maximum": 2**70, "multipleOf": 7919},
-    {"type": "number", "minimum": 1e308, "maximum": 1e308}, {"type": "number", "exclusiveMinimum": 1e-320, "exclusiveMaximum": 2e-320},
-    {"type": "integer", "minimum": 5, "maximum": 4}, {"type": "object", "minProperties": 2**64}, {"type": "object", "maxProperties": -5},
-    {"type": "array", "items": {"type": "array", "minItems": 9999, "items": {"type": "string", "minLength": 9999}}, "minItems": 9999},
-    {"type": "string", "pattern": "a{9223372036854775807}"}, {"type": "string", "pattern": "a{99999999999999999999999}"},
-    {"type": "string", "maxLength": 10**6, "pattern": ".*a.*b"}, {"enum": [10**400, -(10**400), 1e-300]}, {"const": 10**400},
-]  # fmt: skip
+    {"type": "string", "minLength": 2**63},
+    {"type": "string", "maxLength": 2**63},
+    {"type": "string", "minLength": 10**400},
+    {"type": "string", "minLength": -1},
+    {"type": "string", "maxLength": 1e300},
+    {"type": "string", "minLength": "9" * 400},
+    {"type": "number", "multipleOf": 1e-300},
+    {"type": "integer", "multipleOf": 5e-324},
+    {"type": "number", "multipleOf": 0},
+    {"type": "number", "multipleOf": -1},
+    {"type": "integer", "multipleOf": 2**53, "minimum": 1},
+    {"type": "array", "minItems": 10**9},
+    {"type": "array", "minItems": 2**64},
+    {"type": "array", "maxItems": -1},
+    {"type": "integer", "maximum": 10**400},
+    {"type": "integer", "minimum": -(10**400)},
+    {"type": "integer", "minimum": -(2**70), "maximum": 2**70, "multipleOf": 7919},
+    {"type": "number", "minimum": 1e308, "maximum": 1e308},
+    {"type": "number", "exclusiveMinimum": 1e-320, "exclusiveMaximum": 2e-320},
+    {"type": "integer", "minimum": 5, "maximum": 4},
+    {"type": "object", "minProperties": 2**64},
+    {"type": "object", "maxProperties": -5},
+    {
+        "type": "array",
+        "items": {"type": "array", "minItems": 9999, "items": {"type": "string", "minLength": 9999}},
+        "minItems": 9999,
+    },
+    {"type": "string", "pattern": "a{9223372036854775807}"},
+    {"type": "string", "pattern": "a{99999999999999999999999}"},
+    {"type": "string", "maxLength": 10**6, "pattern": ".*a.*b"},
+    {"enum": [10**400, -(10**400), 1e-300]},
+    {"const": 10**400},
+]
 
 
 @pytest.mark.parametrize("schema", NUMBERS, ids=lambda schema: ascii(schema)[:60])
@@ -133,11 +169,20 @@ def test_numbers_that_overflow(target: Target, schema: dict[str, Any]):
 TOOLS = [
     [tool("f", {"type": "object", "properties": {"a": {"type": "string", "pattern": "["}}}, strict=True)],
     [tool("f", {"type": "object", "properties": {"a": {"type": "nothing"}}}, strict=True)],
-    [tool("f", "text")], [tool("f", [1])], [tool("f", -1)], [{"type": "function"}], [{"type": "x" * 10_000}], [{}],
-    [tool("x" * 300, {})], [tool("", {})], [tool('f"}\n{"name": "g', {})] * 2, [tool(f"f{i}", {}) for i in range(600)],
-    [tool(f"f{i}", {"type": "object"}) for i in range(512)], [tool("f", {}), tool("f", {"type": "object"})],
+    [tool("f", "text")],
+    [tool("f", [1])],
+    [tool("f", -1)],
+    [{"type": "function"}],
+    [{"type": "x" * 10_000}],
+    [{}],
+    [tool("x" * 300, {})],
+    [tool("", {})],
+    [tool('f"}\n{"name": "g', {})] * 2,
+    [tool(f"f{i}", {}) for i in range(600)],
+    [tool(f"f{i}", {"type": "object"}) for i in range(512)],
+    [tool("f", {}), tool("f", {"type": "object"})],
     [tool(f"f{i}", nested(25)) for i in range(60)],
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("number", range(len(TOOLS)))

@@ -125,7 +125,9 @@ CONVERSATIONS = {
     "messages that are none": [1] * 1_200_000,
     "roles": [{"role": "x" * 10_000, "content": 1}] * 1_000,
     "a long text": [{"role": "user", "content": "word " * 3_000_000}],
-    "a long role name": [{"role": "user", "name": "x" * 15_000_000, "content": "a"}],
+    "a long name": [{"role": "user", "name": "x" * 15_000_000, "content": "a"}],
+    "thoughts": [{"role": "assistant", "reasoning_content": "word " * 100_000, "content": "a"}] * 20,
+    "texts": [{"role": "user", "content": "word " * 20_000}] * 150,
     "calls": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[" * 90_000}}] * 40}],
 }
 

@@ -77,7 +77,9 @@ def test_numbers_that_are_none_fail_their_own_request_and_no_other(faulty_server
 
 def test_what_a_failed_step_computed_is_not_found_in_the_cache(faulty_server: ServerProcess) -> None:
     server = faulty_server
-    prompt = "A poisoned story of FAULT:nan begins here and goes on for a while so that it fills some blocks of the cache"
+    prompt = (
+        "A poisoned story of FAULT:nan begins here and goes on for a while so that it fills some blocks of the cache"
+    )
 
     async def play() -> None:
         first = await ask(server.url, "/v1/completions", completion(server.model, prompt))
@@ -106,6 +108,7 @@ def test_streams_of_a_killed_engine_end_with_an_error_and_the_next_engine_serves
             streams = await running_streams(stack, server, 4)
             os.kill(server.engine_pid(), signal.SIGKILL)
             killed = time.monotonic()
+            await asyncio.sleep(0.1)  # its connections are gone, and nobody has looked for it yet
             late = asyncio.gather(  # within the moment in which the death is not known yet
                 *(ask(server.url, "/v1/completions", completion(server.model, "Late")) for _ in range(3))
             )

@@ -71,9 +71,10 @@ async def overload(server: ServerProcess, seconds: float) -> None:
     settled = prints[len(prints) // 4 :]  # connections and buffers are there by then
     growth = settled[-1].memory_bytes - settled[0].memory_bytes
     print(
-        f"\n{elapsed:.0f} s: {usual:.1f} requests/s before, {kept:.1f} in the storm, {storm.outcomes['refused']} refused, "
-        f"at most {max(queued)} queued, answers within {quantile(waits, 0.5):.2f} s (p50), {quantile(waits, 0.99):.2f} s "
-        f"(p99), API memory +{growth / 2**20:.1f} MiB"
+        f"\n{elapsed:.0f} s: {usual:.1f} requests/s before, {kept:.1f} in the storm, "
+        f"{storm.outcomes['refused']} refused, at most {max(queued)} queued, "
+        f"answers within {quantile(waits, 0.5):.2f} s (p50), {quantile(waits, 0.99):.2f} s (p99), "
+        f"API memory +{growth / 2**20:.1f} MiB"
     )
     assert max(queued) <= MAX_QUEUED
     assert storm.outcomes["refused"] > storm.outcomes["served"]

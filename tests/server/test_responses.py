@@ -374,7 +374,6 @@ def test_the_asynchronous_client_is_served(server: ServerProcess) -> None:
         ({"conversation": "conv_1"}, "send the whole conversation as input"),
         ({"background": True}, "not made in the background"),
         ({"n": 2}, "one answer to each request"),
-        ({"input": [], "instructions": "Be kind."}, "input is empty"),
         ({"input": [{"type": "message", "content": "Hi"}]}, "role"),
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "other"}}, "one of the tools"),
     ],

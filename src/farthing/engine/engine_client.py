@@ -26,6 +26,7 @@ from farthing.engine.messages import (
     Decoder,
     EngineStatus,
     Event,
+    Loading,
     Planned,
     Ready,
     Refused,
@@ -103,7 +104,8 @@ class Stream:
 
 class EngineClient:
     """`state` is "starting" until the first weights are loaded, then "ready", "restarting" after a loss, "failed" when
-    the restarts are used up, "closed" in the end. `on_change` is called after each change."""
+    the restarts are used up, "closed" in the end. `on_change` is called after each change, `on_loading` with the bytes
+    of the weights that are read and of all, about once a second while they are."""
 
     def __init__(
         self,
@@ -113,9 +115,10 @@ class EngineClient:
         watch: Watch,
         command: Sequence[str] = ENGINE_COMMAND,
         on_change: Callable[[str], None] = lambda reason: None,
+        on_loading: Callable[[int, int], None] = lambda done_bytes, all_bytes: None,
     ) -> None:
         self._model, self._config, self._watch, self._command = model, config, watch, tuple(command)
-        self._on_change = on_change
+        self._on_change, self._on_loading = on_change, on_loading
         self.state = "starting"
         self.status = EngineStatus()
         self.num_restarts = 0
@@ -229,6 +232,8 @@ class EngineClient:
                     self._take(event)
                 case Planned() if not self.planned.done():
                     self.planned.set_result(event)
+                case Loading(done_bytes, all_bytes):
+                    self._on_loading(done_bytes, all_bytes)
                 case Ready():
                     self._become("ready", "loaded")
                 case Refused():
@@ -253,7 +258,7 @@ class EngineClient:
             if code is not None:
                 await asyncio.sleep(_WATCH_SECONDS)  # its last words may still be on the way
                 return str(self._refusal or f"the engine process ended with exit code {code}")
-            unheard = events.get(zmq.EVENTS) & zmq.POLLIN  # then it is this process that is behind
+            unheard = int(events.get(zmq.EVENTS)) & zmq.POLLIN  # then it is this process that is behind
             if not self._streams or self.state != "ready" or unheard:
                 self._quiet_seconds = 0.0
             elif (quiet := self._quiet_seconds) > self._watch.stall_seconds:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import msgspec
 import zmq
@@ -21,6 +22,7 @@ from farthing.engine.messages import (
     Decoder,
     EngineStatus,
     Event,
+    Loading,
     Planned,
     Ready,
     Refused,
@@ -38,6 +40,7 @@ from farthing.runtime.model_runner import ModelRunner
 from farthing.runtime.process_memory import process_bytes
 
 _PR_SET_PDEATHSIG = 1
+_PROGRESS_SECONDS = 1.0
 
 
 class EngineProcess:
@@ -56,6 +59,7 @@ class EngineProcess:
         self._decoder = Decoder(Command)
         self._num_steps = self._num_failed = 0
         self._rejected: list[Rejected] = []
+        self._last_told = time.monotonic()
 
     def run(self) -> None:
         """Until the process is killed."""
@@ -88,11 +92,16 @@ class EngineProcess:
                     memory.kv_tokens,
                 )
             )
-            return Engine(plan, with_template=False, runner_type=self._runner_type)
+            return Engine(plan, self._tell_progress, with_template=False, runner_type=self._runner_type)
         except FarthingError as error:
             self._send(Refused(error.what, error.fix))
             self._events.close(linger=5_000)
             return None
+
+    def _tell_progress(self, done_bytes: int, all_bytes: int) -> None:
+        if time.monotonic() - self._last_told >= _PROGRESS_SECONDS:
+            self._last_told = time.monotonic()
+            self._send(Loading(done_bytes, all_bytes))
 
     def _obey(self, engine: Engine) -> bool:
         """Carry out the commands that have come; wait for one while there is nothing to compute. Whether any came."""

@@ -52,6 +52,13 @@ class Refused(msgspec.Struct, tag=True, array_like=True, frozen=True):
     fix: str
 
 
+class Loading(msgspec.Struct, tag=True, array_like=True, frozen=True):
+    """How far the weights are read; at most once a second."""
+
+    done_bytes: int
+    all_bytes: int
+
+
 class Ready(msgspec.Struct, tag=True, array_like=True, frozen=True):
     """The weights are loaded; requests are served from now on."""
 
@@ -87,7 +94,7 @@ class Stepped(msgspec.Struct, tag=True, array_like=True, frozen=True):
     status: EngineStatus
 
 
-Event = Planned | Refused | Ready | Stepped
+Event = Planned | Loading | Refused | Ready | Stepped
 
 _T = TypeVar("_T")
 _encoder = msgspec.msgpack.Encoder()
@@ -107,7 +114,8 @@ class Decoder:
     def read(self, data: bytes) -> object | None:
         """None for bytes that are no message of this kind."""
         try:
-            return self._decoder.decode(data)
+            message: object = self._decoder.decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError, FarthingError):
             self.num_dropped += 1
             return None
+        return message

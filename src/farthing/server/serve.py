@@ -28,11 +28,12 @@ from farthing.server.guard import refuse_public
 from farthing.server.http_protocol import LimitedProtocol
 from farthing.server.ignored import IgnoredFields
 from farthing.server.keys import KeyRing, load_keys
-from farthing.server.listen import bind
+from farthing.server.listen import bind, url_of
 from farthing.server.log import Log
 from farthing.server.notify import notify
 from farthing.server.service import Service
 from farthing.server.speaker import Speaker
+from farthing.units import format_bytes
 
 Say = Callable[[str], None]
 
@@ -91,7 +92,12 @@ class _Serving:
             loop.add_signal_handler(number, self._on_signal)
         watch = Watch(self._config.stall_seconds, self._config.max_restarts)
         client = EngineClient(
-            self._model, self._engine, watch=watch, command=self._command, on_change=self._on_engine_change
+            self._model,
+            self._engine,
+            watch=watch,
+            command=self._command,
+            on_change=self._on_engine_change,
+            on_loading=lambda done, total: self._say(f"loading weights: {done / total:.0%} of {format_bytes(total)}"),
         )
         self._client = client
         try:
@@ -130,7 +136,7 @@ class _Serving:
         try:
             await self._wait_for(self._ready, self._told_to_end)
             if client.state == "ready":
-                self._announce(_url(listening), names[0])
+                self._announce(url_of(listening), names[0])
             await self._told_to_end.wait()
             await self._drain(admission, client)
         finally:
@@ -203,10 +209,3 @@ def _model_name(model: str) -> str:
     """Of a path its last part, of anything else all."""
     path = Path(model)
     return path.name if path.exists() and path.name else model
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):
-        host = "127.0.0.1"  # what a person on this machine would type
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field
 
 from farthing.server.fields import MAX_LIST, Fields, SamplingFields
 
+Name = Annotated[str, Field(max_length=1024)]
+
 
 class ContentPart(Fields):
     type: str
@@ -17,12 +19,12 @@ class ContentPart(Fields):
 
 
 class FunctionCall(Fields):
-    name: str
+    name: Name
     arguments: str | dict[str, Any] | None = None
 
 
 class ToolCall(Fields):
-    id: str | None = None
+    id: Name | None = None
     type: str | None = None
     function: FunctionCall
 
@@ -30,9 +32,9 @@ class ToolCall(Fields):
 class Message(Fields):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[ContentPart], Field(fail_fast=True, max_length=MAX_LIST)] | None = None
-    name: str | None = None
+    name: Name | None = None
     tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_LIST)] | None = None
-    tool_call_id: str | None = None
+    tool_call_id: Name | None = None
     reasoning_content: str | None = None
 
 
@@ -49,7 +51,7 @@ class Tool(Fields):
 
 
 class NamedFunction(Fields):
-    name: str
+    name: Name
 
 
 class NamedTool(Fields):
