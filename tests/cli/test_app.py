@@ -174,8 +174,11 @@ def test_probe_prints_one_json_object_and_keeps_it(environment: dict[str, str], 
     assert str(saved) in done.stderr
 
 
+IMPORTED_AS = {"pyzmq": "zmq"}
+
+
 def test_the_packages_of_the_extras_are_those_of_the_package_metadata():
     metadata = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     for extra, packages in app._EXTRAS.items():
         declared = {re.match(r"[\w.-]+", line).group() for line in metadata["optional-dependencies"][extra]}
-        assert {name.replace("-", "_") for name in declared - {"farthing"}} == set(packages)
+        assert {IMPORTED_AS.get(name, name.replace("-", "_")) for name in declared - {"farthing"}} == set(packages)

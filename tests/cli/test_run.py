@@ -114,7 +114,7 @@ def test_a_terminal_is_a_conversation_that_outlives_a_mistake(tmp_path: Path) ->
     stdout, stderr = process.communicate(timeout=120)
     os.close(controller)
     assert process.returncode == 0, stderr
-    assert stderr.count("decode") == 2 and stderr.count("context is 64") == 1
+    assert stderr.count("decode") == 2 and stderr.count("context length is 64") == 1
     assert stderr.count("> ") >= 4 and ">" not in stdout
 
 
@@ -123,7 +123,7 @@ def test_a_terminal_is_a_conversation_that_outlives_a_mistake(tmp_path: Path) ->
     [
         (("",), "empty"),
         (("  ",), "empty"),
-        (("-p", "word " * 2000), "context is 512"),
+        (("-p", "word " * 2000), "context length is 512"),
         (("a b", "--context", "9999"), "512"),
         (("a b", "--format", "int3"), "int3"),
         (("a b", "--temperature", "-1"), "temperature"),

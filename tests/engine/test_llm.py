@@ -163,7 +163,7 @@ def test_the_context_bounds_the_answer(llm: LLM) -> None:
     [
         ("", GREEDY, "empty"),
         ([[]], GREEDY, "empty"),
-        ("word " * 400, GREEDY, "context is 256"),
+        ("word " * 400, GREEDY, "context length is 256"),
         ([5, 99999], GREEDY, "99999"),
         ([-1], GREEDY, "-1"),
         ([[1.5]], GREEDY, "1.5"),

@@ -48,6 +48,13 @@ EXTRAS = {
         "gguf": ">=0.17",
         "jinja2": ">=3.1.6",
         "psutil": ">=6",
+        "fastapi": ">=0.120",
+        "uvicorn": ">=0.35",
+        "httptools": ">=0.6.3",
+        "uvloop": ">=0.21",
+        "pyzmq": ">=26",
+        "msgspec": ">=0.20",
+        "llguidance": ">=1.9,<2",
     },
     "report": {"matplotlib": ">=3.9"},
 }

@@ -55,6 +55,7 @@ class Engine:
             needs_tokenizer=config.weights != "random",
             with_template=with_template,
         )
+        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="farthing-grammar")
         try:
             self.memory, self.runner = _load_runner(plan, progress, runner_type)
         except BaseException:
@@ -74,7 +75,6 @@ class Engine:
         self._sequences: dict[int, ScheduledSequence] = {}
         self._seq_ids: dict[str, set[int]] = {}  # of the running samples of each request
         self._grammars: GrammarCompiler | None = None  # made for the first grammar: it takes a second
-        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="farthing-grammar")
         self._compiling: dict[str, tuple[Request, Future[GrammarMatcher]]] = {}
         self._num_sequences = 0
 

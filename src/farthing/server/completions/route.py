@@ -1,14 +1,15 @@
 """`POST /v1/completions`: text or token ids continued, as OpenAI's older API has it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from farthing.errors import RequestError
+from farthing.errors import ContextLengthError, RequestError
 from farthing.server.answer import Call
 from farthing.server.completions.dialect import CompletionDialect
-from farthing.server.completions.schema import Completion, CompletionRequest
+from farthing.server.completions.schema import Completion, CompletionRequest, Prompt
 from farthing.server.desk import Desk
 from farthing.server.documented import generation_responses
 from farthing.server.fields import ignored, requested_grammar, sampling_params
@@ -34,7 +35,7 @@ def router(desk: Desk) -> APIRouter:
             grammar=requested_grammar(fields),
         )
         key_id = http.state.key_id or ""
-        prompts = _prompts(fields.prompt)
+        prompts = _prompts(fields.prompt, service.context)
 
         def dialect(call: Call) -> CompletionDialect:
             ids = [request.prompt_ids for request in call.requests for _ in range(request.params.n)]
@@ -60,15 +61,19 @@ def router(desk: Desk) -> APIRouter:
     return routes
 
 
-def _prompts(prompt: str | list[int] | list[str] | list[list[int]]) -> Sequence[str | Sequence[int]]:
+def _prompts(prompt: Prompt, context: int) -> Sequence[str | Sequence[int]]:
+    """Texts or lists of ids. ContextLengthError or RequestError for a list that is none or too long."""
     if isinstance(prompt, str):
         return [prompt]
-    ids = [item for item in prompt if isinstance(item, int)]
-    prompts: list[str | Sequence[int]] = [item for item in prompt if not isinstance(item, int)]
-    if ids:
-        prompts.append(ids)  # one prompt, as a flat list
-    if not prompts:
+    if not prompt:
         raise RequestError("the prompt is empty", fix="give at least one token of text")
+    prompts: Sequence[Any] = prompt if isinstance(prompt[0], str | list) else [prompt]
+    for ids in prompts:
+        if isinstance(ids, list):
+            if len(ids) >= context:
+                raise ContextLengthError(len(ids), context)
+            if any(type(token_id) is not int for token_id in ids):
+                raise RequestError("a prompt has something else among its token ids", fix="send whole numbers")
     return prompts
 
 

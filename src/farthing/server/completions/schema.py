@@ -3,9 +3,9 @@
 Source: OpenAI's API reference, completions (legacy).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, Discriminator, Field, Tag, WithJsonSchema
 
 from farthing.server.chat.schema import Usage
 from farthing.server.fields import SamplingFields
@@ -23,7 +23,8 @@ def _kind(prompt: object) -> str:
     return "token ids" if isinstance(first, int | float) else "texts"
 
 
-Ids = Annotated[list[int], Field(fail_fast=True)]
+# That they are whole numbers is checked with the context at hand (route.py): a million of them would be read in vain.
+Ids = Annotated[list[Any], WithJsonSchema({"type": "array", "items": {"type": "integer"}})]
 Prompt = Annotated[
     Annotated[str, Tag("text")]
     | Annotated[Ids, Tag("token ids")]
