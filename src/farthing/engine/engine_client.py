@@ -5,6 +5,7 @@ with an EngineStoppedError, and a request sent again later is served by the next
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,9 @@ from farthing.engine.messages import (
 from farthing.engine.request import Delta, Request
 from farthing.errors import EngineStoppedError, FarthingError, RequestError, UsageError
 
+# PyTorch's products on a CPU keep compiled code and buffers for each shape, up to half a MiB for each of a thousand:
+# requests of many lengths would take a GiB that nobody planned. Decoding comes back to a few shapes.
+_ENVIRONMENT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 ENGINE_COMMAND = (sys.executable, "-m", "farthing.engine.engine_process")
 _BUDGET_SECONDS = 600.0  # restarts older than this are forgiven
 _FIRST_BACK_OFF_SECONDS = 0.5
@@ -207,7 +211,9 @@ class EngineClient:
             events.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
             events.bind(f"ipc://{folder}/events")
             start = Start(self._model, self._config, f"ipc://{folder}/commands", f"ipc://{folder}/events")
-            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, start_new_session=True, env={**_ENVIRONMENT, **os.environ}
+            )
             assert self._process.stdin is not None
             self._process.stdin.write(msgspec.json.encode(start) + b"\n")
             self._process.stdin.flush()  # and it stays open: its end tells the engine that its parent is gone

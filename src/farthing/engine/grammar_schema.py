@@ -162,7 +162,7 @@ class _Rewriting:
         return int(value)
 
     def bound(self, value: object, place: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value in (math.inf, -math.inf):
             raise _wrong(place, "it is a number (true and false belong to an old draft)")
         lower = "inimum" in place.rsplit("/", 1)[-1]
         if (value if lower else -value) > _LARGEST_BOUND:

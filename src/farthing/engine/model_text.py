@@ -12,10 +12,13 @@ from farthing.engine.chat import ChatTemplate, load_chat_template
 from farthing.engine.defaults import generation_defaults
 from farthing.engine.gguf_tokenizer import tokenizer_from_gguf
 from farthing.engine.tokenizer import Tokenizer, load_tokenizer
-from farthing.errors import ChatTemplateError, RequestError, TokenizerError
+from farthing.errors import ChatTemplateError, ContextLengthError, RequestError, TokenizerError
 from farthing.models.config_reader import ConfigReader
 from farthing.models.gguf_header import read_gguf_header
 from farthing.sampling_params import SamplingParams
+
+_MAX_CHARACTERS_A_TOKEN = 16  # of a text that is tokenised as it is; English has 4 to 5
+_WINDOW_CHARACTERS = 2**15
 
 
 @dataclass(slots=True)
@@ -47,6 +50,21 @@ class ModelText:
         if self.tokenizer is None:
             return self.encode(text)
         return tuple(self.tokenizer.encode(text, add_special=False, parse_special=True))
+
+    def require_room(self, context: int, *texts: str) -> None:
+        """ContextLengthError, with an estimate, if the texts are far too long. Time and memory for whole megabytes
+        would be spent in vain, so they are read in windows, and only until there are twice the tokens that fit."""
+        num_characters = sum(map(len, texts))
+        if self.tokenizer is None or num_characters <= _MAX_CHARACTERS_A_TOKEN * context:
+            return
+        num_tokens = num_read = 0
+        for text in texts:
+            for start in range(0, len(text), _WINDOW_CHARACTERS):
+                window = text[start : start + _WINDOW_CHARACTERS]
+                num_tokens += len(self.tokenizer.encode(window, add_special=False))
+                num_read += len(window)
+                if num_tokens > 2 * context:
+                    raise ContextLengthError(num_tokens * num_characters // num_read, context)
 
     def close(self) -> None:
         if self.template is not None:

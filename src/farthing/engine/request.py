@@ -34,6 +34,8 @@ def check_request(request: Request, *, context: int, vocab_size: int) -> None:
     for token_id in (*request.prompt_ids, *params.stop_token_ids, *params.logit_bias):
         if type(token_id) is not int or not 0 <= token_id < vocab_size:
             raise RequestError(f"token id {token_id!r} is not a whole number from 0 to {vocab_size - 1}")
+    if params.min_tokens and len(set(params.stop_token_ids)) == vocab_size:
+        raise RequestError("every token is a stop token, and min_tokens forbids to stop", fix="leave one of them out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class JsonCodec:
     def encode(self, text: str, *, parse_special: bool) -> list[int]:
         first, *rest = text.split(CUT_MARK) if parse_special else self._spellings.cut(text)
         with library_errors("the tokenizer failed on this text"):
-            ids: list[int] = self._library.encode(first, add_special_tokens=False).ids
+            ids = self._ids(first)
             for piece in rest:
                 ids += self._continuation(piece)
         return ids
@@ -70,12 +70,16 @@ class JsonCodec:
 
     def _continuation(self, piece: str) -> list[int]:
         """Ids of a piece that continues a text: without the space that some tokenizers set before a text."""
-        ids: list[int] = self._library.encode("\n" + piece, add_special_tokens=False).ids
+        ids = self._ids("\n" + piece)
         anchor = self._anchor_ids
         if ids[: len(anchor)] == anchor:
             return ids[len(anchor) :]
-        plain: list[int] = self._library.encode(piece, add_special_tokens=False).ids
-        return plain
+        return self._ids(piece)
+
+    def _ids(self, text: str) -> list[int]:
+        """As a batch of one: unlike for a single text, the library lets other threads run meanwhile."""
+        ids: list[int] = self._library.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        return ids
 
 
 def json_codec(data: bytes) -> JsonCodec:

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -32,6 +32,8 @@ from farthing.server.errors import ApiError
 MAX_CHOICES = 128
 MAX_PRIORITY = 1000
 _NUM_THREADS = 2
+_MAX_THOUGHTS_A_TOKEN = 64  # characters of the context; most templates leave all but the last thoughts out
+_TOOLS_SECONDS = 0.5  # for the schemas of all tools of a request; one takes a few milliseconds
 # What a request may set in a chat template; everything else stays the model's own.
 TEMPLATE_OPTIONS = frozenset(("enable_thinking", "thinking", "reasoning_effort"))
 
@@ -97,11 +99,18 @@ class Service:
 
     async def chat_tokens(self, conversation: Conversation) -> list[int]:
         """Token ids of the prompt that the conversation makes."""
-        return await self._on_thread(lambda: list(self.text.encode_rendered(self._render(conversation))))
+
+        def encode() -> list[int]:
+            prompt = self._render(conversation)
+            self.text.require_room(self.context, prompt)
+            return list(self.text.encode_rendered(prompt))
+
+        return await self._on_thread(encode)
 
     async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         def encode() -> list[int]:
             tokenizer = self.text.tokenizer
+            self.text.require_room(self.context, text)
             return (
                 list(self.text.encode(text)) if tokenizer is None else tokenizer.encode(text, add_special=add_special)
             )
@@ -137,9 +146,9 @@ class Service:
         elif tools:
             grammar = self._tool_grammar(conversation, around)
         markers = [*(self._format.markers if tools else ()), *(REASONING_MARKERS if reasoning else ())]
-        request = self._request(
-            self.text.encode_rendered(prompt), _with_grammar(params, grammar), caller, self._token_ids(markers)
-        )
+        self.text.require_room(self.context, prompt)
+        ids = self.text.encode_rendered(prompt)
+        request = self._request(ids, _with_grammar(params, grammar), caller, self._token_ids(markers))
         return Call(
             [request],
             lambda: AnswerParser(self._format, tools=tools, reasoning=reasoning, reasoning_open=is_open),
@@ -154,12 +163,20 @@ class Service:
             )
         if params.grammar is not None:
             self.checker.check(params.grammar)
+        for prompt in prompts:
+            if isinstance(prompt, str):
+                self.text.require_room(self.context, prompt)
         ids = [self.text.encode(prompt) if isinstance(prompt, str) else tuple(prompt) for prompt in prompts]
         return Call([self._request(prompt_ids, params, caller, ()) for prompt_ids in ids], lambda: AnswerParser(None))
 
     def _render(self, conversation: Conversation) -> str:
         if self.text.template is None:
             raise ChatTemplateError("this model has no chat template", fix="use /v1/completions")
+        self.text.require_room(self.context, *_texts(conversation.messages))
+        num_thoughts = sum(len(message.get("reasoning_content") or "") for message in conversation.messages)
+        if num_thoughts > _MAX_THOUGHTS_A_TOKEN * self.context:
+            what = f"the thoughts of earlier turns have {num_thoughts:,} characters"
+            raise RequestError(what, fix="leave out those of the oldest turns")
         # A named choice leaves the others in the prompt: it stays the same, and with it the cached prefix.
         tools = () if conversation.choice.mode == "none" else conversation.tools
         messages = normalise(
@@ -171,14 +188,20 @@ class Service:
 
     def _tool_grammar(self, conversation: Conversation, around: Surroundings) -> Grammar | None:
         """With the tools' own schemas; for one that is beyond us with any object, unless the tool is `strict`."""
-        lenient = frozenset(tool.name for tool in conversation.tools if not self._can_enforce(tool, around))
+        deadline = time.monotonic() + _TOOLS_SECONDS
+        lenient = frozenset(tool.name for tool in conversation.tools if not self._can_enforce(tool, around, deadline))
         around = dataclasses.replace(around, lenient=lenient)
         grammar = self._format.grammar(conversation.tools, conversation.choice, around)
         if grammar is not None:
             self.checker.check(grammar)
         return grammar
 
-    def _can_enforce(self, tool: Tool, around: Surroundings) -> bool:
+    def _can_enforce(self, tool: Tool, around: Surroundings, deadline: float) -> bool:
+        """Behind the deadline no schema is tried any more."""
+        if time.monotonic() > deadline:
+            if tool.strict:
+                raise RequestError("the schemas of the tools take too long to compile", fix="simplify them")
+            return False
         try:
             alone = self._format.grammar([tool], ToolChoice("required"), around)
             if alone is not None:
@@ -212,6 +235,14 @@ class Service:
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What every template writes out; thoughts of earlier turns, for one, are often left out."""
+    for message in messages:
+        yield str(message.get("content") or "")
+        for call in message.get("tool_calls") or ():
+            yield str(call["function"].get("arguments") or "")
 
 
 def _with_grammar(params: SamplingParams, grammar: Grammar | None) -> SamplingParams:

@@ -8,6 +8,7 @@ from farthing.server.desk import Desk
 from farthing.server.documented import error_responses, generation_responses
 from farthing.server.errors import ApiError
 from farthing.server.fields import ignored, sampling_params
+from farthing.server.json_route import json_router
 from farthing.server.messages.dialect import MessagesDialect
 from farthing.server.messages.schema import (
     AnthropicErrorBody,
@@ -21,7 +22,7 @@ from farthing.server.service import Caller
 
 
 def router(desk: Desk) -> APIRouter:
-    routes = APIRouter()
+    routes = json_router()
 
     @routes.post("/v1/messages", responses=generation_responses(MessageAnswer, AnthropicErrorBody), tags=["generate"])
     async def messages(fields: MessagesRequest, http: Request) -> Response:
