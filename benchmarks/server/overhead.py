@@ -191,7 +191,7 @@ def main() -> None:
         (random_model / "config.json").write_text(json.dumps(SMOLLM2_135M))
         results = {
             "bundled (3.5M)": overhead("bundled", {"threads": 1}, 400, arguments.rounds),
-            "SmolLM2-135M shape, random": overhead(random_model, {"weights": "random"}, 48, arguments.rounds),
+            "SmolLM2-135M shape, random": overhead(random_model, {"weights": "random"}, 128, arguments.rounds),
         }
     text = page(results, arguments.rounds)
     print(text)

@@ -12,6 +12,7 @@ from farthing.errors import RequestError
 
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 64
+MAX_STOP_CHARACTERS = 1000
 MAX_N = 128
 
 
@@ -89,6 +90,8 @@ class SamplingParams:
             raise RequestError(f"stop is {self.stop!r:.80}", fix="it must be a list of strings, none of them empty")
         if len(self.stop) > MAX_STOP_STRINGS:
             raise RequestError(f"stop has {len(self.stop)} strings", fix=f"it takes at most {MAX_STOP_STRINGS}")
+        if any(len(text) > MAX_STOP_CHARACTERS for text in self.stop):
+            raise RequestError("a stop string is too long", fix=f"it takes at most {MAX_STOP_CHARACTERS} characters")
         for token_id in self.stop_token_ids:
             _require_int("a token id of stop_token_ids", token_id, 0, 2**31 - 1, optional=False)
         for token_id in self.logit_bias:

@@ -41,7 +41,7 @@ from farthing.errors import EngineStoppedError, FarthingError, RequestError, Usa
 
 # PyTorch's products on a CPU keep compiled code and buffers for each shape, up to half a MiB for each of a thousand:
 # requests of many lengths would take a GiB that nobody planned. Decoding comes back to a few shapes.
-_ENVIRONMENT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
+_ENVIRONMENT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
 ENGINE_COMMAND = (sys.executable, "-m", "farthing.engine.engine_process")
 _BUDGET_SECONDS = 600.0  # restarts older than this are forgiven
 _FIRST_BACK_OFF_SECONDS = 0.5
