@@ -106,9 +106,9 @@ def serving(
     environment: dict[str, str] | None = None,
     **server: Any,
 ) -> Iterator[ServerProcess]:
-    """`engine` and `server` are fields of EngineConfig and ServerConfig; `script` names a file of tests/engines, with its
-    `arguments`."""
-    command = [sys.executable, "-m", "farthing.engine.engine_process"]
+    """`engine` and `server` are fields of EngineConfig and ServerConfig; `script` names a file of tests/engines, which
+    gets the `arguments`."""
+    command = [sys.executable, "-m", "farthing.engine.process.engine_process"]
     if script is not None:
         command = [sys.executable, str(ENGINES / script), *arguments]
     options = json.dumps([str(model), {"threads": 1, **(engine or {})}, {"port": 0, **server}, command])

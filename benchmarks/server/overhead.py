@@ -1,4 +1,4 @@
-"""What the server adds to the engine: CPU time a streamed token, latency a token, and throughput beside the engine alone.
+"""What the server adds to the engine: CPU time and latency a streamed token, and throughput beside the engine alone.
 
     python benchmarks/server/overhead.py [PAGE.md] [--rounds 3]
 
@@ -150,10 +150,11 @@ def page(results: dict[str, dict[str, Any]], rounds: int) -> str:
         f"{datetime.now(UTC):%Y-%m-%d} · commit {commit.strip()} · {platform.machine()}, {os.cpu_count()} cores · "
         f"Python {platform.python_version()}",
         "",
-        f"Command: `python benchmarks/server/overhead.py PAGE.md --rounds {rounds}`. {NUM_STREAMS} streams of completions "
-        "over raw sockets from a process of its own; medians of the rounds, in which the engine alone and the server take "
-        "turns. CPU time of the API process is all of it (user and system, every thread); IPC is what the engine's "
-        "thread spends on its sockets. Added latency is from the moment the engine has a step's tokens to the moment "
+        f"Command: `python benchmarks/server/overhead.py PAGE.md --rounds {rounds}`. {NUM_STREAMS} streams of "
+        "completions over raw sockets from a process of its own; medians of the rounds, in which the engine alone and "
+        "the server take turns. CPU time of the API process is all of it (user and system, every thread); IPC is what "
+        "the engine's thread spends on its sockets. Added latency is from the moment the engine has a step's tokens to the "
+        "moment "
         "the client has read them, at one stream.",
         "",
         "| | limit | " + " | ".join(results) + " |",

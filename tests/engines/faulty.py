@@ -14,8 +14,8 @@ from typing import NoReturn
 import torch
 
 import farthing
-from farthing.engine.engine_process import main
-from farthing.engine.tokenizer import load_tokenizer
+from farthing.engine.process.engine_process import main
+from farthing.engine.tokenization.tokenizer import load_tokenizer
 from farthing.runtime.model_runner import ModelRunner
 from farthing.runtime.sampler import RequestState
 from farthing.scheduler.batch import Batch

@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from farthing.engine import engine_process
 from farthing.engine.engine import Engine
-from farthing.engine.messages import Event, Stepped
+from farthing.engine.process import engine_process
+from farthing.engine.process.messages import Event, Stepped
 
 FIGURES = Path(sys.argv[1])
 

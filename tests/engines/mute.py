@@ -8,7 +8,7 @@ import msgspec
 import zmq
 
 import farthing
-from farthing.engine.messages import Planned, Ready, Start, encode
+from farthing.engine.process.messages import Planned, Ready, Start, encode
 
 BUNDLED = Path(farthing.__file__).parent / "models" / "bundled"
 

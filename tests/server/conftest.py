@@ -30,7 +30,7 @@ def long_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def scripted_server(long_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A context of 8,192 tokens, and answers that are given: a prompt with SCRIPT:call is answered with SCRIPTS["call"]."""
+    """A context of 8,192 tokens, and given answers: a prompt with SCRIPT:call is answered with SCRIPTS["call"]."""
     scripts = tmp_path_factory.mktemp("scripts") / "scripts.json"
     scripts.write_text(json.dumps(SCRIPTS))
     with serving(long_folder, engine={"context": 8192}, script="scripted.py", arguments=[str(scripts)]) as running:

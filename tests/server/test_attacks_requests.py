@@ -48,7 +48,7 @@ import pytest
 from attack import Reply, Target, raw, under_attack
 from server_process import serving
 
-from farthing.engine.messages import MAX_MESSAGE_BYTES
+from farthing.engine.process.messages import MAX_MESSAGE_BYTES
 from farthing.server.json_body import MAX_VALUES
 
 MANY = 190_000  # strings: a few less than a body may have

@@ -19,7 +19,7 @@ from load import ask, completion, footprint
 from server_process import BUNDLED, ServerProcess, serving
 
 from farthing.engine.config import EngineConfig
-from farthing.engine.messages import (
+from farthing.engine.process.messages import (
     MAX_MESSAGE_BYTES,
     Cancel,
     Decoder,
@@ -121,7 +121,9 @@ def test_the_engine_drops_and_counts_what_is_no_command_and_takes_none_twice(tmp
             end.setsockopt(zmq.LINGER, 0)
             end.bind(address)
         process = subprocess.Popen(
-            [sys.executable, "-m", "farthing.engine.engine_process"], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-m", "farthing.engine.process.engine_process"],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
         try:
             assert process.stdin is not None

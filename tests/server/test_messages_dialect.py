@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from farthing.engine.answer_parser import AnswerParser
-from farthing.engine.engine_client import Stream
+from farthing.engine.process.engine_client import Stream
 from farthing.engine.request import Delta, Request
-from farthing.engine.tool_formats.hermes import HermesFormat
-from farthing.engine.tools import Tool
+from farthing.engine.tool_calls.answer_parser import AnswerParser
+from farthing.engine.tool_calls.formats.hermes import HermesFormat
+from farthing.engine.tool_calls.tools import Tool
 from farthing.sampling_params import SamplingParams
 from farthing.server.answer import Answer, Call
 from farthing.server.errors import ApiError

@@ -13,8 +13,16 @@ from openai.types.responses import Response
 from pydantic import BaseModel
 from server_process import ServerProcess
 
-from farthing.engine.answer_parser import AnswerParser, CallArguments, CallEnd, CallStart, Content, Piece, Reasoning
 from farthing.engine.request import Delta, Request
+from farthing.engine.tool_calls.answer_parser import (
+    AnswerParser,
+    CallArguments,
+    CallEnd,
+    CallStart,
+    Content,
+    Piece,
+    Reasoning,
+)
 from farthing.errors import RequestError
 from farthing.sampling_params import SamplingParams, TokenLogprobs
 from farthing.server.answer import Answer, Call, Choice, Event, ToolCall

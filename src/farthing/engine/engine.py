@@ -9,14 +9,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from time import monotonic
 
-from farthing.engine.detokenizer import Detokenizer
-from farthing.engine.grammar import GrammarCompiler, GrammarMatcher
+from farthing.engine.grammars.grammar import GrammarCompiler, GrammarMatcher
 from farthing.engine.ledger import Ledger
 from farthing.engine.model_text import load_model_text
 from farthing.engine.plan import EnginePlan
 from farthing.engine.request import Delta, Request, check_request
 from farthing.engine.sample import Sample
-from farthing.engine.tokenizer import Tokenizer
+from farthing.engine.tokenization.detokenizer import Detokenizer
+from farthing.engine.tokenization.tokenizer import Tokenizer
 from farthing.errors import FarthingError, RequestError
 from farthing.runtime.device import Memory, use_threads
 from farthing.runtime.loader import load_weights, random_weights

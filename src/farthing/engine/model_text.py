@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from farthing.engine.chat import ChatTemplate, load_chat_template
+from farthing.engine.chats.chat import ChatTemplate, load_chat_template
 from farthing.engine.defaults import generation_defaults
-from farthing.engine.gguf_tokenizer import tokenizer_from_gguf
-from farthing.engine.tokenizer import Tokenizer, load_tokenizer
+from farthing.engine.tokenization.gguf_tokenizer import tokenizer_from_gguf
+from farthing.engine.tokenization.tokenizer import Tokenizer, load_tokenizer
 from farthing.errors import ChatTemplateError, ContextLengthError, RequestError, TokenizerError
 from farthing.models.config_reader import ConfigReader
 from farthing.models.gguf_header import read_gguf_header

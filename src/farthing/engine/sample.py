@@ -6,9 +6,9 @@ Knows no scheduling and no batches; engine.py holds one for each running sequenc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farthing.engine.detokenizer import Detokenizer
-from farthing.engine.grammar import GrammarMatcher
+from farthing.engine.grammars.grammar import GrammarMatcher
 from farthing.engine.request import Delta, Request
+from farthing.engine.tokenization.detokenizer import Detokenizer
 from farthing.sampling_params import TokenLogprobs
 
 

@@ -8,9 +8,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from farthing.engine.answer_parser import AnswerParser, CallArguments, CallEnd, CallStart, Content, Piece, Reasoning
-from farthing.engine.engine_client import Stream
+from farthing.engine.process.stream import Stream
 from farthing.engine.request import Delta, Request
+from farthing.engine.tool_calls.answer_parser import (
+    AnswerParser,
+    CallArguments,
+    CallEnd,
+    CallStart,
+    Content,
+    Piece,
+    Reasoning,
+)
 from farthing.errors import RequestFailedError
 from farthing.sampling_params import TokenLogprobs
 from farthing.server.errors import ApiError

@@ -16,9 +16,9 @@ import uvicorn
 import uvloop
 
 from farthing.engine.config import EngineConfig
-from farthing.engine.engine_client import ENGINE_COMMAND, EngineClient, Watch
-from farthing.engine.messages import Planned
 from farthing.engine.model_text import ModelText, load_model_text
+from farthing.engine.process.engine_client import ENGINE_COMMAND, EngineClient, Watch
+from farthing.engine.process.messages import Planned
 from farthing.models.auto import read_config
 from farthing.server.admission import Admission
 from farthing.server.app import build_app

@@ -14,15 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from farthing.engine.answer_parser import REASONING_MARKERS, AnswerParser, reasoning_for
-from farthing.engine.conversation import normalise, template_tools
-from farthing.engine.engine_client import EngineClient
-from farthing.engine.grammar_check import GrammarChecker
+from farthing.engine.chats.conversation import normalise, template_tools
+from farthing.engine.grammars.grammar_check import GrammarChecker
 from farthing.engine.model_text import ModelText
+from farthing.engine.process.engine_client import EngineClient
 from farthing.engine.request import Request, check_request
-from farthing.engine.tool_formats import choose_format
-from farthing.engine.tool_grammar import Surroundings, after_thought
-from farthing.engine.tools import Tool, ToolChoice
+from farthing.engine.tool_calls.answer_parser import REASONING_MARKERS, AnswerParser, reasoning_for
+from farthing.engine.tool_calls.formats import choose_format
+from farthing.engine.tool_calls.tool_grammar import Surroundings, after_thought
+from farthing.engine.tool_calls.tools import Tool, ToolChoice
 from farthing.errors import ChatTemplateError, RequestError
 from farthing.sampling_params import Grammar, SamplingParams
 from farthing.server.admission import Admission, Ticket

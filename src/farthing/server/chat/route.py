@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from farthing.engine.tools import Tool, ToolChoice
+from farthing.engine.tool_calls.tools import Tool, ToolChoice
 from farthing.errors import RequestError
 from farthing.server.chat.dialect import ChatDialect
 from farthing.server.chat.schema import ChatAnswer, ChatRequest, ContentPart, Message, NamedTool

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from farthing.engine.answer_parser import CallArguments, CallEnd, CallStart, Content, Piece, Reasoning
+from farthing.engine.tool_calls.answer_parser import CallArguments, CallEnd, CallStart, Content, Piece, Reasoning
 from farthing.server.answer import Answer, Choice, Event, ToolCall
 from farthing.server.errors import ApiError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from farthing.engine.tools import Tool, ToolChoice
+from farthing.engine.tool_calls.tools import Tool, ToolChoice
 from farthing.errors import RequestError
 from farthing.sampling_params import Grammar
 from farthing.server.fields import SamplingFields, schema_grammar

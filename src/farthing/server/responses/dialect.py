@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from farthing.engine.answer_parser import CallArguments, CallEnd, CallStart, Content, Piece, Reasoning
+from farthing.engine.tool_calls.answer_parser import CallArguments, CallEnd, CallStart, Content, Piece, Reasoning
 from farthing.sampling_params import TokenLogprobs
 from farthing.server.answer import Answer, Choice, Event
 from farthing.server.errors import ApiError

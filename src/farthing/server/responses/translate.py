@@ -8,7 +8,7 @@ the meaning. Knows no HTTP and no events.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from farthing.engine.tools import Tool, ToolChoice
+from farthing.engine.tool_calls.tools import Tool, ToolChoice
 from farthing.errors import RequestError
 from farthing.sampling_params import Grammar, SamplingParams
 from farthing.server.errors import ApiError
