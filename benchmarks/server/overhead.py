@@ -153,8 +153,8 @@ def page(results: dict[str, dict[str, Any]], rounds: int) -> str:
         f"Command: `python benchmarks/server/overhead.py PAGE.md --rounds {rounds}`. {NUM_STREAMS} streams of "
         "completions over raw sockets from a process of its own; medians of the rounds, in which the engine alone and "
         "the server take turns. CPU time of the API process is all of it (user and system, every thread); IPC is what "
-        "the engine's thread spends on its sockets. Added latency is from the moment the engine has a step's tokens to the "
-        "moment "
+        "the engine's thread spends on its sockets. Added latency is from the moment the engine has a step's tokens to "
+        "the moment "
         "the client has read them, at one stream.",
         "",
         "| | limit | " + " | ".join(results) + " |",
