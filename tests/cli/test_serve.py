@@ -26,8 +26,9 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Refusal:
         with pytest.raises(SystemExit) as caught:
             main(["serve", *arguments])
         captured = capsys.readouterr()
-        lines = [line for line in captured.err.splitlines() if line.startswith("farthing: ")]
+        lines = captured.err.splitlines()
         assert (caught.value.code, captured.out, len(lines)) == (2, "", 1), captured
+        assert lines[0].startswith("farthing: ")
         return lines[0]
 
     return refused
@@ -111,7 +112,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_loaded(refusal: Refusal
         (["--context", "100000", "--port", "0"], "--context 100000 is above 512"),
         (["--memory", "1MiB", "--port", "0"], "does not fit"),
         (["--cors-origin", "*", "--port", "0"], "--api-keys"),
-        (["--tensor-parallel-size", "2"], "--tensor-parallel-size"),
+        (["--tensor-parallel-size", "2"], "one device is used"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(refusal: Refusal, arguments: list[str], complaint: str):

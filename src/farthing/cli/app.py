@@ -111,7 +111,7 @@ _COMMANDS = (
         "farthing.cli.serve:serve",
         "Serve a model to OpenAI and Anthropic clients.",
         """
-        farthing serve                             the bundled model at http://127.0.0.1:8000/v1
+        farthing serve                             the bundled model, on port 8000
         farthing serve qwen2.5-7b --context 32768  for agents, which send long prompts
         farthing serve plan.toml --host 0.0.0.0 --api-keys keys.txt
         """,

@@ -58,6 +58,9 @@ _HINTS = {
 }
 
 
+_SEVERAL_DEVICES = ("--tp", "--pp", "--replicas")
+
+
 def hint(flag: str, known: Collection[str]) -> str | None:
     """What the flag is here, as "here it is --context". None for a flag that no other tool has, or if the command at
     hand, which has the `known` flags, has nothing like it."""
@@ -65,4 +68,6 @@ def hint(flag: str, known: Collection[str]) -> str | None:
     if ours is None:
         return None
     named = re.findall(r"--[a-z][a-z-]*", ours)
+    if ours in _SEVERAL_DEVICES and ours not in known:
+        return f"one device is used; farthing plan MODEL --on HW {ours} plans more"
     return f"here it is {ours}" if not named or any(name in known for name in named) else None

@@ -34,7 +34,7 @@ def _unsaid_fields(options: Any) -> Iterator[tuple[str, Any, None]]:
     for field in fields(options):
         kind, *metadata = get_args(field.type) if hasattr(field.type, "__metadata__") else (field.type,)
         shown = None if field.default is None or field.default is False else str(field.default)
-        negative = f"--no-{field.name.replace('_', '-')}" if kind == (bool | None) else None
+        negative = f"--no-{field.name.replace('_', '-')}" if kind == (bool | None) else None if kind is bool else ()
         converter = _whole_number if kind in (int, int | None) else None
         show = False if shown is None else lambda _, text=shown: text
         parameter = Parameter(negative=negative, show_default=show, converter=converter)

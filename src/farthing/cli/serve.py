@@ -40,7 +40,7 @@ def serve(
     """Serve a model to OpenAI and Anthropic clients."""
     config = ServerConfig(**said(server))
     name, engine_config = model_and_config(model, engine)
+    running = discover.load("farthing.server", "serve")
+    running.check(config)
     obtain(name, engine_config, yes=download.yes, offline=download.offline)
-    return discover.load("farthing.server", "serve").serve(
-        name, engine_config, config, lambda line: output.stderr.print(line, soft_wrap=True)
-    )
+    return running.serve(name, engine_config, config, lambda line: output.stderr.print(line, soft_wrap=True))

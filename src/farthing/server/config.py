@@ -29,7 +29,7 @@ class ServerConfig:
     cors_origin
         Origin of a web page that may use the server, as https://chat.example.org; may be repeated.
     served_model_name
-        Name by which requests ask for the model; may be repeated. By default MODEL as it was given.
+        Name by which requests ask for the model; may be repeated. By default MODEL; of a path its last part.
     strict
         Refuse requests with fields that Farthing does not know, instead of ignoring them.
     max_queued_requests

@@ -54,6 +54,7 @@ class Desk:
             self.num_ended[outcome] += 1
             self.log.event(
                 "request",
+                id=place[1],
                 route=route,
                 caller=key_id,
                 outcome=outcome,

@@ -116,11 +116,7 @@ def protect(
     error_body: ErrorBody = openai_body,
 ) -> ASGIApp:
     """The guard, and around it the CORS headers where an origin was named: refusals need them too."""
-    for origin in cors_origins:
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise UsageError(f"--cors-origin {origin} is not an origin", fix="write scheme://host:port, without a path")
-        if origin == "*" and keys is None:
-            raise UsageError("--cors-origin '*' would let any web page ask this server", fix="add --api-keys FILE")
+    check_origins(cors_origins, keys)
     guard = Guard(
         app,
         keys,
@@ -138,6 +134,15 @@ def protect(
         allow_headers=("*",),
         expose_headers=EXPOSED_HEADERS,
     )
+
+
+def check_origins(origins: Collection[str], keys: KeyRing | None) -> None:
+    """UsageError for what is no origin, and for all of them where no key protects the server."""
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise UsageError(f"--cors-origin {origin} is not an origin", fix="write scheme://host:port, without a path")
+        if origin == "*" and keys is None:
+            raise UsageError("--cors-origin '*' would let any web page ask this server", fix="add --api-keys FILE")
 
 
 def refuse_public(host: str, keys: KeyRing | None) -> None:

@@ -77,7 +77,9 @@ def _read(path: Path) -> str:
         file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - what follows is no error of opening
     except OSError as error:
         raise UsageError(
-            f"the key file {path} can't be read: {error.strerror}", fix="name a file that exists with --api-keys"
+            f"the key file {path} can't be read: {error.strerror}",
+            fix="name a file that exists, or write one: "
+            "(umask 077; python3 -c \"import secrets; print('me:' + secrets.token_hex(24))\" > keys.txt)",
         ) from error
     with file:
         status = os.fstat(file.fileno())

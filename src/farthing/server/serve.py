@@ -24,7 +24,7 @@ from farthing.server.admission import Admission
 from farthing.server.app import build_app
 from farthing.server.config import ServerConfig
 from farthing.server.desk import Desk
-from farthing.server.guard import refuse_public
+from farthing.server.guard import check_origins, refuse_public
 from farthing.server.http_protocol import LimitedProtocol
 from farthing.server.ignored import IgnoredFields
 from farthing.server.keys import KeyRing, load_keys
@@ -59,6 +59,14 @@ def serve(
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         return runner.run(_Serving(model, engine, config, keys, log, speaker.say, command).run(listening))
+
+
+def check(config: ServerConfig) -> None:
+    """FarthingError for what would be refused later: told before a model is downloaded or read."""
+    keys = load_keys(config.api_keys) if config.api_keys is not None else None
+    refuse_public(config.host, keys)
+    check_origins(config.cors_origin, keys)
+    bind(config.host, config.port).close()
 
 
 class _Server(uvicorn.Server):
@@ -136,7 +144,7 @@ class _Serving:
         try:
             await self._wait_for(self._ready, self._told_to_end)
             if client.state == "ready":
-                self._announce(url_of(listening), names[0])
+                self._announce(url_of(listening), names[0], chats=text.template is not None)
             await self._told_to_end.wait()
             await self._drain(admission, client)
         finally:
@@ -167,11 +175,13 @@ class _Serving:
             path, read_config(path), planned.vocab_size, needs_tokenizer=self._engine.weights != "random"
         )
 
-    def _announce(self, url: str, name: str) -> None:
+    def _announce(self, url: str, name: str, *, chats: bool) -> None:
         self._say(f"serving {name} at {url}  (OpenAI: {url}/v1, Anthropic: {url})")
         key = "" if self._keys is None else ' -H "Authorization: Bearer $KEY"'
-        body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-        self._say(f"try: curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'")
+        path = "chat/completions" if chats else "completions"
+        asked = '"messages": [{"role": "user", "content": "Hello!"}]' if chats else '"prompt": "Once upon a time"'
+        body = f'{{"model": "{name}", {asked}}}'
+        self._say(f"try: curl {url}/v1/{path}{key} -H 'Content-Type: application/json' -d '{body}'")
         notify("READY=1")
 
     def _on_signal(self) -> None:
@@ -180,6 +190,10 @@ class _Serving:
         self._told_to_end.set()
 
     def _on_engine_change(self, reason: str) -> None:
+        planned = self._client.planned
+        if planned.done() and planned.exception() is not None:
+            self._told_to_end.set()
+            return  # it never began: the command says why, once
         state = self._client.state
         self._log.event("engine", state=state, reason=reason)
         if state == "ready":

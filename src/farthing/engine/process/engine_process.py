@@ -149,7 +149,8 @@ class EngineProcess:
 
 def main(runner_type: type[ModelRunner] = ModelRunner) -> None:
     """Reads Start from standard input and serves until its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who decides
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they are for the parent, who lets running answers end
     _die_with_parent()
     start = msgspec.json.decode(sys.stdin.buffer.readline(), type=Start)
     threading.Thread(target=_end_with_stdin, name="farthing-parent-watch", daemon=True).start()
