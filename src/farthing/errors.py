@@ -57,6 +57,10 @@ class EngineStoppedError(FarthingError):
     """The engine was closed or broke while the request waited; sending it again to a new engine is safe."""
 
 
+class BusyError(FarthingError):
+    """Too much is asked for at the moment; sent again later, the request is served."""
+
+
 class RequestError(FarthingError):
     """A request that can't be served: parameter out of range, prompt empty or too long."""
 

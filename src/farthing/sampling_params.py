@@ -1,7 +1,7 @@
 """What a caller may ask of one request: how tokens are drawn, when it ends, what is reported beside the text.
 
 Frozen and checked once, here; scheduler, sampler, engine and server read it. Knows no tokenizer and no tensors:
-stop strings are text and are found by engine/detokenizer.py, stop token ids by scheduler/scheduler.py.
+stop strings are text and are found by engine/tokenization/detokenizer.py, stop token ids by scheduler/scheduler.py.
 """
 
 from collections.abc import Mapping

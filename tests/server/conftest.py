@@ -12,6 +12,7 @@ SCRIPTS = {
     "call": CALL,
     "talk_and_call": f"Let me look. {CALL}",
     "two_calls": CALL + "\n" + CALL.replace("Paris", "Rome"),
+    "object": '{"a": 1}',
     "story": "Once upon a time there was a fox. " * 20,
 }
 

@@ -185,6 +185,33 @@ def test_a_call_that_the_model_chose_to_make_is_told_from_its_words(scripted: Op
     assert json.loads(call.function.arguments) == {"city": "Paris"} and call.id
 
 
+def test_an_answer_of_a_given_form_and_calls_of_tools_go_together(scripted: OpenAI):
+    form = {"type": "json_schema", "json_schema": {"name": "f", "schema": {"type": "object", "properties": {}}}}
+    asked = {"model": "bundled-long", "tools": [WEATHER], "response_format": form}
+    called = scripted.chat.completions.create(messages=user("SCRIPT:call"), **asked).choices[0].message
+    assert called.tool_calls and not called.content
+    said = scripted.chat.completions.create(messages=user("SCRIPT:object"), **asked).choices[0].message
+    assert json.loads(said.content) == {"a": 1} and not said.tool_calls
+    demanded = scripted.chat.completions.create(messages=user("SCRIPT:call"), tool_choice="required", **asked)
+    assert demanded.choices[0].finish_reason == "tool_calls"
+
+
+def test_choices_and_calls_of_unknown_types_are_ignored_and_named(client: OpenAI):
+    raw = client.chat.completions.with_raw_response.create(
+        model="bundled",
+        messages=[
+            *user("Hi"),
+            {"role": "assistant", "content": "Hm.", "tool_calls": [{"id": "x", "type": "custom", "custom": {}}]},
+            *user("Hello!"),
+        ],
+        max_tokens=1,
+        tools=[WEATHER],
+        tool_choice={"type": "allowed_tools", "allowed_tools": {}},
+    )
+    named = raw.headers["x-farthing-ignored"]
+    assert "tool_choice[type=allowed_tools]" in named and "messages[].tool_calls[type=custom]" in named
+
+
 def test_two_calls_of_one_answer_are_numbered(scripted: OpenAI):
     message = (
         scripted.chat.completions.create(model="bundled-long", messages=user("SCRIPT:two_calls"), tools=[WEATHER])

@@ -18,6 +18,7 @@ from typing import Any
 from farthing.errors import MissingExtraError
 
 MAX_ANSWER_BYTES = 100 * 2**20
+MAX_WAIT_SECONDS = 5.0  # for others, before a question of one's own
 START_SECONDS = 30.0  # to start Python and load the module, on a machine that is busy with something else
 
 _LOADER = "import sys; sys.path += sys.argv[2:]; from importlib import import_module; import_module(sys.argv[1]).main()"
@@ -31,8 +32,13 @@ class HelperStartError(HelperError):
     """The helper does not even start."""
 
 
+class HelperBusyError(HelperError):
+    """Others have been asking it for too long."""
+
+
 class HelperProcess:
-    """One helper: started when needed, one question at a time; safe from several threads.
+    """One helper: started when needed, one question at a time; safe from several threads, which wait for each other
+    for up to MAX_WAIT_SECONDS.
 
     `packages`: what it may import; `first`: a line that every new process gets, none if empty; `seconds`: time for an
     answer.
@@ -48,7 +54,9 @@ class HelperProcess:
 
     def ask(self, line: bytes) -> dict[str, Any]:
         """The answer, or that to the `first` line if it has an "error". HelperError if none comes in time."""
-        with self._lock:
+        if not self._lock.acquire(timeout=MAX_WAIT_SECONDS):
+            raise HelperBusyError("is asked too much at the moment")
+        try:
             process = self._process
             if process is None or process.poll() is not None:
                 process = self._start()
@@ -58,6 +66,8 @@ class HelperProcess:
                         self._stop()
                         return answer
             return self._ask(process, line, self._seconds)
+        finally:
+            self._lock.release()
 
     def stop(self) -> None:
         """End the process. A later question starts a new one."""

@@ -1,8 +1,8 @@
 """A sequence: the tokens of one request, how far they are computed, and when it ends.
 
 The engine creates it, the scheduler alone changes it afterwards. Knows the ends that a token id or a count can tell;
-stop strings are text and belong to engine/detokenizer.py. Knows no sampling, no blocks beyond their numbers, no time
-beyond the arrival it was given.
+stop strings are text and belong to engine/tokenization/detokenizer.py. Knows no sampling, no blocks beyond their
+numbers, no time beyond the arrival it was given.
 """
 
 from collections.abc import Iterable

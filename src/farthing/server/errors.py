@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from farthing.errors import (
+    BusyError,
     ChatTemplateError,
     ContextLengthError,
     EngineStoppedError,
@@ -59,7 +60,7 @@ def api_error(error: Exception) -> ApiError:
             return ApiError(400, error.what, fix=error.fix, code="context_length_exceeded", param="messages")
         case RequestError() | ChatTemplateError() | UnsupportedError():
             return ApiError(400, error.what, fix=error.fix, code="invalid_value")
-        case EngineStoppedError():
+        case EngineStoppedError() | BusyError():
             return unavailable(error.what, fix=error.fix)
         case RequestFailedError():
             return ApiError(500, error.what, fix=error.fix, type="server_error", code="request_failed")

@@ -21,7 +21,7 @@ from farthing.engine.process.engine_client import EngineClient
 from farthing.engine.request import Request, check_request
 from farthing.engine.tool_calls.answer_parser import REASONING_MARKERS, AnswerParser, reasoning_for
 from farthing.engine.tool_calls.formats import choose_format
-from farthing.engine.tool_calls.tool_grammar import Surroundings, after_thought
+from farthing.engine.tool_calls.tool_grammar import Surroundings, after_thought, calls_or_answer
 from farthing.engine.tool_calls.tools import Tool, ToolChoice
 from farthing.errors import ChatTemplateError, RequestError
 from farthing.sampling_params import Grammar, SamplingParams
@@ -32,6 +32,7 @@ from farthing.server.errors import ApiError
 MAX_CHOICES = 128
 MAX_PRIORITY = 1000
 _NUM_THREADS = 2
+_NUM_GRAMMAR_THREADS = 16  # they mostly wait for the process that tries grammars
 _MAX_THOUGHTS_A_TOKEN = 64  # characters of the context; most templates leave all but the last thoughts out
 _TOOLS_SECONDS = 0.5  # for the schemas of all tools of a request; one takes a few milliseconds
 # What a request may set in a chat template; everything else stays the model's own.
@@ -71,6 +72,8 @@ class Service:
         self.checker = GrammarChecker(self._control_tokens)
         self._format = choose_format(self._template_source)
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="farthing-text")
+        # Of their own, or one slow grammar after the other would keep everybody's text from being tokenised.
+        self._grammar_threads = ThreadPoolExecutor(_NUM_GRAMMAR_THREADS, thread_name_prefix="farthing-grammars")
         self._numbers = itertools.count()
 
     def require_model(self, name: str | None) -> str:
@@ -89,13 +92,15 @@ class Service:
 
     async def chat_call(self, conversation: Conversation, params: SamplingParams, caller: Caller) -> Call:
         """RequestError or ChatTemplateError if it can't be served."""
-        return await self._on_thread(lambda: self._chat_call(conversation, params, caller))
+        threads = self._grammar_threads if params.grammar or conversation.tools else self._threads
+        return await self._on_thread(lambda: self._chat_call(conversation, params, caller), threads)
 
     async def completion_call(
         self, prompts: Sequence[str | Sequence[int]], params: SamplingParams, caller: Caller
     ) -> Call:
         """One request for each prompt, text or token ids."""
-        return await self._on_thread(lambda: self._completion_call(prompts, params, caller))
+        threads = self._grammar_threads if params.grammar else self._threads
+        return await self._on_thread(lambda: self._completion_call(prompts, params, caller), threads)
 
     async def chat_tokens(self, conversation: Conversation) -> list[int]:
         """Token ids of the prompt that the conversation makes."""
@@ -130,6 +135,7 @@ class Service:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._grammar_threads.shutdown(wait=False, cancel_futures=True)
         self.checker.close()
         self.text.close()
 
@@ -138,13 +144,7 @@ class Service:
         prompt = self._render(conversation)
         reasoning, is_open = reasoning_for(self._template_source, prompt)
         around = Surroundings(self._control_tokens, reasoning, is_open)
-        grammar = params.grammar
-        if grammar is not None:
-            self.checker.check(grammar)  # by itself first, so that a mistake is told in its own terms
-            grammar = after_thought(grammar, around)
-            self.checker.check(grammar)
-        elif tools:
-            grammar = self._tool_grammar(conversation, around)
+        grammar = self._grammar(params.grammar, conversation, around)
         markers = [*(self._format.markers if tools else ()), *(REASONING_MARKERS if reasoning else ())]
         self.text.require_room(self.context, prompt)
         ids = self.text.encode_rendered(prompt)
@@ -186,15 +186,30 @@ class Service:
         options = {name: value for name, value in conversation.options.items() if name in TEMPLATE_OPTIONS}
         return self.text.template.render(messages, tools=described, extra=options)
 
+    def _grammar(self, form: Grammar | None, conversation: Conversation, around: Surroundings) -> Grammar | None:
+        """Calls where they are demanded; else calls or an answer of the form that was asked for."""
+        choice = conversation.choice
+        if form is not None:
+            self.checker.check(form)  # by itself first, so that a mistake is told in its own terms
+        if not choice.select(conversation.tools):
+            grammar = None if form is None else after_thought(form, around)
+        elif form is None or choice.demands_call:
+            grammar = self._tool_grammar(conversation, around)
+        else:
+            demanded = dataclasses.replace(conversation, choice=ToolChoice("required", None, choice.parallel))
+            calls = self._tool_grammar(demanded, Surroundings(around.control_tokens))
+            assert calls is not None
+            grammar = calls_or_answer(calls, form, around)
+        if grammar is not None:
+            self.checker.check(grammar)
+        return grammar
+
     def _tool_grammar(self, conversation: Conversation, around: Surroundings) -> Grammar | None:
         """With the tools' own schemas; for one that is beyond us with any object, unless the tool is `strict`."""
         deadline = time.monotonic() + _TOOLS_SECONDS
         lenient = frozenset(tool.name for tool in conversation.tools if not self._can_enforce(tool, around, deadline))
         around = dataclasses.replace(around, lenient=lenient)
-        grammar = self._format.grammar(conversation.tools, conversation.choice, around)
-        if grammar is not None:
-            self.checker.check(grammar)
-        return grammar
+        return self._format.grammar(conversation.tools, conversation.choice, around)
 
     def _can_enforce(self, tool: Tool, around: Surroundings, deadline: float) -> bool:
         """Behind the deadline no schema is tried any more."""
@@ -233,8 +248,8 @@ class Service:
         """Ids of those marks that are control tokens of this model."""
         return tuple(self._control_tokens[spelling] for spelling in spellings if spelling in self._control_tokens)
 
-    async def _on_thread(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _on_thread(self, work: Callable[[], _T], threads: ThreadPoolExecutor | None = None) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
 
 
 def _texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -177,8 +177,8 @@ def test_short_ids_are_made_of_long_ones_and_agree(models: dict[str, Model]):
     assert models["mistral-7b-v0.3-hf"].normalise([USER, *kept])[1]["tool_calls"][0]["id"] == "abcDEF123"
 
 
-def test_calls_of_yesterday_are_calls():
-    old = {"role": "assistant", "content": "", "function_call": {"name": "clock", "arguments": "{}"}}
+def test_a_call_and_its_result_without_an_id_get_one():
+    old = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "clock", "arguments": "{}"}}]}
     made = normalise(
         [USER, old, {"role": "function", "name": "clock", "content": "noon"}],
         template_source=ONE_CALL, format=None, tools=(),

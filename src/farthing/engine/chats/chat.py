@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from farthing.engine.helper_process import HelperError, HelperProcess, HelperStartError, printable
+from farthing.engine.helper_process import HelperBusyError, HelperError, HelperProcess, HelperStartError, printable
 from farthing.engine.tokenization.tokenizer import Tokenizer
 from farthing.engine.tokenization.tokenizer_spellings import Spellings
-from farthing.errors import ChatTemplateError
+from farthing.errors import BusyError, ChatTemplateError
 
 MAX_SOURCE_CHARACTERS = 2**20  # the longest real templates have 0.03 million
 MAX_REQUEST_BYTES = 32 * 2**20
@@ -101,6 +101,8 @@ class ChatTemplate:
                 f"the helper process for chat templates does not start ({error})",
                 fix="free some memory, or install again: pip install 'farthing[serve]'",
             ) from error
+        except HelperBusyError as error:
+            raise BusyError("many conversations wait to be rendered", fix="send the request again") from error
         except HelperError as error:
             raise ChatTemplateError(f"the chat template {error}", fix=_OTHER_TEMPLATE) from error
         if "error" in answer:

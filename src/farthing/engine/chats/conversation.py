@@ -62,8 +62,6 @@ def _plain(message: Mapping[str, Any], traits: TemplateTraits) -> Message:
         role = "system"
     plain: Message = {"role": "tool" if role == "function" else role, "content": _text(message.get("content"))}
     calls = message.get("tool_calls") or ()
-    if message.get("function_call"):
-        calls = [{"function": message["function_call"]}]
     if role == "assistant" and calls:
         plain["tool_calls"] = [
             {"id": call.get("id"), "type": "function", "function": _call(call["function"])} for call in calls

@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from farthing.engine.grammars.grammar_limits import MAX_SOURCE_BYTES
-from farthing.engine.helper_process import HelperError, HelperProcess, HelperStartError, printable
-from farthing.errors import EngineStoppedError, RequestError
+from farthing.engine.helper_process import HelperBusyError, HelperError, HelperProcess, HelperStartError, printable
+from farthing.errors import BusyError, EngineStoppedError, RequestError
 from farthing.sampling_params import Grammar
 
 CHECK_SECONDS = 1.5
@@ -61,6 +61,8 @@ class GrammarChecker:
             raise EngineStoppedError(
                 f"the helper process for grammars does not start ({error})", fix="send the request again later"
             ) from error
+        except HelperBusyError as error:
+            raise BusyError("many grammars wait to be tried", fix="send the request again") from error
         except HelperError as error:
             raise RequestError(f"compiling the {kind} {error}", fix="simplify it") from error
         if "error" in answer:

@@ -49,9 +49,9 @@ def llguidance_grammar(grammar: Grammar) -> str:
         )
     try:
         if grammar.kind == "json_object":
-            return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=JSON_OPTIONS)
+            return LLMatcher.grammar_from_json_schema(embedded_schema('{"type": "object"}'))
         if grammar.kind == "json_schema":
-            return LLMatcher.grammar_from_json_schema(json.dumps(enforceable(source)), overrides=JSON_OPTIONS)
+            return LLMatcher.grammar_from_json_schema(embedded_schema(source))
         if grammar.kind == "regex":
             regex_size(source)
             return LLMatcher.grammar_from_regex(source)

@@ -2,7 +2,7 @@
 
 What is thought (<think>...</think>) is never read for calls; what only resembles a call comes out as content, exactly
 as it was. The time is linear in the text, and the text held back is bounded (answer_reader.py). Knows no API: routes
-turn the pieces into theirs. How a model writes calls is its tool format's (tool_formats/).
+turn the pieces into theirs. How a model writes calls is its tool format's (formats/).
 """
 
 from collections.abc import Sequence

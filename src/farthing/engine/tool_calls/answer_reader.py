@@ -3,7 +3,7 @@
 Whoever reads an answer is a generator: it yields the pieces that are certain, and None when it needs more text. Text is
 held back from `start` on until it is released as a piece or dropped as the syntax of a call, never more than
 MAX_HELD characters of it, and every character is looked at a bounded number of times. Where the text is cut into
-pushes makes no difference to what is read. Knows no format: those are tool_formats/.
+pushes makes no difference to what is read. Knows no format: those are formats/.
 """
 
 import re

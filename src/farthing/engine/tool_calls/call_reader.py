@@ -2,7 +2,7 @@
 
 A call begins only when its name is complete, is one of the tools given, and an object of arguments follows; until then
 nothing is released and the caller may still take the text for text. Knows no marks around calls: those are
-tool_formats/.
+formats/.
 """
 
 import json

@@ -12,6 +12,7 @@ from typing import Any
 
 from farthing.engine.grammars.grammar_source import embedded_schema
 from farthing.engine.tool_calls.tools import Tool, ToolChoice
+from farthing.errors import RequestError
 from farthing.sampling_params import Grammar
 
 _ANY_OBJECT = {"type": "object"}
@@ -87,8 +88,26 @@ def grammar_of(syntax: CallSyntax, tools: Sequence[Tool], choice: ToolChoice, ar
 
 def after_thought(grammar: Grammar, around: Surroundings) -> Grammar:
     """The grammar of an answer, with the thought before it that the model may have or has begun."""
-    if not (around.reasoning or around.reasoning_open):
-        return grammar
+    if grammar.kind == "lark" or not (around.reasoning or around.reasoning_open):
+        return grammar  # Lark begins where its author says
+    rules: list[str] = []
+    head = thought(around, rules, newlines=True)
+    return Grammar("lark", "\n".join([f"start: {head} answer", _answer_rule(grammar), *rules]))
+
+
+def calls_or_answer(calls: Grammar, answer: Grammar, around: Surroundings) -> Grammar:
+    """Either of both, after the thought that the model may have or has begun. `calls`: a grammar that demands them,
+    without a thought. RequestError for an `answer` in Lark, which has a beginning of its own."""
+    if answer.kind == "lark":
+        raise RequestError("tools and a Lark grammar can't go together", fix="leave one of them out")
+    rules: list[str] = []
+    head = thought(around, rules, newlines=True)
+    called = re.sub("^start:", "calls:", calls.source, flags=re.MULTILINE)
+    return Grammar("lark", "\n".join([f"start: {head} (calls | answer)", called, _answer_rule(answer), *rules]))
+
+
+def _answer_rule(grammar: Grammar) -> str:
+    """The rule `answer` of a grammar of any kind but Lark."""
     match grammar.kind:
         case "json_object":
             answer = f"%json {embedded_schema(json.dumps(_ANY_OBJECT))}"
@@ -96,13 +115,9 @@ def after_thought(grammar: Grammar, around: Surroundings) -> Grammar:
             answer = f"%json {embedded_schema(grammar.source)}"
         case "regex":
             answer = f"/{_SLASH.sub(chr(92) + '/', grammar.source)}/"
-        case "choice":
+        case _:
             answer = " | ".join(json.dumps(choice) for choice in json.loads(grammar.source))
-        case "lark":
-            return grammar  # it begins where its author says
-    rules: list[str] = []
-    head = thought(around, rules, newlines=True)
-    return Grammar("lark", "\n".join([f"start: {head} answer", f"answer: {answer}", *rules]))
+    return f"answer: {answer}"
 
 
 def call_rules(tools: Sequence[Tool], syntax: CallSyntax, around: Surroundings) -> list[str]:

@@ -1,6 +1,6 @@
 """Tools that a model may call, and what a request says about calling them: plain values.
 
-Knows no format of any model (tool_formats/) and no dialect of an API: the server makes these from its requests.
+Knows no format of any model (formats/) and no dialect of an API: the server makes these from its requests.
 """
 
 from collections.abc import Mapping, Sequence

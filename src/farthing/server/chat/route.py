@@ -72,21 +72,29 @@ def conversation_of(fields: ChatRequest) -> tuple[Conversation, list[str]]:
     if fields.reasoning_effort is not None:
         options["reasoning_effort"] = fields.reasoning_effort
         options.setdefault("enable_thinking", fields.reasoning_effort != "none")
+    unknown += [
+        f"messages[].tool_calls[type={call.type}]"
+        for message in fields.messages
+        for call in message.tool_calls or ()
+        if call.function is None
+    ]
     messages = [message_value(message) for message in fields.messages]
-    return Conversation(messages, tools, _tool_choice(fields, tools), options), list(dict.fromkeys(unknown))
+    return Conversation(messages, tools, _tool_choice(fields, tools, unknown), options), list(dict.fromkeys(unknown))
 
 
 def message_value(message: Message) -> dict[str, Any]:
     """A message as the template side reads it: only what is known, content as text."""
     value: dict[str, Any] = {"role": message.role, "content": _text(message.content)}
-    for name in ("name", "tool_call_id", "reasoning_content"):
+    for name in ("name", "tool_call_id", "reasoning", "reasoning_content"):
         if getattr(message, name) is not None:
             value[name] = getattr(message, name)
-    if message.tool_calls:
+    calls = [(call.id, call.function) for call in message.tool_calls or () if call.function is not None]
+    if message.function_call is not None and not calls:
+        calls = [(None, message.function_call)]  # as it was before there were several
+    if calls:
         value["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": arguments}}
-            for call in message.tool_calls
-            for arguments in [call.function.arguments if call.function.arguments is not None else "{}"]
+            {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
+            for call_id, call in calls
         ]
     return value
 
@@ -107,10 +115,15 @@ def _unknown_parts(fields: ChatRequest) -> Iterator[str]:
             yield from (part.type for part in message.content if part.type not in _TEXT_PARTS)
 
 
-def _tool_choice(fields: ChatRequest, tools: list[Tool]) -> ToolChoice:
+def _tool_choice(fields: ChatRequest, tools: list[Tool], unknown: list[str]) -> ToolChoice:
     parallel, choice = fields.parallel_tool_calls is not False, fields.tool_choice
     if isinstance(choice, NamedTool):
-        return ToolChoice("named", choice.function.name, parallel)
+        if choice.type == "function" and choice.function is None:
+            raise RequestError("tool_choice names no function", fix="add function.name")
+        if choice.type == "function" and choice.function is not None:
+            return ToolChoice("named", choice.function.name, parallel)
+        unknown.append(f"tool_choice[type={choice.type}]")
+        choice = None
     if choice is None:
         return ToolChoice("auto" if tools else "none", None, parallel)
     return ToolChoice(choice, None, parallel)

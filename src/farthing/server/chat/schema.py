@@ -26,7 +26,7 @@ class FunctionCall(Fields):
 class ToolCall(Fields):
     id: Name | None = None
     type: str | None = None
-    function: FunctionCall
+    function: FunctionCall | None = None
 
 
 class Message(Fields):
@@ -35,6 +35,8 @@ class Message(Fields):
     name: Name | None = None
     tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_LIST)] | None = None
     tool_call_id: Name | None = None
+    function_call: FunctionCall | None = None
+    reasoning: str | None = None
     reasoning_content: str | None = None
 
 
@@ -55,8 +57,8 @@ class NamedFunction(Fields):
 
 
 class NamedTool(Fields):
-    type: Literal["function"] = "function"
-    function: NamedFunction
+    type: str = "function"
+    function: NamedFunction | None = None
 
 
 class ChatRequest(SamplingFields):

@@ -136,7 +136,7 @@ def _ending(choice: Choice) -> dict[str, Any]:
 
 
 def _blocks(choice: Choice) -> list[dict[str, Any]]:
-    """A call that was cut has no input, and its text stands before it; a client can tell by the stop reason."""
+    """A call that was cut is no call, or an agent would make it: its text is text."""
     blocks: list[dict[str, Any]] = []
     if choice.reasoning:
         blocks.append({"type": "thinking", "thinking": choice.reasoning, "signature": ""})
@@ -144,9 +144,10 @@ def _blocks(choice: Choice) -> list[dict[str, Any]]:
         blocks.append({"type": "text", "text": choice.content})
     for call in choice.tool_calls:
         value = _input(call)
-        if value is None and call.arguments:
+        if value is not None:
+            blocks.append(_tool_use(call.name, value))
+        elif call.arguments:
             blocks.append({"type": "text", "text": call.arguments})
-        blocks.append(_tool_use(call.name, value or {}))
     return blocks
 
 
