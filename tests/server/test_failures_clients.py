@@ -103,6 +103,7 @@ def test_streams_come_through_a_storm_of_aborts_unchanged(exact_server: ServerPr
 
 def test_a_request_that_is_cancelled_by_its_id_gets_an_end_of_its_own(exact_server: ServerProcess) -> None:
     server = exact_server
+    before = server.await_idle()["num_ended_requests"]
 
     async def play() -> None:
         value = completion(server.model, "Once upon a time", max_tokens=400)
@@ -115,4 +116,6 @@ def test_a_request_that_is_cancelled_by_its_id_gets_an_end_of_its_own(exact_serv
             assert (await ask(server.url, cancel)).json() == {"cancelled": False}
 
     asyncio.run(play())
-    next_is_answered(server)
+    after = next_is_answered(server)["num_ended_requests"]
+    assert (after["cancelled"], after["failed"]) == (before["cancelled"] + 1, before["failed"])
+    assert server.events("request")[-2]["outcome"] == "cancelled"

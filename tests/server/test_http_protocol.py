@@ -1,9 +1,12 @@
 """The limits of a connection, over raw sockets against uvicorn."""
 
+import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 import uvicorn
@@ -14,6 +17,8 @@ from farthing.server.listen import bind
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+LONG = GET.replace(b"/", b"/long", 1)
+left: list[float] = []  # when the application was told that a client of /long had gone
 
 
 class Impatient(LimitedProtocol):
@@ -23,15 +28,31 @@ class Impatient(LimitedProtocol):
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Reads the body, then answers with its length and the number of headers."""
+    """Reads the body, then answers with its length and the number of headers; at /long for a second, in three parts."""
     length = 0
     while (message := await receive()).get("more_body"):
         length += len(message["body"])
     length += len(message.get("body", b""))
     body = b"%d bytes, %d headers" % (length, len(scope["headers"]))
     headers = [(b"content-length", str(len(body)).encode())]
+    if scope["path"] == "/long":
+        await answer_long(receive, send)
+        return
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def answer_long(receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    gone = asyncio.create_task(receive())
+    for part in (b"one ", b"two ", b"three"):
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+        done, _ = await asyncio.wait([gone], timeout=0.33)
+        if done:
+            left.append(time.monotonic())
+            return
+    gone.cancel()
+    await send({"type": "http.response.body", "body": b""})
 
 
 def serving(protocol: type[LimitedProtocol]) -> Iterator[int]:
@@ -213,6 +234,54 @@ def test_a_few_requests_sent_ahead_are_answered_in_order_and_many_close_the_conn
     assert ask(port, GET * 10).count(b"200 OK") == 10
     assert ask(port, GET * 1000).count(b"200 OK") < 1000
     assert_serves(port)
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [GET, GET * 15, b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 900000\r\n\r\n" + b"a" * 800_000],
+    ids=["one", "as many as may", "a large body"],
+)
+def test_who_leaves_is_missed_though_requests_were_sent_ahead(port: int, ahead: bytes):
+    left.clear()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(LONG)
+        assert b"200 OK" in connection.recv(65536)
+        with suppress(OSError):  # so much ahead that the server closes
+            connection.sendall(ahead)
+    deadline = time.monotonic() + 5
+    while not left:
+        assert time.monotonic() < deadline, "nobody told the application"
+        time.sleep(0.02)
+
+
+def test_line_ends_behind_a_body_are_nothing(impatient_port: int):
+    with socket.create_connection(("127.0.0.1", impatient_port), timeout=10) as connection:
+        connection.sendall(b"POST /long HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\nhello\r\n")
+        connection.sendall(b"\r\n")
+        answer = read_all(connection)  # until the connection has been idle for long enough
+    assert answer.endswith(b"three\r\n0\r\n\r\n") and answer.count(b"HTTP/1.1") == 1
+
+
+def test_line_ends_do_not_keep_a_connection_alive(impatient_port: int):
+    with socket.create_connection(("127.0.0.1", impatient_port), timeout=0.1) as connection:
+        connection.sendall(GET)
+        deadline, content = time.monotonic() + 5, b""
+        with suppress(OSError):
+            while time.monotonic() < deadline:
+                connection.sendall(b"\r\n")
+                with suppress(TimeoutError):
+                    if not (part := connection.recv(65536)):
+                        break
+                    content += part
+        assert time.monotonic() < deadline and content.count(b"HTTP/1.1") == 1
+
+
+def test_the_headers_of_a_later_request_have_to_end_in_time_too(impatient_port: int):
+    with socket.create_connection(("127.0.0.1", impatient_port), timeout=10) as connection:
+        connection.sendall(GET)
+        assert status(connection.recv(65536)) == 200
+        connection.sendall(b"\r\nG")
+        assert status(read_all(connection)) == 408
 
 
 def test_a_trailer_is_no_header(port: int):

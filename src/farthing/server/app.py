@@ -5,6 +5,8 @@ away is noticed. Knows no sockets and no processes: serve.py runs it.
 """
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -84,10 +86,23 @@ def _as_api_error(error: Exception) -> ApiError:
     match error:
         case RequestValidationError():
             first = max(error.errors(), key=lambda found: len(found["loc"]))  # of a union the branch that came furthest
-            place = [str(part) for part in first["loc"] if part != "body"]
-            field = ".".join(place) or None
+            field = _field(first, error.body) or None
             text = str(first["msg"]).removeprefix("Value error, ")
             return ApiError(400, f"{field or 'the body'}: {text}", code="invalid_value", param=field)
         case HTTPException(status_code=status, detail=detail, headers=headers):
             return ApiError(status, str(detail), code="not_found" if status == 404 else None, headers=headers)
     return api_error(error)
+
+
+def _field(found: Mapping[str, Any], body: object) -> str:
+    """The place of a mistake as the client wrote it: pydantic also names the branches of unions, which are no part of
+    the body. What is missing is no part of it either, and is the last of its place."""
+    source, *rest = found["loc"]
+    if source != "body":
+        return ".".join(map(str, rest))
+    names, value = [], body
+    for part in rest[:-1] if found["type"] == "missing" else rest:
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            names.append(str(part))
+            value = value[part]
+    return ".".join([*names, *map(str, rest[-1:] if found["type"] == "missing" else ())])

@@ -4,14 +4,22 @@ A route hands over how to translate the request and how to write the answer; all
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from farthing.server.answer import Answer, Call, Dialect
-from farthing.server.errors import ApiError
+from farthing.server.errors import NO_RETRY, ApiError
 from farthing.server.ignored import IgnoredFields
 from farthing.server.log import Log
 from farthing.server.service import Service
 from farthing.server.stream import AnswerResponse, ClientGoneError
+
+
+class RequestCancelledError(ApiError):
+    """Somebody asked by its id that the request end."""
+
+    def __init__(self) -> None:
+        super().__init__(409, "the request was cancelled", code="cancelled", headers=NO_RETRY)
 
 
 class Desk:
@@ -50,7 +58,8 @@ class Desk:
         def ended(answer: Answer, error: Exception | None) -> None:
             ticket.end()
             self._open.pop(place, None)
-            outcome = "cancelled" if isinstance(error, ClientGoneError) else "failed" if error else "stop"
+            is_unwanted = isinstance(error, ClientGoneError | RequestCancelledError)
+            outcome = "cancelled" if is_unwanted else "failed" if error else "stop"
             self.num_ended[outcome] += 1
             self.log.event(
                 "request",
@@ -74,10 +83,19 @@ class Desk:
             on_end=ended,
         )
 
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Around work for a client that is no generation: it waits for the same threads, so the same limits hold."""
+        ticket = self.service.admission.enter()
+        try:
+            yield
+        finally:
+            ticket.end()
+
     def cancel(self, key_id: str, request_id: str) -> bool:
         """End a request of this key; its own answer says so. False if there is none (any more)."""
         answer = self._open.get((key_id, request_id))
         if answer is not None:
-            answer.stream.fail(ApiError(409, "the request was cancelled", code="cancelled"))
+            answer.stream.fail(RequestCancelledError())
             answer.stream.close()
         return answer is not None

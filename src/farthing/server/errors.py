@@ -18,6 +18,7 @@ from farthing.errors import (
     UnsupportedError,
 )
 
+NO_RETRY = {"x-should-retry": "false"}  # the official clients would send again what ends with 409 or 5xx
 _RETRY_SECONDS = 2
 
 
@@ -57,7 +58,7 @@ def api_error(error: Exception) -> ApiError:
         case ApiError():
             return error
         case ContextLengthError():
-            return ApiError(400, error.what, fix=error.fix, code="context_length_exceeded", param="messages")
+            return ApiError(400, error.what, fix=error.fix, code="context_length_exceeded")
         case RequestError() | ChatTemplateError() | UnsupportedError():
             return ApiError(400, error.what, fix=error.fix, code="invalid_value")
         case EngineStoppedError() | BusyError():
@@ -65,7 +66,8 @@ def api_error(error: Exception) -> ApiError:
         case RequestFailedError():
             return ApiError(500, error.what, fix=error.fix, type="server_error", code="request_failed")
         case TimeoutError():
-            return ApiError(504, "the request took too long", type="server_error", code="request_timeout")
+            what = "the request took too long"
+            return ApiError(504, what, type="server_error", code="request_timeout", headers=NO_RETRY)
     return ApiError(500, "an internal error; the server's log has it", type="server_error", code="internal_error")
 
 

@@ -13,8 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from farthing.errors import RequestError
 from farthing.sampling_params import Grammar, SamplingParams
+from farthing.server.errors import ApiError
 
 MAX_LIST = 4096  # of messages, tools, prompts or anything else that is one item a piece
+MAX_TOKENS = 2**31 - 1
+MAX_ALTERNATIVES = 256  # log-probabilities beside the chosen token, of all samples together
 _MAX_NAMED = 20
 _PARTS = (BaseModel, list)
 
@@ -104,7 +107,7 @@ def sampling_params(
     """What was said, over the model's own defaults. RequestError names the field that is out of range."""
     stop = (fields.stop,) if isinstance(fields.stop, str) else tuple(fields.stop or ())
     top_k = defaults.top_k if fields.top_k is None else fields.top_k
-    return SamplingParams(
+    params = SamplingParams(
         temperature=_either(fields.temperature, defaults.temperature),
         top_k=None if top_k in (0, -1) else top_k,  # both mean "off" to other servers
         top_p=_either(fields.top_p, defaults.top_p),
@@ -124,6 +127,18 @@ def sampling_params(
         prompt_logprobs=prompt_logprobs,
         grammar=grammar,
     )
+    if params.n * (logprobs or 0) > MAX_ALTERNATIVES:
+        what = f"{logprobs} log-probabilities beside each token of {params.n} samples are too many"
+        raise ApiError(400, what, fix=f"at most {MAX_ALTERNATIVES} in all", code="invalid_value", param="n")
+    return params
+
+
+def require_count(name: str, value: int | None, low: int, high: int) -> int | None:
+    """The value. ApiError 400 if it is out of range: for a field that SamplingParams knows by another name."""
+    if value is not None and not low <= value <= high:
+        fix = f"it must be a whole number from {low} to {high}"
+        raise ApiError(400, f"{name} is {value!r:.80}", fix=fix, code="invalid_value", param=name)
+    return value
 
 
 def requested_grammar(fields: SamplingFields) -> Grammar | None:

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from farthing.server.errors import error_body
 
@@ -25,6 +25,7 @@ class HttpLimits:
     max_headers: int = 100
     max_url_bytes: int = 8 * 2**10
     max_pipelined_requests: int = 16
+    max_pipelined_body_bytes: int = 64 * 2**10  # of each
     header_seconds: float = 20.0
 
 
@@ -39,7 +40,7 @@ _MALFORMED = _Refusal(400, "this is not a valid HTTP request", "invalid_http")
 _HEADERS = _Refusal(431, "the headers are too large or too many", "headers_too_large")
 _URL = _Refusal(414, "the request line is too long", "url_too_long")
 _HOST = _Refusal(400, "a request needs exactly one Host header", "invalid_host")
-_AHEAD = _Refusal(429, "too many requests were sent ahead on one connection", "too_many_requests")
+_AHEAD = _Refusal(429, "too much was sent ahead on one connection", "too_many_requests")
 _SLOW = _Refusal(408, "the headers did not arrive in time", "request_timeout")
 
 
@@ -51,31 +52,38 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._refused: _Refusal | None = None
+        self._in_message = False
         self._in_headers = True
         self._progressed = False
+        self._cycles: list[RequestResponseCycle] = []  # being answered or waiting for it
         self._num_header_bytes = 0
         self._num_idle_bytes = 0
         self._header_timer: asyncio.TimerHandle | None = None
         self._start_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """uvicorn tells the newest request alone, which is not the one that is being answered if it was sent ahead."""
         self._stop_header_timer()
+        for cycle in self._cycles:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._refused or self.transport.is_closing():
             return
-        if self._in_headers and self._header_timer is None:
-            self._start_header_timer()
         self._progressed = False
-        super().data_received(data)
+        if self._in_message or data.strip(b"\r\n"):  # line ends between requests are nothing, and start no clock
+            super().data_received(data)
         self._num_idle_bytes = 0 if self._progressed else self._num_idle_bytes + len(data)
         if self._num_idle_bytes > self.limits.max_header_bytes and not self._refused:
             self._refuse(_HEADERS)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._progressed = True
+        self._in_message = self._progressed = True
+        self._start_header_timer()
         self._num_header_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -100,14 +108,19 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= self.limits.max_pipelined_requests:
             self._fail(_AHEAD)
         super().on_headers_complete()
+        self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
+        self._cycles.append(self.cycle)
+        self.flow.resume_reading()  # uvicorn stops where one is sent ahead, and would not hear that the client leaves
 
     def on_body(self, body: bytes) -> None:
         self._progressed = True
+        if self.pipeline and len(self.cycle.body) + len(body) > self.limits.max_pipelined_body_bytes:
+            self._fail(_AHEAD)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._progressed = True
-        self._in_headers = True
+        self._progressed = self._in_headers = True
+        self._in_message = False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -136,7 +149,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def _start_header_timer(self) -> None:
-        self._header_timer = self.loop.call_later(self.limits.header_seconds, self._header_time_is_over)
+        """From the connection's start, and from the first byte of every later request."""
+        if self._header_timer is None:
+            self._header_timer = self.loop.call_later(self.limits.header_seconds, self._header_time_is_over)
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:

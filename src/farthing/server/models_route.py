@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 
 from farthing.server.chat.route import message_value
 from farthing.server.chat.schema import Message
 from farthing.server.desk import Desk
 from farthing.server.documented import ErrorBody, error_responses
-from farthing.server.errors import ApiError
+from farthing.server.errors import NO_RETRY, ApiError
 from farthing.server.fields import MAX_LIST, Fields, ignored
 from farthing.server.json_route import json_router
 from farthing.server.service import Conversation
@@ -59,6 +60,7 @@ def router(desk: Desk) -> APIRouter:
     routes, service = json_router(), desk.service
     started = int(time.time())
 
+    @routes.head("/v1/models", include_in_schema=False)
     @routes.get("/v1/models", responses=error_responses(), tags=["models"])
     async def list_models() -> ModelList:
         """The names under which the model is served."""
@@ -71,16 +73,17 @@ def router(desk: Desk) -> APIRouter:
         return _card(service.require_model(name))
 
     @routes.post("/tokenize", responses=error_responses(), tags=["models"])
-    async def tokenize(fields: TokenizeRequest) -> Tokens:
+    async def tokenize(fields: TokenizeRequest, response: Response) -> Tokens:
         """Token ids of a text or of a conversation."""
         service.require_model(fields.model)
-        desk.ignored.take(ignored(fields))
+        response.headers.update(desk.ignored.take(ignored(fields)))
         if (fields.prompt is None) == (fields.messages is None):
             raise ApiError(400, "give either prompt or messages", param="prompt")
-        if fields.messages is not None:
-            ids = await service.chat_tokens(Conversation([message_value(message) for message in fields.messages]))
-        else:
-            ids = await service.tokenize(fields.prompt or "", add_special=fields.add_special_tokens is not False)
+        with desk.admitted():
+            if fields.messages is not None:
+                ids = await service.chat_tokens(Conversation([message_value(message) for message in fields.messages]))
+            else:
+                ids = await service.tokenize(fields.prompt or "", add_special=fields.add_special_tokens is not False)
         return Tokens(count=len(ids), max_model_len=service.context, tokens=ids)
 
     @routes.post("/v1/embeddings", responses={501: {"model": ErrorBody, "description": "Not served."}}, tags=["models"])
@@ -92,6 +95,7 @@ def router(desk: Desk) -> APIRouter:
             fix="use an embedding server, such as text-embeddings-inference or infinity, beside it",
             type="server_error",
             code="not_implemented",
+            headers=NO_RETRY,
         )
 
     def _card(name: str) -> ModelCard:

@@ -13,7 +13,6 @@ from farthing.server.desk import Desk
 from farthing.server.documented import error_responses
 
 SCHEMA = "farthing.status/1"
-OPEN_PATHS = ("/livez", "/readyz", "/health")
 
 
 def word(desk: Desk) -> str:
@@ -31,17 +30,20 @@ def router(desk: Desk) -> APIRouter:
         503: {"description": "Why not, in a word.", "content": {"text/plain": {"schema": {"type": "string"}}}},
     }
 
+    @routes.head("/livez", include_in_schema=False)
     @routes.get("/livez", responses=documented, response_class=PlainTextResponse)
     async def livez() -> Response:
         """Whether this server can still be of use."""
         failed = desk.service.engine.state in ("failed", "closed")
         return PlainTextResponse("failed" if failed else "ok", 503 if failed else 200)
 
+    @routes.head("/readyz", include_in_schema=False)
     @routes.get("/readyz", responses=documented, response_class=PlainTextResponse)
     async def readyz() -> Response:
         """Whether requests are served now."""
         return _ready(desk)
 
+    @routes.head("/health", include_in_schema=False)
     @routes.get("/health", responses=documented, response_class=PlainTextResponse)
     async def health() -> Response:
         """The same as /readyz, where others look for it."""

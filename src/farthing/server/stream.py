@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from farthing.server.answer import Answer, Dialect
 from farthing.server.errors import api_error
 
+_MANY_TOKENS = 2000  # to write more than these takes so long that the streams of others would wait
 SILENCE_SECONDS = 4.0  # a comment at least every 5 s
 _UNREAD_SECONDS = 30.0  # what a client that stops reading gets beyond its time
 _COMMENT = b": waiting\n\n"
@@ -90,7 +91,8 @@ class AnswerResponse(Response):
         try:
             async for _ in answer:
                 pass
-            body = self._dialect.whole(answer)
+            whole = self._dialect.whole
+            body = await asyncio.to_thread(whole, answer) if _is_large(answer) else whole(answer)
         except ClientGoneError as gone:
             return gone
         except Exception as error:
@@ -120,6 +122,11 @@ class AnswerResponse(Response):
             pass
         self._answer.stream.fail(ClientGoneError())
         self._answer.stream.close()
+
+
+def _is_large(answer: Answer) -> bool:
+    scored = any(choice.logprobs or choice.prompt_logprobs for choice in answer.choices)
+    return scored or answer.num_output_tokens > _MANY_TOKENS
 
 
 def _start(status: int, headers: Mapping[str, str]) -> dict[str, object]:

@@ -156,6 +156,7 @@ class EngineClient:
 
     async def _live_in(self, folder: str, context: zmq.asyncio.Context) -> str:
         """The sockets are in `folder`."""
+        self._refusal = None
         try:
             self._commands = zmq.Context(context).socket(zmq.PUSH)
             self._commands.setsockopt(zmq.SNDHWM, 0)
@@ -173,7 +174,7 @@ class EngineClient:
             self._process.stdin.flush()  # and it stays open: its end tells the engine that its parent is gone
             receiving = asyncio.create_task(self._receive(events))
             try:
-                return await self._watch_over(self._process, events)
+                return await self._watch_over(self._process, events, receiving)
             finally:
                 receiving.cancel()
                 await asyncio.gather(receiving, return_exceptions=True)
@@ -211,13 +212,17 @@ class EngineClient:
             if stream is not None:
                 stream.fail(RequestError(rejected.what, fix=rejected.fix))
 
-    async def _watch_over(self, process: subprocess.Popen[bytes], events: zmq.asyncio.Socket) -> str:
+    async def _watch_over(
+        self, process: subprocess.Popen[bytes], events: zmq.asyncio.Socket, receiving: asyncio.Task[None]
+    ) -> str:
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             code = process.poll()
             if code is not None:
                 await asyncio.sleep(_WATCH_SECONDS)  # its last words may still be on the way
                 return str(self._refusal or f"the engine process ended with exit code {code}")
+            if receiving.done():
+                return f"its events can't be read: {receiving.exception()!r}"
             unheard = int(events.get(zmq.EVENTS)) & zmq.POLLIN  # then it is this process that is behind
             if not self._streams or self.state != "ready" or unheard:
                 self._quiet_seconds = 0.0

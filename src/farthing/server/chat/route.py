@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from farthing.engine.tool_calls.tools import Tool, ToolChoice
 from farthing.errors import RequestError
+from farthing.sampling_params import MAX_LOGPROBS
 from farthing.server.chat.dialect import ChatDialect
 from farthing.server.chat.schema import ChatAnswer, ChatRequest, ContentPart, Message, NamedTool
 from farthing.server.desk import Desk
 from farthing.server.documented import generation_responses
-from farthing.server.fields import ignored, requested_grammar, sampling_params
+from farthing.server.fields import MAX_TOKENS, ignored, requested_grammar, require_count, sampling_params
 from farthing.server.json_route import json_router
 from farthing.server.service import TEMPLATE_OPTIONS, Caller, Conversation
 
@@ -32,10 +33,11 @@ def router(desk: Desk) -> APIRouter:
         model = service.require_model(fields.model)
         conversation, unknown = conversation_of(fields)
         num_logprobs = _num_logprobs(fields)
+        max_tokens = require_count("max_completion_tokens", fields.max_completion_tokens, 1, MAX_TOKENS)
         params = sampling_params(
             fields,
             service.text.generation_defaults,
-            max_tokens=fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens,
+            max_tokens=fields.max_tokens if max_tokens is None else max_tokens,
             logprobs=num_logprobs,
             grammar=requested_grammar(fields),
         )
@@ -130,6 +132,7 @@ def _tool_choice(fields: ChatRequest, tools: list[Tool], unknown: list[str]) -> 
 
 
 def _num_logprobs(fields: ChatRequest) -> int | None:
-    if fields.top_logprobs and not fields.logprobs:
+    num_top = require_count("top_logprobs", fields.top_logprobs, 0, MAX_LOGPROBS)
+    if num_top and not fields.logprobs:
         raise RequestError("top_logprobs needs logprobs", fix="set logprobs to true")
-    return (fields.top_logprobs or 0) if fields.logprobs else None
+    return (num_top or 0) if fields.logprobs else None

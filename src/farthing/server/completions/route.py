@@ -1,5 +1,6 @@
 """`POST /v1/completions`: text or token ids continued, as OpenAI's older API has it."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from farthing.server.desk import Desk
 from farthing.server.documented import generation_responses
 from farthing.server.fields import ignored, requested_grammar, sampling_params
 from farthing.server.json_route import json_router
+from farthing.server.logprobs import Spelling
 from farthing.server.service import Caller, Service
 
 
@@ -36,22 +38,29 @@ def router(desk: Desk) -> APIRouter:
         )
         key_id = http.state.key_id or ""
         prompts = _prompts(fields.prompt, service.context)
+        echoes: list[str] = []
+
+        async def translate() -> Call:
+            texts = prompts if fields.add_special_tokens is not False else await _without_special(service, prompts)
+            call = await service.completion_call(texts, params, Caller(key_id, fields.priority or 0))
+            if fields.echo:
+                echoes.extend(await asyncio.to_thread(_prompt_texts, service, call))
+            return call
 
         def dialect(call: Call) -> CompletionDialect:
-            ids = [request.prompt_ids for request in call.requests for _ in range(request.params.n)]
             return CompletionDialect(
                 model,
-                bytes_of=service.bytes_of,
+                call,
+                spelling=_spelling(service),
                 logprobs=fields.logprobs is not None,
                 include_usage=bool(fields.stream_options and fields.stream_options.include_usage),
-                echoes=[_echo(service, prompt) for prompt in ids] if fields.echo else [""] * len(ids),
-                first_ids=[prompt[0] for prompt in ids],
+                echoes=echoes if fields.echo else None,
                 scores_only=scores_only,
             )
 
         return await desk.answer(
             "completions",
-            lambda: service.completion_call(prompts, params, Caller(key_id, fields.priority or 0)),
+            translate,
             dialect,
             streamed=bool(fields.stream),
             unknown_fields=ignored(fields),
@@ -77,6 +86,23 @@ def _prompts(prompt: Prompt, context: int) -> Sequence[str | Sequence[int]]:
     return prompts
 
 
-def _echo(service: Service, prompt_ids: Sequence[int]) -> str:
+async def _without_special(service: Service, prompts: Sequence[str | Sequence[int]]) -> list[Sequence[int]]:
+    """The prompts as token ids, those of a text without the token that begins a sequence."""
+    return [
+        await service.tokenize(prompt, add_special=False) if isinstance(prompt, str) else prompt for prompt in prompts
+    ]
+
+
+def _prompt_texts(service: Service, call: Call) -> list[str]:
+    """The text of each request's prompt. A prompt may fill the context: not for the thread of the streams."""
     tokenizer = service.text.tokenizer
-    return b"".join(map(service.bytes_of, prompt_ids)).decode() if tokenizer is None else tokenizer.decode(prompt_ids)
+    if tokenizer is None:
+        return [b"".join(map(service.bytes_of, request.prompt_ids)).decode() for request in call.requests]
+    return [tokenizer.decode(request.prompt_ids) for request in call.requests]
+
+
+def _spelling(service: Service) -> Spelling:
+    tokenizer = service.text.tokenizer
+    if tokenizer is None:
+        return Spelling(service.bytes_of)
+    return Spelling(service.bytes_of, tokenizer.special_ids, tokenizer.strips_leading_space)

@@ -51,11 +51,15 @@ def router(desk: Desk) -> APIRouter:
 
     @routes.post("/v1/messages/count_tokens", responses=error_responses(AnthropicErrorBody), tags=["generate"])
     async def count_tokens(fields: CountRequest, response: Response) -> TokenCount:
-        """The number of tokens of a conversation, as the model would read it."""
+        """The number of tokens of a conversation, as the model would read it; an estimate if they are far too many."""
         desk.service.require_model(fields.model)
         conversation, unknown = conversation_of(fields)
         response.headers.update(desk.ignored.take([*ignored(fields), *unknown]))
-        return TokenCount(input_tokens=len(await desk.service.chat_tokens(conversation)))
+        with desk.admitted():
+            try:
+                return TokenCount(input_tokens=len(await desk.service.chat_tokens(conversation)))
+            except ContextLengthError as error:  # whoever asks wants to know by how much
+                return TokenCount(input_tokens=error.num_tokens)
 
     return routes
 

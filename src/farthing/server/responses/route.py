@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from farthing.server.desk import Desk
 from farthing.server.documented import generation_responses
-from farthing.server.fields import ignored, sampling_params
+from farthing.server.fields import MAX_TOKENS, ignored, require_count, sampling_params
 from farthing.server.json_route import json_router
 from farthing.server.responses.dialect import ResponsesDialect
 from farthing.server.responses.schema import ResponsesAnswer, ResponsesRequest
@@ -29,10 +29,11 @@ def router(desk: Desk) -> APIRouter:
         model = service.require_model(fields.model)
         refuse_what_is_not_kept(fields)
         conversation, names, unknown = conversation_of(fields)
+        max_tokens = require_count("max_output_tokens", fields.max_output_tokens, 1, MAX_TOKENS)
         params = sampling_params(
             fields,
             service.text.generation_defaults,
-            max_tokens=fields.max_tokens if fields.max_output_tokens is None else fields.max_output_tokens,
+            max_tokens=fields.max_tokens if max_tokens is None else max_tokens,
             logprobs=num_logprobs(fields),
             grammar=grammar_of(fields),
         )

@@ -10,9 +10,9 @@ from typing import Any
 
 from farthing.engine.tool_calls.tools import Tool, ToolChoice
 from farthing.errors import RequestError
-from farthing.sampling_params import Grammar, SamplingParams
+from farthing.sampling_params import MAX_LOGPROBS, Grammar, SamplingParams
 from farthing.server.errors import ApiError
-from farthing.server.fields import requested_grammar, schema_grammar
+from farthing.server.fields import requested_grammar, require_count, schema_grammar
 from farthing.server.responses.schema import (
     AdditionalToolsItem,
     AnyItem,
@@ -111,7 +111,8 @@ def grammar_of(fields: ResponsesRequest) -> Grammar | None:
 
 def num_logprobs(fields: ResponsesRequest) -> int | None:
     """Alternatives asked for beside each token; None: no log-probabilities at all."""
-    return fields.top_logprobs or 0 if fields.top_logprobs or _LOGPROBS in (fields.include or ()) else None
+    num_top = require_count("top_logprobs", fields.top_logprobs, 0, MAX_LOGPROBS)
+    return num_top or 0 if num_top or _LOGPROBS in (fields.include or ()) else None
 
 
 def echo(fields: ResponsesRequest, params: SamplingParams, choice: ToolChoice, names: FunctionNames) -> dict[str, Any]:
