@@ -1,6 +1,6 @@
 """Processes and their surroundings: killed, told to end, started in crowds, without a network, with nobody listening.
 
-Scenarios F7, F8, F9, F24, F36.
+Scenarios F7, F8, F9, F24, F36 (the clock: test_failures_time.py).
 """
 
 import asyncio
