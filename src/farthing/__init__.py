@@ -7,10 +7,10 @@ import importlib
 from typing import Any
 
 from farthing.errors import FarthingError, MissingExtraError
-from farthing.sampling_params import SamplingParams
+from farthing.sampling_params import Grammar, SamplingParams
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "FarthingError", "SamplingParams", "__version__"]
+__all__ = ["LLM", "FarthingError", "Grammar", "SamplingParams", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
