@@ -82,8 +82,8 @@ def test_a_reader_that_stands_still_is_no_stall(watched_server: ServerProcess) -
     server = watched_server
     restarts = server.status()["num_restarts"]
     message = {"role": "user", "content": "Hello"}
-    value = {"model": server.model, "messages": [message], "logprobs": True, "top_logprobs": 20, "n": 16,
-             "max_tokens": 300, "ignore_eos": True, "stream": True}  # fmt: skip
+    value = {"model": server.model, "messages": [message], "logprobs": True, "top_logprobs": 20, "n": 12,
+             "max_tokens": 400, "ignore_eos": True, "stream": True}  # fmt: skip
 
     async def play() -> None:
         async with exchange(server.url, "/v1/chat/completions", value) as stream:
