@@ -4,14 +4,16 @@ A route hands over how to translate the request and how to write the answer; all
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from farthing.errors import FarthingError
+from farthing.sampling_params import SamplingParams
 from farthing.server.answer import Answer, Call, Dialect
 from farthing.server.errors import NO_RETRY, ApiError
 from farthing.server.ignored import IgnoredFields
 from farthing.server.log import Log
-from farthing.server.service import Service
+from farthing.server.service import Caller, Conversation, Service
 from farthing.server.stream import AnswerResponse, ClientGoneError
 
 
@@ -39,7 +41,6 @@ class Desk:
         streamed: bool,
         unknown_fields: Sequence[str],
         key_id: str,
-        headers: Mapping[str, str] | None = None,
     ) -> AnswerResponse:
         """FarthingError, before anything is sent, if the request is refused."""
         started = time.monotonic()
@@ -52,35 +53,66 @@ class Desk:
         except BaseException:
             ticket.end()
             raise
-        place = (key_id, translated.requests[0].request_id)
-        self._open[place] = answer
+        request_id = translated.requests[0].request_id
+        self._open[key_id, request_id] = answer
 
         def ended(answer: Answer, error: Exception | None) -> None:
             ticket.end()
-            self._open.pop(place, None)
-            is_unwanted = isinstance(error, ClientGoneError | RequestCancelledError)
-            outcome = "cancelled" if is_unwanted else "failed" if error else "stop"
-            self.num_ended[outcome] += 1
-            self.log.event(
-                "request",
-                id=place[1],
-                route=route,
-                caller=key_id,
-                outcome=outcome,
-                error=type(error).__name__ if outcome == "failed" else None,
-                prompt_tokens=answer.num_prompt_tokens,
-                cached_tokens=answer.num_cached_tokens,
-                output_tokens=answer.num_output_tokens,
-                seconds=round(time.monotonic() - started, 3),
-            )
+            self._open.pop((key_id, request_id), None)
+            seconds = time.monotonic() - started
+            self.record_end(route, request_id, key_id, answer, error, seconds=seconds)
 
         return AnswerResponse(
             answer,
             written,
             streamed=streamed,
             timeout=self._timeout - (time.monotonic() - started),
-            headers={"x-request-id": place[1], **told, **(headers or {})},
+            headers={"x-request-id": request_id, **told},
             on_end=ended,
+        )
+
+    async def answer_conversation(
+        self,
+        route: str,
+        conversation: Conversation,
+        params: SamplingParams,
+        dialect: Dialect,
+        *,
+        priority: int = 0,
+        streamed: bool,
+        unknown_fields: Sequence[str],
+        key_id: str,
+    ) -> AnswerResponse:
+        """`answer` of the APIs that speak of messages."""
+        return await self.answer(
+            route,
+            lambda: self.service.chat_call(conversation, params, Caller(key_id, priority)),
+            lambda call: dialect,
+            streamed=streamed,
+            unknown_fields=unknown_fields,
+            key_id=key_id,
+        )
+
+    def record_end(
+        self, route: str, request_id: str, key_id: str, answer: Answer, error: Exception | None, *, seconds: float
+    ) -> None:
+        """Count and log how a request ended; of an error that is ours alone, where it came from."""
+        is_unwanted = isinstance(error, ClientGoneError | RequestCancelledError)
+        outcome = "cancelled" if is_unwanted else "failed" if error else "stop"
+        self.num_ended[outcome] += 1
+        if error is not None and not is_unwanted and not isinstance(error, FarthingError | TimeoutError):
+            self.log.failure("internal error", error, id=request_id, route=route)
+        self.log.event(
+            "request",
+            id=request_id,
+            route=route,
+            caller=key_id,
+            outcome=outcome,
+            error=type(error).__name__ if outcome == "failed" else None,
+            prompt_tokens=answer.num_prompt_tokens,
+            cached_tokens=answer.num_cached_tokens,
+            output_tokens=answer.num_output_tokens,
+            seconds=round(seconds, 3),
         )
 
     @contextmanager

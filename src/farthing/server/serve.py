@@ -50,8 +50,7 @@ def serve(
     command: Sequence[str] = ENGINE_COMMAND,
 ) -> int:
     """Serve until told to end; the exit code. FarthingError if it can't begin."""
-    keys = load_keys(config.api_keys) if config.api_keys is not None else None
-    refuse_public(config.host, keys)
+    keys = _admitted_keys(config)
     with (
         bind(config.host, config.port) as listening,
         Log() as log,
@@ -63,10 +62,16 @@ def serve(
 
 def check(config: ServerConfig) -> None:
     """FarthingError for what would be refused later: told before a model is downloaded or read."""
+    _admitted_keys(config)
+    bind(config.host, config.port).close()
+
+
+def _admitted_keys(config: ServerConfig) -> KeyRing | None:
+    """The keys, where what they have to protect is protected."""
     keys = load_keys(config.api_keys) if config.api_keys is not None else None
     refuse_public(config.host, keys)
     check_origins(config.cors_origin, keys)
-    bind(config.host, config.port).close()
+    return keys
 
 
 class _Server(uvicorn.Server):

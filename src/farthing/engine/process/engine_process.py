@@ -57,7 +57,7 @@ class EngineProcess:
         self._events.setsockopt(zmq.SNDHWM, 0)
         self._events.connect(start.events_address)
         self._decoder = Decoder(Command)
-        self._num_steps = self._num_failed = 0
+        self._num_steps = 0
         self._rejected: list[Rejected] = []
         self._last_told = time.monotonic()
 
@@ -74,7 +74,6 @@ class EngineProcess:
             if engine.has_unfinished:
                 deltas = engine.step()
                 self._num_steps += 1
-                self._num_failed += sum(delta.finish_reason == "error" for delta in deltas)
                 self._send(self._stepped(engine, deltas))
 
     def _load(self) -> Engine | None:
@@ -137,7 +136,7 @@ class EngineProcess:
             num_available_blocks=pool.num_available,
             num_cached_blocks=pool.num_cached,
             num_preemptions=stats.num_preemptions,
-            num_failed_sequences=self._num_failed,
+            num_failed_sequences=stats.num_failed,
             num_dropped_messages=self._decoder.num_dropped,
             memory_bytes=0 if engine.has_unfinished else process_bytes(),
         )

@@ -15,7 +15,7 @@ from farthing.server.desk import Desk
 from farthing.server.documented import generation_responses
 from farthing.server.fields import MAX_TOKENS, ignored, requested_grammar, require_count, sampling_params
 from farthing.server.json_route import json_router
-from farthing.server.service import TEMPLATE_OPTIONS, Caller, Conversation
+from farthing.server.service import TEMPLATE_OPTIONS, Conversation
 
 _TEXT_PARTS = frozenset(("text", "input_text", "output_text", "refusal"))
 _MEDIA_PARTS = frozenset(
@@ -41,20 +41,21 @@ def router(desk: Desk) -> APIRouter:
             logprobs=num_logprobs,
             grammar=requested_grammar(fields),
         )
-        key_id = http.state.key_id or ""
         dialect = ChatDialect(
             model,
             bytes_of=service.bytes_of,
             logprobs=num_logprobs is not None,
             include_usage=bool(fields.stream_options and fields.stream_options.include_usage),
         )
-        return await desk.answer(
+        return await desk.answer_conversation(
             "chat",
-            lambda: service.chat_call(conversation, params, Caller(key_id, fields.priority or 0)),
-            lambda call: dialect,
+            conversation,
+            params,
+            dialect,
+            priority=fields.priority or 0,
             streamed=bool(fields.stream),
             unknown_fields=[*ignored(fields), *unknown],
-            key_id=key_id,
+            key_id=http.state.key_id or "",
         )
 
     return routes

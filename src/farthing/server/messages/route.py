@@ -18,7 +18,6 @@ from farthing.server.messages.schema import (
     TokenCount,
 )
 from farthing.server.messages.translate import conversation_of, requested_grammar, sampling_fields
-from farthing.server.service import Caller
 
 
 def router(desk: Desk) -> APIRouter:
@@ -36,15 +35,15 @@ def router(desk: Desk) -> APIRouter:
             max_tokens=fields.max_tokens,
             grammar=requested_grammar(fields),
         )
-        key_id: str = http.scope["state"].get("key_id") or ""
         try:
-            return await desk.answer(
+            return await desk.answer_conversation(
                 "messages",
-                lambda: service.chat_call(conversation, params, Caller(key_id)),
-                lambda call: MessagesDialect(model),
+                conversation,
+                params,
+                MessagesDialect(model),
                 streamed=bool(fields.stream),
                 unknown_fields=[*ignored(fields), *unknown],
-                key_id=key_id,
+                key_id=http.state.key_id or "",
             )
         except ContextLengthError as error:
             raise _too_long(error) from error

@@ -16,7 +16,6 @@ from farthing.server.responses.translate import (
     num_logprobs,
     refuse_what_is_not_kept,
 )
-from farthing.server.service import Caller
 
 
 def router(desk: Desk) -> APIRouter:
@@ -37,20 +36,21 @@ def router(desk: Desk) -> APIRouter:
             logprobs=num_logprobs(fields),
             grammar=grammar_of(fields),
         )
-        key_id = http.state.key_id or ""
         dialect = ResponsesDialect(
             model,
             echo(fields, params, conversation.choice, names),
             names=names,
             bytes_of=service.bytes_of,
         )
-        return await desk.answer(
+        return await desk.answer_conversation(
             "responses",
-            lambda: service.chat_call(conversation, params, Caller(key_id, fields.priority or 0)),
-            lambda call: dialect,
+            conversation,
+            params,
+            dialect,
+            priority=fields.priority or 0,
             streamed=bool(fields.stream),
             unknown_fields=[*ignored(fields), *unknown],
-            key_id=key_id,
+            key_id=http.state.key_id or "",
         )
 
     return routes
