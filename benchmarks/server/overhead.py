@@ -2,7 +2,8 @@
 
     python benchmarks/server/overhead.py [PAGE.md] [--rounds 3]
 
-One run on one machine, all sides in turn. The client is a process of its own with raw sockets, so that it takes little
+One run on one machine, all sides in turn: the server, `LLM` in one process, and the engine stepped on the main thread
+of a process, as the server's engine is; `LLM` steps it on a second thread. The client is a process of its own with raw sockets, so that it takes little
 of the two cores that client, server and engine share. CPU time of the API process is getrusage's (user and system, all
 threads), that of the engine's side of the sockets is what its thread spends in reading and writing them.
 """
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,9 @@ from server_process import ServerProcess, serving  # noqa: E402
 
 from farthing import LLM, SamplingParams  # noqa: E402
 from farthing.engine.config import EngineConfig  # noqa: E402
+from farthing.engine.engine import Engine  # noqa: E402
+from farthing.engine.plan import plan_engine  # noqa: E402
+from farthing.engine.request import Request  # noqa: E402
 
 NUM_STREAMS = 16
 SMOLLM2_135M = {
@@ -74,10 +79,33 @@ def stream_all(url: str, num_streams: int, num_tokens: int) -> dict[str, Any]:
     return {"seconds": time.monotonic() - started, "num_chunks": num_chunks, "arrivals": arrivals}
 
 
+def engine_alone(model: str, engine: dict[str, Any], num_tokens: int) -> float:
+    """Tokens per second of the engine on this thread, which is to be the main one."""
+    alone = Engine(plan_engine(model, EngineConfig(**engine)))
+    params = SamplingParams(temperature=0, max_tokens=num_tokens, ignore_eos=True, seed=1)
+    prompt = alone.text.encode("Once upon a time")
+    seconds = 0.0
+    for turn, of_turn in (("warm", replace(params, max_tokens=8)), ("timed", params)):
+        for index in range(NUM_STREAMS):
+            alone.add(Request(f"{turn}-{index}", prompt, of_turn, 1))
+        started = time.monotonic()
+        while alone.has_unfinished:
+            alone.step()
+        seconds = time.monotonic() - started
+    alone.close()
+    return NUM_STREAMS * num_tokens / seconds
+
+
+def in_own_process(*arguments: str) -> Any:
+    """What this file prints as JSON in a process of its own."""
+    command = [sys.executable, __file__, *arguments]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
 def client(url: str, num_streams: int, num_tokens: int) -> dict[str, Any]:
     """`stream_all` in a process of its own."""
-    command = [sys.executable, __file__, "--client", url, str(num_streams), str(num_tokens)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    figures: dict[str, Any] = in_own_process("--client", url, str(num_streams), str(num_tokens))
+    return figures
 
 
 @contextmanager
@@ -105,6 +133,7 @@ def overhead(model: Path | str, engine: dict[str, Any], num_tokens: int, rounds:
     """Of a served model: CPU time and latency a token; and its throughput beside LLM's, in turn."""
     rows: list[dict[str, float]] = []
     in_process: list[float] = []
+    on_main_thread: list[float] = []
     added: list[float] = []
     llm = LLM(str(model), EngineConfig(**engine))
     params = SamplingParams(temperature=0, max_tokens=num_tokens, ignore_eos=True, seed=1)
@@ -116,6 +145,7 @@ def overhead(model: Path | str, engine: dict[str, Any], num_tokens: int, rounds:
             started = time.monotonic()
             outputs = llm.generate(["Once upon a time"] * NUM_STREAMS, params)
             in_process.append(sum(len(o.completions[0].token_ids) for o in outputs) / (time.monotonic() - started))
+            on_main_thread.append(in_own_process("--engine", str(model), json.dumps(engine), str(num_tokens)))
             before, before_engine = cpu_seconds(api), engine_figures(server, file)
             seen = client(server.url, NUM_STREAMS, num_tokens)
             after, after_engine = cpu_seconds(api), engine_figures(server, file)
@@ -137,6 +167,10 @@ def overhead(model: Path | str, engine: dict[str, Any], num_tokens: int, rounds:
         "served": statistics.median(row["tokens_per_second"] for row in rows),
         "in_process": statistics.median(in_process),
         "ratio": statistics.median(row["tokens_per_second"] / own for row, own in zip(rows, in_process, strict=True)),
+        "on_main_thread": statistics.median(on_main_thread),
+        "ratio_on_main_thread": statistics.median(
+            row["tokens_per_second"] / own for row, own in zip(rows, on_main_thread, strict=True)
+        ),
         "added_ms": 1e3 * statistics.median(added),
         "added_p99_ms": 1e3 * sorted(added)[int(0.99 * len(added))],
     }
@@ -168,7 +202,9 @@ def page(results: dict[str, dict[str, Any]], rounds: int) -> str:
         ("added latency, p99 ms", "", lambda r: f"{r['added_p99_ms']:.2f}"),
         (f"served, {NUM_STREAMS} streams, tokens/s", "", lambda r: f"{r['served']:,.0f}"),
         (f"`LLM` in one process, batch {NUM_STREAMS}, tokens/s", "", lambda r: f"{r['in_process']:,.0f}"),
-        ("served / in one process", "0.9 (135M)", lambda r: f"**{r['ratio']:.2f}**"),
+        ("engine on a main thread, tokens/s", "", lambda r: f"{r['on_main_thread']:,.0f}"),
+        ("served / `LLM` in one process", "0.9 (135M)", lambda r: f"**{r['ratio']:.2f}**"),
+        ("served / engine on a main thread", "", lambda r: f"**{r['ratio_on_main_thread']:.2f}**"),
     )
     lines += [
         f"| {name} | {limit} | " + " | ".join(show(r) for r in results.values()) + " |" for name, limit, show in rows
@@ -181,7 +217,12 @@ def main() -> None:
     parser.add_argument("page", nargs="?", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--client", nargs=3, metavar=("URL", "STREAMS", "TOKENS"), help=argparse.SUPPRESS)
+    parser.add_argument("--engine", nargs=3, metavar=("MODEL", "OPTIONS", "TOKENS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.engine:
+        model, options, tokens = arguments.engine
+        print(json.dumps(engine_alone(model, json.loads(options), int(tokens))))
+        return
     if arguments.client:
         url, streams, tokens = arguments.client
         print(json.dumps(stream_all(url, int(streams), int(tokens))))
