@@ -3,9 +3,10 @@
     python benchmarks/server/overhead.py [PAGE.md] [--rounds 3]
 
 One run on one machine, all sides in turn: the server, `LLM` in one process, and the engine stepped on the main thread
-of a process, as the server's engine is; `LLM` steps it on a second thread. The client is a process of its own with raw sockets, so that it takes little
-of the two cores that client, server and engine share. CPU time of the API process is getrusage's (user and system, all
-threads), that of the engine's side of the sockets is what its thread spends in reading and writing them.
+of a process, as the server's engine is; `LLM` steps it on a second thread. The client is a process of its own with raw
+sockets, so that it takes little of the two cores that client, server and engine share. CPU time of the API process is
+getrusage's (user and system, all threads), that of the engine's side of the sockets is what its thread spends in
+reading and writing them.
 """
 
 import argparse
