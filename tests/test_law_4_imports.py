@@ -17,14 +17,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("scheduler", "models"),
     ("runtime", "planner", "hub"),
     ("engine",),
-    ("server",),
+    ("server", "client"),
     ("cli",),
 )
 LEVEL = {folder: level for level, folders in enumerate(FLOORS) for folder in folders}
-TORCH_FREE = {"root", "quantization", "hardware", "ops", "scheduler", "models", "planner", "hub"}
+TORCH_FREE = {"root", "quantization", "hardware", "ops", "scheduler", "models", "planner", "hub", "client"}
 # What a torch-free floor and the command line may take from outside the standard library.
 OUTSIDE = {
-    "hardware": {"platformdirs"},
+    "hardware": {"platformdirs", "pynvml"},
     "hub": {"huggingface_hub", "httpx2"},
     "cli": {"cyclopts", "rich", "platformdirs"},
 }

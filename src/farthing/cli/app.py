@@ -117,6 +117,46 @@ _COMMANDS = (
         """,
     ),
     (
+        "batch",
+        "farthing.cli.batch:batch",
+        "Answer a file of requests, in OpenAI's batch format.",
+        """
+        farthing batch in.jsonl -o out.jsonl       with an engine of its own; started again, it goes on
+        farthing batch in.jsonl --dry-run          rows, tokens, end and cost alone
+        farthing batch in.jsonl -o out.jsonl --server http://127.0.0.1:8000   beside the users of a server
+        """,
+    ),
+    (
+        "top",
+        "farthing.cli.top:top",
+        "Watch a server: speed, share of the limit, queue, dollars, why it is slow.",
+        """
+        farthing top
+        farthing top http://gpu-box:8000 --key-file key.txt
+        farthing top --once --json
+        """,
+    ),
+    (
+        "bill",
+        "farthing.cli.bill:bill",
+        "What serving cost: by key, model or day, and what stood idle.",
+        """
+        farthing bill
+        farthing bill --month 2026-11 --by day --csv
+        farthing bill --against api:2.5/10         the same tokens at an API's prices per million
+        """,
+    ),
+    (
+        "bench",
+        "farthing.cli.bench:bench",
+        "Measure speed: of a model here, or of a server under load.",
+        """
+        farthing bench                             prefill and decode of the bundled model, beside the forecast
+        farthing bench --save before.json          keep it; after an upgrade: farthing bench --against before.json
+        farthing bench serve --rate 4              requests that come at random, and what they wait
+        """,
+    ),
+    (
         "probe",
         "farthing.cli.probe:probe",
         "Measure this machine: memory bandwidth, matrix products, overhead.",
@@ -146,6 +186,7 @@ _EXTRAS = {
         "zmq",
         "msgspec",
         "llguidance",
+        "prometheus_client",
     ),
     "report": ("matplotlib",),
 }
