@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from farthing.engine.config import EngineConfig
-from farthing.engine.process.engine_client import EngineClient, Watch
+from farthing.engine.process.engine_client import EngineClient, Loss, Watch
 
 _ENGINE = """
 import sys, time
@@ -66,3 +66,54 @@ def test_an_engine_whose_events_can_not_be_read_any_more_is_lost() -> None:
 
     seen = asyncio.run(changes("say(Loading(1, 2))\ntime.sleep(60)", "restarting", max_restarts=1, on_loading=fail))
     assert seen[-1] == ("restarting", "its events can't be read: OSError('no more')")
+
+
+async def losses(script: str, *, max_restarts: int) -> list[Loss]:
+    """What is told of an engine until none is started any more."""
+    lost: list[Loss] = []
+    client = EngineClient(
+        "none",
+        EngineConfig(),
+        watch=Watch(max_restarts=max_restarts),
+        command=[sys.executable, "-c", _ENGINE + script],
+        on_loss=lost.append,
+    )
+    try:
+        async with asyncio.timeout(20):
+            while client.state != "failed":
+                await asyncio.sleep(0.02)
+        return lost
+    finally:
+        await client.close()
+
+
+def test_a_loss_has_the_exit_code_and_the_last_status_and_the_last_one_says_that_no_engine_is_left() -> None:
+    script = """
+import os
+say(Stepped([], [], EngineStatus(num_steps=7)))
+context = events.context
+events.close(linger=5000)
+context.term()
+os.abort()
+"""
+    crash, last = asyncio.run(losses(script, max_restarts=1))
+    assert (crash.kind, crash.exit_code, crash.status.num_steps) == ("crash", -6, 7)
+    assert (last.kind, last.exit_code, last.status.num_steps) == ("failed", -6, 7)
+
+
+def test_a_model_that_was_refused_at_the_start_is_no_loss() -> None:
+    script = _ENGINE.replace("say(Ready())\n", "")
+    assert script != _ENGINE
+    refused = 'say(Refused("no such model", "name another"))\nevents.close(linger=5000)\nsys.exit(2)'
+
+    async def play() -> list[Loss]:
+        lost: list[Loss] = []
+        command = [sys.executable, "-c", script + refused]
+        client = EngineClient("none", EngineConfig(), watch=Watch(), command=command, on_loss=lost.append)
+        async with asyncio.timeout(20):
+            while client.state != "failed":
+                await asyncio.sleep(0.02)
+        await client.close()
+        return lost
+
+    assert asyncio.run(play()) == []

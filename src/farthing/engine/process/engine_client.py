@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import zmq
@@ -60,10 +60,22 @@ class Watch:
     max_restarts: int = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How an engine was lost. `kind`: "crash", "stall" (it still ran and was given up), or "failed" if no other is
+    started. `exit_code` of a process that ended; below zero it is the signal. `status`: what it last said."""
+
+    kind: str
+    reason: str
+    exit_code: int | None = None
+    status: EngineStatus = field(default_factory=EngineStatus)
+
+
 class EngineClient:
     """`state` is "starting" until the first weights are loaded, then "ready", "restarting" after a loss, "failed" when
     the restarts are used up, "closed" in the end. `on_change` is called after each change, `on_loading` with the bytes
-    of the weights that are read and of all, about once a second while they are."""
+    of the weights that are read and of all, about once a second while they are, `on_loss` for each engine that was
+    lost, but not for a model that was refused at the start."""
 
     def __init__(
         self,
@@ -74,9 +86,10 @@ class EngineClient:
         command: Sequence[str] = ENGINE_COMMAND,
         on_change: Callable[[str], None] = lambda reason: None,
         on_loading: Callable[[int, int], None] = lambda done_bytes, all_bytes: None,
+        on_loss: Callable[[Loss], None] = lambda loss: None,
     ) -> None:
         self._model, self._config, self._watch, self._command = model, config, watch, tuple(command)
-        self._on_change, self._on_loading = on_change, on_loading
+        self._on_change, self._on_loading, self._on_loss = on_change, on_loading, on_loss
         self.state = "starting"
         self.status = EngineStatus()
         self.num_restarts = 0
@@ -132,29 +145,30 @@ class EngineClient:
     async def _run(self) -> None:
         """One engine after the other."""
         while True:
-            reason = await self._live()
+            loss = await self._live()
             self._losses.append(time.monotonic())
             while self._losses and self._losses[0] < time.monotonic() - _BUDGET_SECONDS:
                 self._losses.popleft()
             if self.state == "starting" or len(self._losses) > self._watch.max_restarts:
-                self._give_up(reason)
+                self._give_up(loss)
                 return
-            self._become("restarting", reason)
+            self._on_loss(loss)
+            self._become("restarting", loss.reason)
             self.num_restarts += 1
             await asyncio.sleep(min(_FIRST_BACK_OFF_SECONDS * 2 ** (len(self._losses) - 1), _MAX_BACK_OFF_SECONDS))
 
-    async def _live(self) -> str:
-        """The life of one engine process; returns why it was lost."""
+    async def _live(self) -> Loss:
+        """The life of one engine process; returns how it was lost."""
         context = zmq.asyncio.Context()
         try:
             with tempfile.TemporaryDirectory(prefix="farthing-", ignore_cleanup_errors=True) as folder:  # mode 0700
                 return await self._live_in(folder, context)
         except (OSError, zmq.ZMQError) as error:
-            return f"the engine process can't be started: {error}"
+            return Loss("crash", f"the engine process can't be started: {error}")
         finally:
             context.destroy(linger=0)
 
-    async def _live_in(self, folder: str, context: zmq.asyncio.Context) -> str:
+    async def _live_in(self, folder: str, context: zmq.asyncio.Context) -> Loss:
         """The sockets are in `folder`."""
         self._refusal = None
         try:
@@ -214,26 +228,30 @@ class EngineClient:
 
     async def _watch_over(
         self, process: subprocess.Popen[bytes], events: zmq.asyncio.Socket, receiving: asyncio.Task[None]
-    ) -> str:
+    ) -> Loss:
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             code = process.poll()
             if code is not None:
                 await asyncio.sleep(_WATCH_SECONDS)  # its last words may still be on the way
-                return str(self._refusal or f"the engine process ended with exit code {code}")
+                reason = str(self._refusal or f"the engine process ended with exit code {code}")
+                return Loss("crash", reason, code, self.status)
             if receiving.done():
-                return f"its events can't be read: {receiving.exception()!r}"
+                return Loss("crash", f"its events can't be read: {receiving.exception()!r}", None, self.status)
             unheard = int(events.get(zmq.EVENTS)) & zmq.POLLIN  # then it is this process that is behind
             if not self._streams or self.state != "ready" or unheard:
                 self._quiet_seconds = 0.0
             elif (quiet := self._quiet_seconds) > self._watch.stall_seconds:
-                return f"the engine finished no step for {quiet:.0f} s while {len(self._streams)} requests waited"
+                reason = f"the engine finished no step for {quiet:.0f} s while {len(self._streams)} requests waited"
+                return Loss("stall", reason, None, self.status)
             self._quiet_seconds += _WATCH_SECONDS
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, loss: Loss) -> None:
+        if self.state != "starting" or self._refusal is None:
+            self._on_loss(replace(loss, kind="failed"))
         if not self.planned.done():
-            self.planned.set_exception(self._refusal or EngineStoppedError(reason, fix="see its messages above"))
-        self._become("failed", reason)
+            self.planned.set_exception(self._refusal or EngineStoppedError(loss.reason, fix="see its messages above"))
+        self._become("failed", loss.reason)
 
     def _become(self, state: str, reason: str) -> None:
         self.state = state
