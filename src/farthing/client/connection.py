@@ -6,8 +6,8 @@ Small on purpose: a load generator that shares two cores with what it measures m
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,9 @@ class Server:
             ) from None
         try:
             writer.write(self._head(method, path, parts.netloc, content := _content(body)) + content)
-            reply = Reply(reader)
+            reply = Reply(reader, self.url)
             await reply.read_head()
             yield reply
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, IndexError):
-            raise ConnectionLostError(f"the connection to {self.url} broke", fix="send the request again") from None
         finally:
             writer.transport.abort()
 
@@ -94,16 +92,17 @@ class Server:
 class Reply:
     """An answer whose head has been read. Its body is read once: by `read`, or by `events`."""
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
+    def __init__(self, reader: asyncio.StreamReader, url: str) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
-        self._reader = reader
+        self._reader, self._url = reader, url
 
     async def read_head(self) -> None:
-        self.status = int((await self._reader.readuntil(b"\n")).split()[1])
-        while line := (await self._reader.readuntil(b"\n")).strip():
-            name, _, value = line.decode("latin-1").partition(":")
-            self.headers[name.strip().lower()] = value.strip()
+        with self._receiving():
+            self.status = int((await self._reader.readuntil(b"\n")).split()[1])
+            while line := (await self._reader.readuntil(b"\n")).strip():
+                name, _, value = line.decode("latin-1").partition(":")
+                self.headers[name.strip().lower()] = value.strip()
 
     async def read(self) -> bytes:
         """All of the body."""
@@ -119,13 +118,22 @@ class Reply:
                     yield line[5:].strip()
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        if self.headers.get("transfer-encoding", "").lower() == "chunked":
-            while size := int((await self._reader.readuntil(b"\n")).split(b";")[0], 16):
-                yield (await self._reader.readexactly(size + 2))[:-2]
-        elif "content-length" in self.headers:
-            yield await self._reader.readexactly(int(self.headers["content-length"]))
-        else:
-            yield await self._reader.read()
+        with self._receiving():
+            if self.headers.get("transfer-encoding", "").lower() == "chunked":
+                while size := int((await self._reader.readuntil(b"\n")).split(b";")[0], 16):
+                    yield (await self._reader.readexactly(size + 2))[:-2]
+            elif "content-length" in self.headers:
+                yield await self._reader.readexactly(int(self.headers["content-length"]))
+            else:
+                yield await self._reader.read()
+
+    @contextmanager
+    def _receiving(self) -> Iterator[None]:
+        """What is no HTTP, or ends too early, is a lost connection."""
+        try:
+            yield
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, IndexError):
+            raise ConnectionLostError(f"the connection to {self._url} broke", fix="send the request again") from None
 
 
 def read_key(path: Path) -> str:
