@@ -138,3 +138,12 @@ def test_a_log_that_broke_is_no_error_of_the_server():
     with Log(writing) as log:
         log.event("request")
     assert log.num_dropped == 1
+
+
+def test_each_line_is_handed_on_too_as_it_is_written(path: Path):
+    handed: list[str] = []
+    with Log(opened(path), on_line=handed.append) as log:
+        log.event("request", route="a\nb", prompt="secret")
+        logging.getLogger("asyncio").error("Task exception was never retrieved")
+    assert handed == path.read_text("ascii").splitlines() and len(handed) == 2
+    assert "secret" not in handed[0]

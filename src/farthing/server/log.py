@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -32,10 +32,18 @@ class Log:
     """The server's log while it is open (`with Log() as log`). It also takes what uvicorn and other libraries warn of.
 
     uvicorn must be told so: `uvicorn.Config(log_config=None, access_log=False)`; its access log would hold queries.
+    `on_line` is handed each line, without its end, by whoever logs; what is dropped too.
     """
 
-    def __init__(self, descriptor: int = 2, *, level: int = logging.INFO, queue_lines: int = QUEUE_LINES) -> None:
-        self._writer = _Writer(descriptor, queue_lines)
+    def __init__(
+        self,
+        descriptor: int = 2,
+        *,
+        level: int = logging.INFO,
+        queue_lines: int = QUEUE_LINES,
+        on_line: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._writer = _Writer(descriptor, queue_lines, on_line)
         self._logger = logging.Logger("farthing.server", level)
         self._logger.addHandler(self._writer)
 
@@ -73,17 +81,20 @@ def redact(fields: Mapping[str, object]) -> dict[str, object]:
 class _Writer(logging.Handler):
     """The queue and its thread."""
 
-    def __init__(self, descriptor: int, queue_lines: int) -> None:
+    def __init__(self, descriptor: int, queue_lines: int, on_line: Callable[[str], None]) -> None:
         super().__init__()
         self.num_dropped = 0
+        self._on_line = on_line
         self._descriptor = descriptor
         self._lines: queue.Queue[bytes | None] = queue.Queue(queue_lines)
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
+        line = line_of(record)
+        self._on_line(line.decode().rstrip())
         try:
-            self._lines.put_nowait(line_of(record))
+            self._lines.put_nowait(line)
         except queue.Full:
             self.num_dropped += 1
 
