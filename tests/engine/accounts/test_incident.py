@@ -16,6 +16,10 @@ from farthing import __version__
 from farthing.engine.accounts.incident import FlightRecorder, Incident, incidents, last_incident
 from farthing.engine.accounts.remedy import remedy
 
+VALUES = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text(),
+    lambda part: st.lists(part) | st.dictionaries(st.text(), part),
+)
 ABOUT = {
     "model": "bundled",
     "plan_line": "bundled · fp32",
@@ -189,7 +193,7 @@ def test_nothing_in_a_file_reaches_a_terminal(tmp_path: Path):
     assert "\\x1b" not in shown and "\\n" not in shown
 
 
-@given(st.recursive(st.none() | st.integers() | st.floats() | st.text(), lambda part: st.lists(part) | st.dictionaries(st.text(), part)))  # fmt: skip
+@given(VALUES)
 def test_whatever_was_handed_in_it_is_written_and_read(tmp_path_factory: pytest.TempPathFactory, value: object):
     folder = tmp_path_factory.mktemp("incidents")
     flight = FlightRecorder(lambda record: {"seconds": record}, folder=folder)

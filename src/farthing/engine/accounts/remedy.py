@@ -56,20 +56,15 @@ def _advice(incident: Incident) -> str:
         return f"it ended without an error, which it never should: {_REPORT}"
     if incident.kind == "stall" or "no step" in incident.reason:
         return _advice_on_stall(incident)
-    return (
-        f"it could not be started or understood: look at the reason, at the space in /tmp and at memory; else {_REPORT}"
-    )
+    return f"it could not be started or understood: look at the reason, the space in /tmp and memory; else {_REPORT}"
 
 
 def _advice_on_stall(incident: Incident) -> str:
     longest, limit = longest_step_seconds(incident), incident.stall_seconds
     if limit is not None and longest > limit * _LONG:
         wanted = max(60, round(4 * longest, -1))
-        return (
-            f"steps took up to {longest:.3g} s here: raise --stall-seconds to {wanted:.0f}, or lower --max-batch-tokens"
-        )
+        raised = f"raise --stall-seconds to {wanted:.0f}, or lower --max-batch-tokens"
+        return f"steps took up to {longest:.3g} s here: {raised}"
     usual = median([step_seconds(step) for step in incident.steps] or [0.0])
     steps = f"steps took {usual:.3g} s before it" if usual else "no step was finished before it"
-    return (
-        f"{steps}, so one hung: a throttled or hung device, a stopped process or swapping; `farthing doctor`, `dmesg`"
-    )
+    return f"{steps}, so one hung: a throttled or hung device, a stopped process, swapping; `farthing doctor`, `dmesg`"
