@@ -216,7 +216,7 @@ def test_whatever_was_handed_in_it_is_written_and_read(tmp_path_factory: pytest.
     ],
 )
 def test_an_exit_code_tells_what_to_do(tmp_path: Path, code: int, says: str):
-    crash = written(tmp_path, 0.5, code=code)
+    crash = written(tmp_path, 0.5, reason=f"the engine process ended with exit code {code}", code=code)
     assert says in remedy(crash) and "\n" not in remedy(crash)
     assert says in remedy(replace(crash, kind="failed")) and "start the server" in remedy(replace(crash, kind="failed"))
 
@@ -235,6 +235,10 @@ def test_a_stall_after_short_steps_is_a_device_that_hangs(tmp_path: Path, kind: 
 def test_an_engine_that_was_never_started_points_at_its_reason(tmp_path: Path):
     reason = "the engine process can't be started: No space left on device"
     assert "the reason" in remedy(written(tmp_path, kind="failed", reason=reason, code=None))
+
+
+def test_a_model_that_was_refused_when_it_was_loaded_again_points_at_its_reason(tmp_path: Path):
+    assert "the reason" in remedy(written(tmp_path, reason="the model is gone - put it back", code=0))
 
 
 def test_a_signal_without_a_name_is_no_error(tmp_path: Path):

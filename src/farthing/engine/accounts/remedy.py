@@ -52,6 +52,8 @@ def _advice(incident: Incident) -> str:
         return f"somebody ended it with {name}: nothing of its own is wrong; look at who did"
     if code is not None and code != 0:
         return f"a Python error: its traceback stands in the server's output just before; {_REPORT}"
+    if code == 0 and "exit code" not in incident.reason:
+        return "it refused to load the model: the reason says what to change"
     if code == 0:
         return f"it ended without an error, which it never should: {_REPORT}"
     if incident.kind == "stall" or "no step" in incident.reason:
