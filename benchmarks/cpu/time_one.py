@@ -44,7 +44,7 @@ def time_farthing(model: str, weight_format: str, num_steps: int) -> dict[str, f
     )
     rng, found = np.random.default_rng(0), {}
     with LLM(model, config) as llm:
-        spec, ledger = llm.engine.plan.spec, llm.engine.ledger
+        spec, ledger = llm.engine.plan.spec, llm.engine.accountant.ledger
         prompt_tokens = min(512, llm.engine.plan.context - 2)
 
         def measure(batch: int, prompt: int, steps: int) -> None:
@@ -67,7 +67,7 @@ def time_farthing(model: str, weight_format: str, num_steps: int) -> dict[str, f
 
 
 def _forecast(llm: Any) -> float:
-    from farthing.engine.ledger import forecast
+    from farthing.engine.accounts.step_price import forecast
     from farthing.ops.batch import BatchShape
 
     plan = llm.engine.plan

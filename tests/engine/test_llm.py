@@ -216,11 +216,11 @@ def test_a_broken_step_reaches_every_waiting_caller_and_later_requests_are_refus
 
 
 def test_the_ledger_counts_every_computed_token(llm: LLM) -> None:
-    llm.engine.ledger.reset()
+    llm.engine.accountant.ledger.reset()
     output = llm.generate(
         "A new prompt that is in no cache", SamplingParams(temperature=0.0, max_tokens=7, ignore_eos=True)
     )
-    ledger = llm.engine.ledger
+    ledger = llm.engine.accountant.ledger
     assert ledger.prefill.num_tokens == len(output.prompt_ids)
     assert ledger.decode.num_tokens == 6  # the first of the seven came out of the prefill
     assert ledger.decode.seconds > 0 and ledger.prefill.seconds > 0

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from farthing.scheduler.batch import Batch
 from farthing.scheduler.block_pool import BlockPool
-from farthing.scheduler.scheduler import Scheduler
+from farthing.scheduler.scheduler import _IDLE_TURN, Scheduler
 from farthing.scheduler.sequence import Sequence
 
 from .virtual_executor import World
@@ -45,9 +46,21 @@ def check_scheduler(world: World) -> None:
     check_pool(scheduler.block_pool, [*(sequence.block_ids for sequence in running), *given_up])
     _check_sharing(scheduler, running)
     for batch in world.executor.batches_in_flight:
+        _check_idle_sequences(world, batch)
         for item in batch.items:
             for block_id in item.block_ids:
                 assert scheduler.block_pool.num_references(block_id), "released while a batch in flight touches it"
+
+
+def _check_idle_sequences(world: World, batch: Batch) -> None:
+    """Beside others they are rare, and never more than those."""
+    idle, others = 0, 0
+    for item in batch.items:
+        is_idle = world.sequences[item.seq_id].is_idle
+        idle += is_idle * len(item.token_ids)
+        others += (not is_idle) * len(item.token_ids)
+    if others and idle:
+        assert batch.batch_id % _IDLE_TURN == 0 and idle <= others
 
 
 def _check_sharing(scheduler: Scheduler, running: list[Sequence]) -> None:

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from farthing.scheduler.sequence import Sequence
+from farthing.scheduler.sequence import IDLE_PRIORITY, Sequence
 
 from .invariants import check_idle, check_scheduler
 from .virtual_executor import EOS, World, reference_output
@@ -55,7 +55,7 @@ class Requests(RuleBasedStateMachine):
         max_output_tokens=st.sampled_from([1, 2, 9, 16, 24]),
         min_output_tokens=st.integers(0, 2),
         ignore_eos=st.sampled_from([True, True, False]),
-        priority=st.integers(0, 2),
+        priority=st.sampled_from([0, 0, 1, 2, IDLE_PRIORITY]),
         salt=st.sampled_from(["", "", "other"]),
         use_prefix_cache=st.sampled_from([True, True, False]),
     )

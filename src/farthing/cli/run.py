@@ -137,7 +137,7 @@ class _Session:
         request = self._request(prompt)
         text, num_tokens, finish_reason = self._stream(request, quiet=self.flags.json)
         if self.flags.json:
-            ledger = self.llm.engine.ledger
+            ledger = self.llm.engine.accountant.ledger
             output.print_json(
                 {
                     "schema": SCHEMA,
@@ -186,7 +186,7 @@ class _Session:
             if isinstance(error, FarthingError):
                 raise
             output.stdout.print()
-            self.llm.engine.ledger.reset()
+            self.llm.engine.accountant.ledger.reset()
             return
         if not self.raw:
             self.messages.append({"role": "assistant", "content": text})
@@ -220,7 +220,7 @@ class _Session:
             output.stderr.print("note: the bundled model knows only English; this prompt does not look like it")
 
     def _print_statistics(self) -> None:
-        ledger = self.llm.engine.ledger
+        ledger = self.llm.engine.accountant.ledger
         parts = [
             f"{name} {format_count(phase.num_tokens)} tokens, {phase.tokens_per_second:,.1f} tok/s"
             + (f", {phase.share_of_limit:.0%} of the measured limit" if phase.share_of_limit else "")

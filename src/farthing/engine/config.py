@@ -51,6 +51,8 @@ class EngineConfig:
         A row's result never depends on its batch; slower.
     weights_seed
         Seed of random weights.
+    measure
+        Time and price every step: the ledger, the bill and why it is slow.
     """
 
     format: str = "auto"
@@ -66,6 +68,7 @@ class EngineConfig:
     prefix_caching: Annotated[bool, Parameter(negative="--no-prefix-caching")] = True
     batch_invariant: bool = False
     weights_seed: int = 0
+    measure: Annotated[bool, Parameter(negative="--no-measure")] = True
 
     def __post_init__(self) -> None:
         for name in ("max_num_seqs", "max_batch_tokens", "block_size", "context", "threads"):

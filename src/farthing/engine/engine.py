@@ -7,10 +7,12 @@ its own). Nothing below sees EngineConfig.
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from time import monotonic
 
+from farthing.engine.accounts.accountant import Accountant, Owner
+from farthing.engine.accounts.step_price import StepPricer
+from farthing.engine.accounts.stopwatch import Stopwatch
+from farthing.engine.config import SMALL_MODEL_BYTES
 from farthing.engine.grammars.grammar import GrammarCompiler, GrammarMatcher
-from farthing.engine.ledger import Ledger
 from farthing.engine.model_text import load_model_text
 from farthing.engine.plan import EnginePlan
 from farthing.engine.request import Delta, Request, check_request
@@ -69,7 +71,8 @@ class Engine:
             max_model_len=plan.context,
             enable_prefix_caching=config.prefix_caching,
         )
-        self.ledger = Ledger(spec, plan.calibration)
+        self._executor = Stopwatch(self.runner)
+        self.accountant = Accountant(_pricer(plan), self.scheduler, self._executor)
         self.clock = RealClock()
         self._samples: dict[int, Sample] = {}
         self._sequences: dict[int, ScheduledSequence] = {}
@@ -111,14 +114,13 @@ class Engine:
 
     def step(self) -> list[Delta]:
         """Compute one batch; what is new of the text of its sequences."""
+        self.accountant.begin()
         failed = self._start_compiled()
-        started = monotonic()
-        outputs = step(self.scheduler, self.runner, self.clock)
-        done = self.runner.last_done
-        if done is not None:
-            self.runner.last_done = None
-            self.ledger.record(done.batch.shape, monotonic() - started)
-        return [*failed, *(delta for output in outputs for delta in self._take(output))]
+        outputs = step(self.scheduler, self._executor, self.clock)
+        self.accountant.computed(self._owner)
+        deltas = [*failed, *(delta for output in outputs for delta in self._take(output))]
+        self.accountant.end(more=bool(self._samples))
+        return deltas
 
     def close(self) -> None:
         self._compiler.shutdown(wait=False, cancel_futures=True)
@@ -213,6 +215,11 @@ class Engine:
             self._forget(output.seq_id)
         return [delta]
 
+    def _owner(self, seq_id: int) -> Owner:
+        """Nobody, if the sequence was cancelled while it was computed."""
+        sample = self._samples.get(seq_id)
+        return ("", "") if sample is None else (sample.request.request_id, sample.request.salt)
+
     def _forget(self, seq_id: int) -> None:
         self.runner.remove(seq_id)
         request_id = self._samples.pop(seq_id).request.request_id
@@ -220,6 +227,14 @@ class Engine:
         self._seq_ids[request_id].discard(seq_id)
         if not self._seq_ids[request_id]:
             del self._seq_ids[request_id]
+
+
+def _pricer(plan: EnginePlan) -> StepPricer | None:
+    """What prices the steps; None if nothing is to be measured."""
+    if not plan.config.measure:
+        return None
+    fewer = plan.num_threads < plan.key.num_cores and plan.spec.weight_bytes >= SMALL_MODEL_BYTES
+    return StepPricer(plan.spec, plan.calibration, num_threads=plan.num_threads, threads_matter=fewer)
 
 
 def _load_runner(plan: EnginePlan, progress: Progress, runner_type: type[ModelRunner]) -> tuple[Memory, ModelRunner]:

@@ -6,7 +6,7 @@ while it measures goes to standard error.
 
 import sys
 
-from farthing.engine.ledger import forecast
+from farthing.engine.accounts.step_price import forecast
 from farthing.engine.plan import EnginePlan
 from farthing.errors import FarthingError
 from farthing.hardware.calibration import save

@@ -12,7 +12,7 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -127,6 +127,14 @@ class Calibration:
         A math that was not measured is done in fp32, and priced so: that is what the reference kernels do.
         """
         return _interpolate(self._gemm_curves.get(math, self._gemm_curves[_FALLBACK_MATH]), rows)
+
+    def at_threads(self, num_threads: int) -> "Calibration":
+        """The same machine with no more than so many host threads, as far as it was measured with fewer at all."""
+        bandwidth = tuple(point for point in self.bandwidth if point.num_threads <= num_threads)
+        gemm = tuple(point for point in self.gemm if point.num_threads <= num_threads)
+        if not bandwidth or _FALLBACK_MATH not in {point.math for point in gemm}:
+            return self
+        return replace(self, bandwidth=bandwidth, gemm=gemm)
 
     @cached_property
     def _bandwidth_curve(self) -> tuple[tuple[int, float], ...]:

@@ -60,16 +60,19 @@ class BatchShape:
 
     def _sums(self, window: int | None) -> tuple[int, int]:
         if window not in self._attended:
-            pairs = sum(_causal_pairs(new, context, window) for new, context in self.sequences)
-            touched = sum(
-                new + (context if window is None else min(context, window - 1)) for new, context in self.sequences
-            )
+            pairs = sum(causal_pairs(new, context, window) for new, context in self.sequences)
+            touched = sum(touched_tokens(new, context, window) for new, context in self.sequences)
             self._attended[window] = (pairs, touched)
         return self._attended[window]
 
 
-def _causal_pairs(new: int, context: int, window: int | None) -> int:
-    """Sum over the new tokens of min(position + 1, window)."""
+def touched_tokens(new: int, context: int, window: int | None) -> int:
+    """Distinct cache positions that the new tokens of one sequence attend to, themselves included."""
+    return new + (context if window is None else min(context, window - 1))
+
+
+def causal_pairs(new: int, context: int, window: int | None) -> int:
+    """(query, key) pairs of one sequence: the sum over the new tokens of min(position + 1, window)."""
     if window is None or context + new <= window:
         return new * context + new * (new + 1) // 2
     growing = max(0, window - context)  # queries whose whole past still lies inside the window

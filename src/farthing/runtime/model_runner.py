@@ -44,7 +44,6 @@ class ModelRunner:
         self.prompts: dict[int, _PromptLogprobs] = {}
         self.logprobs: dict[int, TokenLogprobs] = {}  # of the batch collected last, by sequence
         self.done: Done | None = None
-        self.last_done: Done | None = None  # what the ledger accounts for
 
     @property
     def in_flight(self) -> int:
@@ -76,7 +75,6 @@ class ModelRunner:
     def collect(self) -> Done:
         assert self.done is not None, "nothing in flight"
         done, self.done = self.done, None
-        self.last_done = done
         return done
 
     def _draw(self, batch: Batch, x_RH: torch.Tensor) -> tuple[dict[int, int], dict[int, str]]:

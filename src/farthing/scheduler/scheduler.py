@@ -5,12 +5,16 @@ constant, and still it ages: a request of priority p ranks as one of priority 0 
 whoever comes after that stands behind it. Waiting requests are admitted in this order, none past another.
 Blocks for the whole prefix (prompt, output so far and one more token) are taken at admission; after that only a decode
 asks for one. If there is none, the last in rank is preempted, perhaps the asker itself. So the first in rank always
-gets on, and every request ends. Knows neither tensors nor prices, and not what a token means.
+gets on, and every request ends. Idle requests (IDLE_PRIORITY) rank behind all others and join only every few batches
+of theirs, with no more tokens than those have; whoever needs their slots or blocks takes them.
+Knows neither tensors nor prices, and not what a token means.
 """
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
+from math import inf
 from operator import attrgetter
+from typing import Literal
 
 from farthing.errors import RequestError, UsageError
 from farthing.scheduler.batch import PENDING_TOKEN, Batch, BatchItem, Done, TokenOutput
@@ -18,6 +22,10 @@ from farthing.scheduler.block_pool import BlockPool
 from farthing.scheduler.sequence import FinishReason, Sequence, SequenceStatus
 
 _rank = attrgetter("rank")
+_IDLE_TURN = 8  # of so many batches of others, idle sequences join one
+
+WaitingFor = Literal["slots", "blocks", "tokens", ""]
+"""What the first of the queue lacks: a place among those that run, KV blocks, or tokens of the step's budget."""
 
 
 @dataclass(slots=True)
@@ -98,6 +106,7 @@ class Scheduler:
             )
         self.block_pool = BlockPool(num_blocks, block_size)
         self.stats = SchedulerStats()
+        self.waiting_for: WaitingFor = ""  # as of the last `schedule`
         self._max_num_seqs = max_num_seqs
         self._max_batch_tokens = max_batch_tokens
         self._max_sequence_tokens = min(max_model_len, num_blocks * block_size)
@@ -138,7 +147,8 @@ class Scheduler:
             )
         sequence.max_output_tokens = min(sequence.max_output_tokens, room)
         age = sequence.arrival_time / self._aging_seconds
-        sequence.rank = (sequence.priority + age, sequence.arrival_time, sequence.seq_id)
+        urgency = inf if sequence.is_idle else sequence.priority + age
+        sequence.rank = (urgency, sequence.arrival_time, sequence.seq_id)
         self._sequences[sequence.seq_id] = sequence
         insort(self._waiting, sequence, key=_rank)
 
@@ -164,7 +174,7 @@ class Scheduler:
         """The next batch: decodes first, then running prefills, then new ones; None if nothing can be computed now."""
         draft = _Flight(self._num_batches, self._max_batch_tokens)
         self._take_running(draft)
-        self._admit(draft, now)
+        self.waiting_for = self._admit(draft, now)
         if not draft.items:
             return None
         self._num_batches += 1
@@ -221,13 +231,29 @@ class Scheduler:
         while index < len(self._running):  # preemption shortens the list, at its end
             sequence = self._running[index]
             index += 1
+            if sequence.is_idle and not self._idle_room(draft):
+                break  # idle ones stand last
             if sequence.num_tokens_to_schedule > 1:
                 prefills.append(sequence)
             elif self._may_decode(sequence) and self._find_room(sequence):
                 draft.take(sequence, 1, block_size)
         for sequence in prefills:
-            if draft.budget:
-                draft.take(sequence, min(sequence.num_tokens_to_schedule, draft.budget), block_size)
+            room = self._idle_room(draft) if sequence.is_idle else draft.budget
+            if room:
+                draft.take(sequence, min(sequence.num_tokens_to_schedule, room), block_size)
+
+    def _idle_room(self, draft: _Flight) -> int:
+        """Tokens that idle sequences may have in this batch: all of it while they are alone, else now and then as many
+        as the others have."""
+        first = self._running[:1] + self._waiting[:1]
+        if all(sequence.is_idle for sequence in first):
+            return draft.budget
+        if draft.batch_id % _IDLE_TURN:
+            return 0
+        members = zip(draft.items, draft.members, strict=True)
+        num_idle = sum(len(item.token_ids) for item, (sequence, _) in members if sequence.is_idle)
+        num_others = self._max_batch_tokens - draft.budget - num_idle
+        return min(draft.budget, num_others - num_idle)
 
     def _may_decode(self, sequence: Sequence) -> bool:
         num_pending = sequence.num_pending_tokens
@@ -249,11 +275,20 @@ class Scheduler:
         sequence.block_ids += self.block_pool.allocate(1)
         return True
 
-    def _admit(self, draft: _Flight, now: float) -> None:
-        while self._waiting and draft.budget and len(self._running) < self._max_num_seqs:
+    def _admit(self, draft: _Flight, now: float) -> WaitingFor:
+        """What keeps the first of those that are left from running."""
+        while self._waiting:
             sequence = self._waiting[0]
-            if sequence.num_pending_tokens or not self._allocate_prefix(sequence):
-                return  # nobody passes it, or big requests would wait for ever
+            room = self._idle_room(draft) if sequence.is_idle else draft.budget
+            if room <= 0:
+                return "" if sequence.is_idle and draft.budget else "tokens"
+            if len(self._running) >= self._max_num_seqs and not self._make_way(sequence, draft):
+                return "slots"
+            if sequence.num_pending_tokens:
+                return "slots"  # nobody passes it, or big requests would wait for ever
+            while not self._allocate_prefix(sequence):
+                if not self._make_way(sequence, draft):
+                    return "blocks"
             del self._waiting[0]
             insort(self._running, sequence, key=_rank)
             sequence.status = SequenceStatus.RUNNING
@@ -261,7 +296,20 @@ class Scheduler:
                 sequence.first_scheduled_time = now
                 sequence.num_cached_tokens = sequence.num_computed_tokens
                 self.stats.num_cached_tokens += sequence.num_cached_tokens
-            draft.take(sequence, min(sequence.num_tokens_to_schedule, draft.budget), self.block_pool.block_size)
+            draft.take(sequence, min(sequence.num_tokens_to_schedule, room), self.block_pool.block_size)
+        return ""
+
+    def _make_way(self, sequence: Sequence, draft: _Flight) -> bool:
+        """Whether an idle sequence was preempted for one that is not. Not while blocks are about to come back, and not
+        if it is in this very batch."""
+        if sequence.is_idle or not self._running or not self._running[-1].is_idle:
+            return False
+        if self._running[-1].last_batch_id == draft.batch_id:
+            return False
+        if any(flight.tables for flight in self._in_flight.values()):
+            return False
+        self._preempt(self._running.pop())
+        return True
 
     def _allocate_prefix(self, sequence: Sequence) -> bool:
         """Blocks for all tokens of a waiting sequence and the next one, shared as far as they are cached; or none."""

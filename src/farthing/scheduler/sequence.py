@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Literal
 
+IDLE_PRIORITY = 1000
+"""This and above: computed where it disturbs nobody. It ranks behind everyone else, however long it waits."""
+
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
@@ -100,6 +103,10 @@ class Sequence:
         self.publishes = True
         self.num_pending_tokens = 0  # sampled by batches in flight, ids not known yet
         self.last_batch_id = -1  # the newest batch that touches `block_ids`
+
+    @property
+    def is_idle(self) -> bool:
+        return self.priority >= IDLE_PRIORITY
 
     @property
     def output_ids(self) -> list[int]:
