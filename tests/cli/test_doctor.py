@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 from loopback_hub import LoopbackHub, running_hub
+from nvml import no_nvml
 
-from farthing.cli import doctor
+from farthing.cli import doctor_checks
 from farthing.cli.app import main
+from farthing.hardware.calibration import calibration_folder
 
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    no_nvml(monkeypatch)
     yield from running_hub(tmp_path, monkeypatch)
 
 
@@ -80,10 +84,26 @@ def test_a_cache_that_is_no_folder_is_a_problem(
     assert findings(capsys, code=1)["cache"]["mark"] == "problem"
 
 
+def test_a_data_folder_that_is_no_folder_is_a_problem(
+    hub: LoopbackHub, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    assert "XDG_DATA_HOME" in findings(capsys, code=1)["data"]["fix"]
+
+
+def test_a_calibration_of_another_torch_is_stale(hub: LoopbackHub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "not measured" in findings(capsys)["calibration"]["text"]
+    calibration_folder().mkdir(parents=True)
+    (calibration_folder() / "cpu-another-torch.json").write_text("{}")
+    stale = findings(capsys)["calibration"]
+    assert stale["mark"] == "missing" and "stale" in stale["text"] and stale["fix"] == "farthing probe"
+
+
 def test_a_version_that_is_not_supported_is_a_problem(
     hub: LoopbackHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(doctor.EXTRAS["serve"], "torch", ">=2.11,<2.12")
+    monkeypatch.setitem(doctor_checks.EXTRAS["serve"], "torch", ">=2.11,<2.12")
     found = findings(capsys, code=1)["torch"]
     assert found["mark"] == "problem" and "pip install 'torch>=2.11,<2.12'" in found["fix"]
 
@@ -99,11 +119,11 @@ def test_a_version_that_is_not_supported_is_a_problem(
     ],
 )
 def test_versions_are_compared_by_their_numbers(version: str, wanted: str, expected: bool) -> None:
-    assert doctor.satisfies(version, wanted) is expected
+    assert doctor_checks.satisfies(version, wanted) is expected
 
 
 def test_the_packages_are_those_of_pyproject() -> None:
     extras = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]
-    for extra, packages in doctor.EXTRAS.items():
+    for extra, packages in doctor_checks.EXTRAS.items():
         wanted = {f"{package}{versions}" for package, versions in packages.items()}
         assert wanted == {requirement for requirement in extras[extra] if not requirement.startswith("farthing")}
