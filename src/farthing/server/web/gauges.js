@@ -1,0 +1,107 @@
+// The live figures: asks for the ledger every two seconds while the page is seen, and hands it to the panels.
+// Knows how the server stands (ready, gone, without figures, closed to us); the figures are panels.js's.
+
+import { ask } from "./api.js";
+import { byId, h } from "./dom.js";
+import { seconds, short } from "./format.js";
+import { say } from "./labels.js";
+import { panels } from "./panels.js";
+
+const EVERY_MS = 2000;
+const AFTER_FAILURES_MS = 10_000;
+const PATH = "farthing/ledger";
+
+export class Gauges {
+  #options;
+  #ledger = null;
+  #problem = null; // the last ServerError
+  #failures = 0;
+  #timer = 0;
+  #asking = null;
+  #panels = [];
+
+  /** `options`: {enterKey(), told(ledger)}. */
+  constructor(options) {
+    this.#options = options;
+    document.addEventListener("visibilitychange", () => this.#seenOrNot());
+    this.render();
+    this.#seenOrNot();
+  }
+
+  /** In the language of now. */
+  render() {
+    this.#panels = panels();
+    byId("panels").replaceChildren(...this.#panels.map((panel) => panel.node));
+    this.#show();
+  }
+
+  /** Now, and not only in two seconds: there is a key, or an answer began. */
+  refresh() {
+    this.#failures = 0;
+    if (!document.hidden) this.#poll();
+  }
+
+  #seenOrNot() {
+    clearTimeout(this.#timer);
+    if (document.hidden) this.#asking?.abort();
+    else this.#poll();
+  }
+
+  async #poll() {
+    clearTimeout(this.#timer);
+    this.#asking?.abort();
+    const asking = new AbortController();
+    this.#asking = asking;
+    try {
+      this.#ledger = await ask(PATH, AbortSignal.any([asking.signal, AbortSignal.timeout(AFTER_FAILURES_MS)]));
+      this.#problem = null;
+      this.#failures = 0;
+      this.#options.told(this.#ledger);
+    } catch (error) {
+      if (asking.signal.aborted) return;
+      this.#problem = error;
+      this.#failures += 1;
+    }
+    this.#show();
+    const wait = this.#failures > 2 ? AFTER_FAILURES_MS : EVERY_MS;
+    this.#timer = setTimeout(() => this.#poll(), wait);
+  }
+
+  #show() {
+    const ledger = this.#ledger;
+    byId("panels").hidden = ledger === null;
+    byId("panels").classList.toggle("stale", this.#problem !== null);
+    byId("gauge-rate").textContent = ledger ? short(ledger.rates.output_tokens_per_second) : "–";
+    byId("open-gauges").setAttribute("aria-label", say("openFigures", { rate: byId("gauge-rate").textContent }));
+    this.#showState();
+    this.#showProblem();
+    if (ledger) for (const panel of this.#panels) panel.show(ledger);
+  }
+
+  #showState() {
+    const { state, stalled, uptime_seconds: uptime, num_restarts: restarts } = this.#ledger ?? {};
+    const lost = this.#problem && (this.#problem.status === 0 || this.#problem.status >= 500);
+    const name = lost ? "lost" : state ?? (this.#problem ? "ok" : "waiting");
+    const isKnown = ["ok", "starting", "draining", "restarting", "failed", "lost", "waiting"].includes(name);
+    const word = stalled && !lost ? say("stalled") : isKnown ? say(`state_${name}`) : name;
+    const kind = stalled || ["lost", "failed"].includes(name) ? "bad" : name === "ok" ? "good" : "warn";
+    byId("state-dot").className = `dot ${kind}`;
+    byId("state").textContent = word;
+    const rest = [uptime !== undefined && say("up", { time: seconds(Math.floor(uptime)) }),
+      restarts > 0 && say("restarts", { count: restarts })].filter(Boolean).join(" · ");
+    byId("uptime").textContent = rest;
+  }
+
+  #showProblem() {
+    const status = this.#problem?.status;
+    const note = byId("gauges-note");
+    note.hidden = this.#problem === null;
+    if (status === undefined && this.#problem === null) return;
+    if (status === 401) {
+      const enter = h("button", { type: "button", class: "primary", onclick: this.#options.enterKey }, say("enterKey"));
+      note.replaceChildren(h("p", {}, say("figuresKey")), enter);
+    } else if (this.#ledger) note.replaceChildren(h("p", {}, say("figuresLost")));
+    else if (status === 404) note.replaceChildren(h("p", {}, h("b", {}, say("noFiguresYet"))), h("p", {}, say("noFiguresHint")));
+    else note.replaceChildren(h("p", {}, h("b", {}, say("noFiguresYet"))), h("p", {}, say("errorUnreachable")));
+  }
+}

@@ -1,0 +1,196 @@
+// The panels beside the chat: what each shows of a ledger document. Knows farthing.ledger/1, not where it is from.
+//
+// A panel is a node and `show(ledger)`, which changes texts and paths in place, so that nothing flickers or loses focus.
+
+import { h } from "./dom.js";
+import { count, dollars, percent, seconds, short, times } from "./format.js";
+import { has, say } from "./labels.js";
+import { Bar, Lines, Rows } from "./plots.js";
+
+const MAX_FINDINGS = 5;
+const LEAST_PART = 0.005; // of the time; less is left out of the legend
+
+class Panel {
+  #value = h("strong");
+  #unit = h("span", { class: "unit" });
+
+  constructor(name, ...parts) {
+    const head = h("h3", {}, say(name));
+    this.node = h("section", { class: `panel panel-${name}` }, h("div", { class: "head" }, head,
+      h("span", { class: "value" }, this.#value, " ", this.#unit)), ...parts.map((part) => part.node ?? part));
+  }
+
+  set(value, unit = "") {
+    this.#value.textContent = value;
+    this.#unit.textContent = unit;
+  }
+}
+
+/** All of them, in their order. */
+export const panels = () =>
+  [speed(), limit(), why(), kv(), queue(), money(), latency(), gpus()];
+
+function speed() {
+  const lines = new Lines(["accent"]);
+  const rows = new Rows();
+  const panel = new Panel("speed", lines, rows);
+  return { node: panel.node, show({ rates, tokens, history, recent }) {
+    panel.set(short(rates.output_tokens_per_second), say("tokensPerSecond"));
+    const values = history.map((point) => point.output_tokens_per_second);
+    drawn(lines, history, [values], { most: top(values), tell: (value) => `${short(value)} ${say("tokensPerSecond")}`, name: "speed" });
+    rows.show([
+      [say("decode"), rate(recent.decode.tokens_per_second)],
+      [say("prefill"), rate(recent.prefill.tokens_per_second)],
+      [say("sinceStart"), say("outTokens", { count: short(tokens.output), prompt: short(tokens.prompt) })],
+    ]);
+  } };
+}
+
+function limit() {
+  const lines = new Lines(["accent"]);
+  const rows = new Rows();
+  const panel = new Panel("limit", lines, rows);
+  panel.node.title = say("limitHint");
+  return { node: panel.node, show({ recent, history }) {
+    const { decode, prefill } = recent;
+    panel.set(percent(decode.share_of_limit ?? prefill.share_of_limit));
+    const values = history.map((point) => point.share_of_limit);
+    drawn(lines, history, [values], { most: Math.max(1, top(values)), tell: percent, name: "limit" });
+    const idle = !decode.steps && !prefill.steps;
+    rows.show(idle ? [[say("idleNow"), ""]] : [
+      [say("decode"), percent(decode.share_of_limit)],
+      [say("prefill"), percent(prefill.share_of_limit)],
+      [say("toForecast"), percent(decode.speed_to_forecast ?? prefill.speed_to_forecast)],
+    ]);
+  } };
+}
+
+function why() {
+  const bar = new Bar();
+  const legend = new Rows();
+  const list = h("ol", { class: "findings" });
+  const heading = h("h4");
+  const panel = new Panel("why", list, heading, bar, legend);
+  return { node: panel.node, show({ parts, why_slow: findings, window_seconds: window }) {
+    const whole = Object.values(parts).reduce((sum, part) => sum + part, 0);
+    panel.set("");
+    list.replaceChildren(...(findings.length ? findings.slice(0, MAX_FINDINGS).map(finding)
+      : [h("li", { class: "none" }, say("whyNothing"))]));
+    const shares = Object.entries(parts).map(([name, part]) => [name, whole ? part / whole : 0])
+      .sort(([a, one], [b, other]) => (a === "idle") - (b === "idle") || other - one);
+    heading.textContent = say("where", { time: seconds(window) });
+    const told = shares.filter(([, share]) => share >= LEAST_PART);
+    bar.show(shares, told.map(([name, share]) => `${say(`part_${name}`)} ${percent(share)}`).join(", "));
+    legend.show(told.map(([name, share]) => [say(`part_${name}`), percent(share), { part: name }]));
+  } };
+}
+
+/** Cause and remedy in the person's language where the page knows the cause, else in the server's words. */
+function finding({ cause, speeds, gain, what, remedy }) {
+  const name = nameOf(cause);
+  const advice = has(`remedy_${cause}`) ? say(`remedy_${cause}`) : h("span", { lang: "en" }, remedy);
+  return h("li", {},
+    h("div", { class: "cause" }, h("b", {}, name ?? what), h("span", { class: "gain" }, times(gain))),
+    h("p", {}, advice),
+    h("small", {}, say(speeds === "answers" ? "speedsAnswers" : "speedsThroughput")));
+}
+
+function nameOf(cause) {
+  const label = [`cause_${cause}`, `part_${cause}`].find(has);
+  return label ? say(label) : null;
+}
+
+function kv() {
+  const bar = new Bar();
+  const rows = new Rows();
+  const panel = new Panel("kv", bar, rows);
+  return { node: panel.node, show({ kv: pool }) {
+    panel.set(percent(pool.usage_ratio));
+    const blocks = say("kvBlocks", { used: count(pool.used_blocks), all: count(pool.blocks) });
+    bar.show([["accent", pool.used_blocks / (pool.blocks || 1)], ["soft", pool.cached_blocks / (pool.blocks || 1)]], blocks);
+    rows.show([
+      [say("kvUsed"), blocks, { part: "accent" }],
+      [say("kvCached"), count(pool.cached_blocks), { part: "soft" }],
+      [say("kvHits"), percent(pool.cache_hit_ratio)],
+      [say("kvPreemptions"), count(pool.preemptions)],
+    ]);
+  } };
+}
+
+function queue() {
+  const lines = new Lines(["accent", "warn"]);
+  const rows = new Rows();
+  const panel = new Panel("queue", lines, rows);
+  return { node: panel.node, show({ requests, history }) {
+    panel.set(count(requests.running + requests.waiting + requests.queued));
+    const [running, waiting] = ["running", "waiting"].map((name) => history.map((point) => point[name]));
+    drawn(lines, history, [running, waiting], { most: Math.max(2, top(running), top(waiting)), tell: count, name: "queue" });
+    rows.show([
+      [say("running"), count(requests.running), { part: "accent" }],
+      [say("waitingCount"), count(requests.waiting + requests.queued), { part: "warn" }],
+      [say("ended"), count(requests.ended.stop)],
+      [say("refused"), count(requests.refused)],
+    ]);
+  } };
+}
+
+function money() {
+  const bar = new Bar();
+  const rows = new Rows();
+  const panel = new Panel("money", bar, rows);
+  return { node: panel.node, show({ dollars: sums, price_dollars_per_hour: price, price_note: note }) {
+    panel.set(sums ? dollars(sums.total) : "");
+    bar.node.hidden = !sums;
+    if (!sums) {
+      rows.show([[say("noPrice"), ""]]);
+      return;
+    }
+    const label = `${say("moneyRequests")} ${dollars(sums.requests)}, ${say("moneyIdle")} ${dollars(sums.idle)}`;
+    bar.show([["accent", sums.requests / (sums.total || 1)], ["idle", sums.idle / (sums.total || 1)]], label);
+    rows.show([
+      [say("moneyRequests"), dollars(sums.requests), { part: "accent" }],
+      [say("moneyIdle"), dollars(sums.idle), { part: "idle" }],
+      [say("perMillion"), dollars(sums.per_million_output_tokens)],
+      [say("perHour"), dollars(price), { hint: note }],
+    ]);
+  } };
+}
+
+function latency() {
+  const body = h("tbody");
+  const head = h("tr", {}, h("td"), h("th", { scope: "col" }, say("half")), h("th", { scope: "col" }, say("of99")));
+  const panel = new Panel("latency", h("table", {}, h("thead", {}, head), body));
+  return { node: panel.node, show({ latency: known }) {
+    const of = { ttft: known.ttft_seconds, itl: known.itl_seconds, requestTime: known.request_seconds };
+    body.replaceChildren(...Object.entries(of).map(([name, values]) =>
+      h("tr", {}, h("th", { scope: "row" }, say(name)), ...["p50", "p99"].map((part) => h("td", {}, seconds(values?.[part]))))));
+  } };
+}
+
+/** What NVML tells of each card; the panel is away where there is none. */
+function gpus() {
+  const rows = new Rows();
+  const panel = new Panel("gpus", rows);
+  return { node: panel.node, show({ gpus: cards }) {
+    panel.node.hidden = !cards.length;
+    rows.show(cards.map((card, number) => [card.name ?? say("gpu", { name: number }), gpuText(card)]));
+  } };
+}
+
+function gpuText({ power_watts: power, temperature_celsius: heat, throttled }) {
+  const reasons = Array.isArray(throttled) && throttled.length ? say("part_throttled") : null;
+  return [power !== undefined && power !== null && `${count(power)} W`, heat !== undefined && heat !== null && `${count(heat)} °C`, reasons]
+    .filter(Boolean).join(" · ");
+}
+
+const rate = (value) => (value === null || value === undefined ? "–" : `${short(value)} ${say("tokensPerSecond")}`);
+
+const top = (values) => Math.max(0, ...values.filter((value) => value !== null && value !== undefined));
+
+function drawn(lines, history, series, { most, tell, name }) {
+  const minutes = say("lastMinutes", { count: 5 });
+  const peak = top(series.flat());
+  const last = series[0].at(-1);
+  const label = `${say(name)}, ${minutes}: ${tell(last ?? null)}, ≤ ${tell(peak)}`;
+  lines.show(history.map((point) => point.time), series, { most, peak: `${minutes} · ≤ ${tell(peak)}`, label });
+}
