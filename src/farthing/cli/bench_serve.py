@@ -6,7 +6,7 @@ Knows flags and the order of things; client/load.py sends, client/load_stats.py 
 import asyncio
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ from farthing.errors import FarthingError, UsageError
 
 _EXIT_INTERRUPTED = 130
 _INPUT, _OUTPUT, _SECONDS = "128", "64", 30.0
+_PICTURES = (".png", ".svg", ".pdf")
 _LINE_EVERY = 20  # tellings, two a second, where there is no terminal
 
 
@@ -91,8 +92,8 @@ def bench_serve(
     """Load a server and tell what its users wait."""
     server = Server.at(url, key_file=flags.key_file)
     work = _Work.of(flags)
-    for path in (flags.save, flags.plot):
-        _check_writable(path)
+    _check_writable("--save", flags.save)
+    _check_writable("--plot", flags.plot, kinds=_PICTURES)
     plot = None if flags.plot is None else discover.load("farthing.cli", "bench_plot")
     report = asyncio.run(_measure(server, work, flags))
     if flags.json:
@@ -201,7 +202,10 @@ async def _try_once(server: Server, target: Target, flags: LoadFlags) -> None:
     """One short request ahead, which is not counted: FarthingError if the server does not take such requests."""
     prompts = Prompts(target.vocabulary, flags.seed)
     load = Load(server, target.model, prompts, timeout=flags.timeout)
-    record = (await load.run_closed(iter([Job(-1, None, 8, 2)]), users=1, seconds=None)).records[0]
+    finished = await load.run_closed(iter([Job(-1, None, 8, 2)]), users=1, seconds=None)
+    if finished.interrupted:
+        raise asyncio.CancelledError
+    record = finished.records[0]
     if record.outcome == "failed":
         raise FarthingError(
             f"{server.url} does not answer a request for a completion: {record.reason} {record.detail}",
@@ -236,9 +240,11 @@ def _line(load: Load) -> str:
     )
 
 
-def _check_writable(path: Path | None) -> None:
+def _check_writable(flag: str, path: Path | None, *, kinds: Sequence[str] = ()) -> None:
     """Told before the load, not after it."""
     if path is None:
         return
+    if kinds and path.suffix.lower() not in kinds:
+        raise UsageError(f"{flag} {path} is no picture that can be drawn", fix=f"name a file with {', '.join(kinds)}")
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"{path} can't be written", fix="name a file in a folder that exists")

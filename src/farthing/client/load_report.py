@@ -101,7 +101,7 @@ class LoadReport:
         if self.ledger is not None and self.ledger.other_output_tokens:
             found.append(f"others used the server too: {self.ledger.other_output_tokens:,} output tokens of theirs")
         if self.interrupted:
-            found.append(f"interrupted: {summary.cut} requests were cut")
+            found.append(f"interrupted; requests cut: {summary.cut}")
         return found
 
     def to_json_object(self, *, records: bool = False) -> dict[str, Any]:
