@@ -111,7 +111,7 @@ def serving(
     command = [sys.executable, "-m", "farthing.engine.process.engine_process"]
     if script is not None:
         command = [sys.executable, str(ENGINES / script), *arguments]
-    options = json.dumps([str(model), {"threads": 1, **(engine or {})}, {"port": 0, **server}, command])
+    options = json.dumps([str(model), {"threads": 1, **(engine or {})}, {"port": 0, "bill": False, **server}, command])
     process = subprocess.Popen(
         [sys.executable, "-c", _LAUNCHER, options],
         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})},

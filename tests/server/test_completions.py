@@ -16,6 +16,7 @@ from farthing.engine.request import Delta, Request
 from farthing.engine.tool_calls.answer_parser import AnswerParser
 from farthing.models.auto import read_config
 from farthing.sampling_params import SamplingParams, TokenLogprobs
+from farthing.server.books import Books
 from farthing.server.admission import Admission
 from farthing.server.answer import Answer, Call, Event
 from farthing.server.app import build_app
@@ -158,7 +159,7 @@ def test_an_echo_is_decoded_once_for_all_samples_and_beside_the_streams():
     service = Service(InstantEngine(), text, context=512, names=["bundled"], admission=admission)
 
     async def ask() -> list[str]:
-        desk = Desk(service, IgnoredFields(strict=False, on_new=lambda name: None), log, timeout=10)
+        desk = Desk(service, IgnoredFields(strict=False, on_new=lambda name: None), log, Books(), timeout=10)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(build_app(desk, ServerConfig(), None)), base_url="http://localhost"
         ) as client:

@@ -8,6 +8,7 @@ import pytest
 from farthing.engine.process.stream import Stream
 from farthing.errors import RequestFailedError
 from farthing.server.answer import Answer, Call
+from farthing.server.books import Books
 from farthing.server.desk import Desk, RequestCancelledError
 from farthing.server.ignored import IgnoredFields
 from farthing.server.log import Log
@@ -31,7 +32,7 @@ def test_an_end_is_counted_once_and_what_is_our_mistake_is_logged_with_its_place
     reading, writing = os.pipe()
     answer = Answer(Call([], lambda: None), Stream([], lambda request_id: None))  # type: ignore[arg-type]
     with Log(writing) as log:
-        desk = Desk(None, IgnoredFields(strict=False, on_new=str), log, timeout=1.0)  # type: ignore[arg-type]
+        desk = Desk(None, IgnoredFields(strict=False, on_new=str), log, Books(), timeout=1.0)  # type: ignore[arg-type]
         try:
             if error is not None:
                 raise error

@@ -175,13 +175,9 @@ def choice_of(pieces: list[Piece], finish_reason: str) -> Choice:
     return choice
 
 
-class NoStream:
-    """An answer that is not run needs none."""
-
-
 def answer_of(choice: Choice) -> Answer:
-    call = Call([Request("1", (1, 2, 3), PARAMS, 0)], lambda: AnswerParser(None))
-    answer = Answer(call, NoStream())  # type: ignore[arg-type]
+    request = Request("1", (1, 2, 3), PARAMS, 0)
+    answer = Answer(Call([request], lambda: AnswerParser(None)), Stream([request], lambda request_id: None))
     answer.choices = [choice]
     return answer
 

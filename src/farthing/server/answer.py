@@ -4,6 +4,7 @@ Knows no HTTP and no JSON: a dialect (chat/, completions/, responses/, messages/
 stream.py brings them to the client.
 """
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,6 +23,7 @@ from farthing.engine.tool_calls.answer_parser import (
 from farthing.errors import RequestFailedError
 from farthing.sampling_params import TokenLogprobs
 from farthing.server.errors import ApiError
+from farthing.server.latencies import AnswerTimes
 
 
 @dataclass(slots=True)
@@ -80,11 +82,20 @@ class Choice:
 
 
 class Answer:
-    """Iterating yields lists of events, an empty one as a pause. `on_first` is called with the first token.
+    """Iterating yields lists of events, an empty one as a pause. `on_first` is called with the first token, `times` is
+    told when tokens come, `dollars` says what seconds of the machine cost.
     RequestFailedError if a choice can't be completed."""
 
-    def __init__(self, call: Call, stream: Stream, *, on_first: Callable[[], None] = lambda: None) -> None:
-        self.call, self.stream, self._on_first = call, stream, on_first
+    def __init__(
+        self,
+        call: Call,
+        stream: Stream,
+        *,
+        on_first: Callable[[], None] = lambda: None,
+        times: AnswerTimes | None = None,
+        dollars: Callable[[float], float | None] = lambda seconds: None,
+    ) -> None:
+        self.call, self.stream, self._on_first, self._times, self._dollars = call, stream, on_first, times, dollars
         self.choices = [Choice() for _ in range(call.num_choices)]
         self.num_cached_tokens = self.num_output_tokens = self.num_reasoning_tokens = 0
         self._parsers = [call.parser() for _ in self.choices]
@@ -95,9 +106,28 @@ class Answer:
 
     async def __aiter__(self) -> AsyncIterator[list[Event]]:
         async for deltas in self.stream:
-            yield [self._event(delta) for delta in deltas]
+            now = time.monotonic()
+            yield [self._event(delta, now) for delta in deltas]
 
-    def _event(self, delta: Delta) -> Event:
+    @property
+    def cost(self) -> dict[str, float | int | None]:
+        """What the answer took so far: its share of the steps, in seconds and dollars; the share of these seconds that
+        the machine's peaks would allow; prompt tokens that were not computed."""
+        seconds = self.stream.seconds
+        dollars = self._dollars(seconds)
+        return {
+            "seconds": round(seconds, 6),
+            "dollars": dollars if dollars is None else round(dollars, 12),
+            "share_of_limit": round(self.stream.limit_seconds / seconds, 4) if self.stream.limit_seconds else None,
+            "cached_tokens": self.num_cached_tokens,
+        }
+
+    def end(self) -> None:
+        """It came to its end, whole."""
+        if self._times is not None:
+            self._times.end(self.stream.queue_seconds)
+
+    def _event(self, delta: Delta, now: float) -> Event:
         if delta.finish_reason == "error":
             raise RequestFailedError(f"the answer failed: {delta.stop_reason}", fix="send the request again")
         number = self.call.choices[delta.request_id] + delta.index
@@ -109,6 +139,8 @@ class Answer:
             _add(choice, piece)
         if not self.num_output_tokens:
             self._on_first()
+        if self._times is not None and delta.token_ids:
+            self._times.tokens(number, len(delta.token_ids), now)
         self.num_cached_tokens += delta.num_cached_tokens
         self.num_output_tokens += len(delta.token_ids)
         if pieces and all(isinstance(piece, Reasoning) for piece in pieces):

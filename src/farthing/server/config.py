@@ -46,6 +46,10 @@ class ServerConfig:
         The engine is restarted if it finishes no step for so long while work waits.
     max_restarts
         Restarts of the engine within ten minutes before the server gives up.
+    price_per_hour
+        Dollars an hour that this machine costs, for the bill. By default the catalogue's, where it has one.
+    bill
+        Keep the bill on disk, for farthing bill.
     """
 
     host: str = "127.0.0.1"
@@ -62,6 +66,8 @@ class ServerConfig:
     drain_seconds: float = 30.0
     stall_seconds: float = 60.0
     max_restarts: int = 3
+    price_per_hour: float | None = None
+    bill: Annotated[bool, Parameter(negative="--no-bill")] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 2**16:
@@ -74,5 +80,7 @@ class ServerConfig:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}", fix="it must be above 0")
         if not 0 <= self.drain_seconds <= 10**6:
             raise UsageError(f"--drain-seconds is {self.drain_seconds}", fix="it must be at least 0")
+        if self.price_per_hour is not None and not 0 <= self.price_per_hour <= 10**6:
+            raise UsageError(f"--price-per-hour is {self.price_per_hour}", fix="it is a number of dollars from 0 up")
         if self.max_restarts < 0:
             raise UsageError(f"--max-restarts is {self.max_restarts}", fix="it must be at least 0")

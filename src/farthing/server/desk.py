@@ -4,17 +4,22 @@ A route hands over how to translate the request and how to write the answer; all
 """
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from farthing.errors import FarthingError
 from farthing.sampling_params import SamplingParams
 from farthing.server.answer import Answer, Call, Dialect
+from farthing.server.books import Books
 from farthing.server.errors import NO_RETRY, ApiError
 from farthing.server.ignored import IgnoredFields
+from farthing.server.latencies import AnswerTimes
 from farthing.server.log import Log
 from farthing.server.service import Caller, Conversation, Service
 from farthing.server.stream import AnswerResponse, ClientGoneError
+
+_OUTCOMES = ("stop", "cancelled", "failed")
 
 
 class RequestCancelledError(ApiError):
@@ -25,12 +30,17 @@ class RequestCancelledError(ApiError):
 
 
 class Desk:
-    """`timeout` in seconds for each request, from its arrival."""
+    """`timeout` in seconds for each request, from its arrival. `ended` counts by route and outcome."""
 
-    def __init__(self, service: Service, ignored: IgnoredFields, log: Log, *, timeout: float) -> None:
-        self.service, self.ignored, self.log, self._timeout = service, ignored, log, timeout
-        self.num_ended = {"stop": 0, "cancelled": 0, "failed": 0}
+    def __init__(self, service: Service, ignored: IgnoredFields, log: Log, books: Books, *, timeout: float) -> None:
+        self.service, self.ignored, self.log, self.books, self._timeout = service, ignored, log, books, timeout
+        self.ended: Counter[tuple[str, str]] = Counter()
         self._open: dict[tuple[str, str], Answer] = {}  # by key id and request id
+
+    @property
+    def num_ended(self) -> dict[str, int]:
+        """Requests by how they ended."""
+        return {name: sum(self.ended[route, name] for route, _ in set(self.ended)) for name in _OUTCOMES}
 
     async def answer(
         self,
@@ -49,7 +59,8 @@ class Desk:
         try:
             translated = await call()
             written = dialect(translated)
-            answer = self.service.run(translated, ticket)
+            times = AnswerTimes(self.books.latencies, started)
+            answer = self.service.run(translated, ticket, times, self.books.dollars)
         except BaseException:
             ticket.end()
             raise
@@ -99,7 +110,15 @@ class Desk:
         """Count and log how a request ended; of an error that is ours alone, where it came from."""
         is_unwanted = isinstance(error, ClientGoneError | RequestCancelledError)
         outcome = "cancelled" if is_unwanted else "failed" if error else "stop"
-        self.num_ended[outcome] += 1
+        self.ended[route, outcome] += 1
+        if outcome == "stop":
+            answer.end()
+        self.books.finished(
+            key=key_id,
+            num_prompt_tokens=answer.num_prompt_tokens,
+            num_cached_tokens=answer.num_cached_tokens,
+            num_output_tokens=answer.num_output_tokens,
+        )
         if error is not None and not is_unwanted and not isinstance(error, FarthingError | TimeoutError):
             self.log.failure("internal error", error, id=request_id, route=route)
         self.log.event(
@@ -113,6 +132,8 @@ class Desk:
             cached_tokens=answer.num_cached_tokens,
             output_tokens=answer.num_output_tokens,
             seconds=round(seconds, 3),
+            engine_seconds=answer.cost["seconds"],
+            dollars=answer.cost["dollars"],
         )
 
     @contextmanager

@@ -11,16 +11,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from farthing.server.desk import Desk
 from farthing.server.documented import error_responses
+from farthing.server.snapshot import word
 
 SCHEMA = "farthing.status/1"
-
-
-def word(desk: Desk) -> str:
-    """ "ok", or what the server is instead: starting, draining, restarting, failed, closed."""
-    state = desk.service.engine.state
-    if desk.service.admission.draining:
-        return "draining"
-    return "ok" if state == "ready" else state
 
 
 def router(desk: Desk) -> APIRouter:

@@ -12,16 +12,21 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import uvicorn
 import uvloop
 
+from farthing.engine.accounts.bill_file import bill_path
+from farthing.engine.accounts.incident import FlightRecorder
 from farthing.engine.config import EngineConfig
 from farthing.engine.model_text import ModelText, load_model_text
 from farthing.engine.process.engine_client import ENGINE_COMMAND, EngineClient, Watch
 from farthing.engine.process.messages import Planned
 from farthing.models.auto import read_config
+from farthing.planner.price import price_of_device
 from farthing.server.admission import Admission
 from farthing.server.app import build_app
+from farthing.server.books import Books, open_bill
 from farthing.server.config import ServerConfig
 from farthing.server.desk import Desk
 from farthing.server.guard import check_origins, refuse_public
@@ -39,6 +44,7 @@ Say = Callable[[str], None]
 
 _FAREWELL_SECONDS = 2.0  # for the last words to those who could not finish
 _EXIT_FAILED = 1
+_TICK_SECONDS = 1.0
 
 
 def serve(
@@ -51,13 +57,14 @@ def serve(
 ) -> int:
     """Serve until told to end; the exit code. FarthingError if it can't begin."""
     keys = _admitted_keys(config)
+    recorder = FlightRecorder(msgspec.to_builtins)
     with (
         bind(config.host, config.port) as listening,
-        Log() as log,
+        Log(on_line=recorder.line) as log,
         Speaker(say) as speaker,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(_Serving(model, engine, config, keys, log, speaker.say, command).run(listening))
+        return runner.run(_Serving(model, engine, config, keys, log, recorder, speaker.say, command).run(listening))
 
 
 def check(config: ServerConfig) -> None:
@@ -90,11 +97,14 @@ class _Serving:
         config: ServerConfig,
         keys: KeyRing | None,
         log: Log,
+        recorder: FlightRecorder,
         say: Say,
         command: Sequence[str],
     ) -> None:
         self._model, self._engine, self._config, self._keys = model, engine, config, keys
         self._log, self._say, self._command = log, say, command
+        bill = open_bill(bill_path(), say) if config.bill else None
+        self._books = Books(model=_served_names(model, config)[0], bill=bill, recorder=recorder)
         self._told_to_end = asyncio.Event()
         self._ready = asyncio.Event()
         self._failed = False
@@ -111,27 +121,40 @@ class _Serving:
             command=self._command,
             on_change=self._on_engine_change,
             on_loading=lambda done, total: self._say(f"loading weights: {done / total:.0%} of {format_bytes(total)}"),
+            on_loss=lambda loss: self._books.lost(loss, client, self._say),
+            on_step=self._books.step,
         )
         self._client = client
+        ticking = asyncio.create_task(self._tick())
         try:
             planned = await self._unless_ended(client.planned)
             if planned is None:
                 return 0
             self._say(planned.line)
+            self._books.plan(planned, price_of_device(planned.device, self._config.price_per_hour))
             text = await asyncio.to_thread(self._load_text, planned)
             return await self._serve(listening, client, planned, text)
         finally:
             await client.close()
+            ticking.cancel()
+            await asyncio.to_thread(self._books.close)
+
+    async def _tick(self) -> None:
+        """The clock of the bill."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            self._books.flush()
 
     async def _serve(self, listening: socket.socket, client: EngineClient, planned: Planned, text: ModelText) -> int:
         config = self._config
         admission = Admission(max_requests=config.max_queued_requests, max_tokens=config.max_queued_tokens)
-        names = config.served_model_name or (_model_name(self._model),)
+        names = _served_names(self._model, config)
         service = Service(client, text, context=planned.context, names=names, admission=admission)
         ignored = IgnoredFields(
             strict=config.strict, on_new=lambda name: self._log.event("unknown field ignored", name=name)
         )
-        app = build_app(Desk(service, ignored, self._log, timeout=config.request_timeout), config, self._keys)
+        desk = Desk(service, ignored, self._log, self._books, timeout=config.request_timeout)
+        app = build_app(desk, config, self._keys)
         server = _Server(
             uvicorn.Config(
                 app,
@@ -201,6 +224,7 @@ class _Serving:
             return  # it never began: the command says why, once
         state = self._client.state
         self._log.event("engine", state=state, reason=reason)
+        self._books.recorder.event("engine", {"state": state, "reason": reason})
         if state == "ready":
             self._ready.set()
         elif state == "failed":
@@ -222,6 +246,10 @@ class _Serving:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
+
+
+def _served_names(model: str, config: ServerConfig) -> tuple[str, ...]:
+    return config.served_model_name or (_model_name(model),)
 
 
 def _model_name(model: str) -> str:

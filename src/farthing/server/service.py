@@ -28,6 +28,7 @@ from farthing.sampling_params import Grammar, SamplingParams
 from farthing.server.admission import Admission, Ticket
 from farthing.server.answer import Answer, Call
 from farthing.server.errors import ApiError
+from farthing.server.latencies import AnswerTimes
 
 MAX_CHOICES = 128
 MAX_PRIORITY = 1000
@@ -122,12 +123,18 @@ class Service:
 
         return await self._on_thread(encode)
 
-    def run(self, call: Call, ticket: Ticket) -> Answer:
+    def run(self, call: Call, ticket: Ticket, times: AnswerTimes, dollars: Callable[[float], float | None]) -> Answer:
         """Queue the call. ApiError 429 if its prompts are too long to wait; EngineStoppedError without an engine."""
         ticket.carry(call.num_prompt_tokens)
         started = time.monotonic()
         stream = self.engine.submit(call.requests)
-        return Answer(call, stream, on_first=lambda: ticket.begin(time.monotonic() - started))
+        return Answer(
+            call,
+            stream,
+            on_first=lambda: ticket.begin(time.monotonic() - started),
+            times=times,
+            dollars=dollars,
+        )
 
     def bytes_of(self, token_id: int) -> bytes:
         tokenizer = self.text.tokenizer

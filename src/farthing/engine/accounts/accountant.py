@@ -1,7 +1,7 @@
 """The engine's own bookkeeping: each step timed, priced, divided among its requests, and added to the ledger.
 
-A step's time runs from the end of the step before it, if that left work, so that the steps of a busy engine leave no gap.
-Knows no tensors and no text: engine.py says when a step begins and ends.
+A step's time runs from the end of the step before it, if that left work, so that the steps of a busy engine leave no
+gap. Knows no tensors and no text: engine.py says when a step begins and ends.
 """
 
 import time

@@ -1,7 +1,7 @@
 """What the steps took, against what the machine allows and what was planned: added up since the start, and lately.
 
-One Ledger a running engine; metrics, page, `top`, `run` and the bill read its sums. Knows no tensors, no requests and no
-dollars: step_price.py divides a step, why_slow.py draws conclusions.
+One Ledger a running engine; metrics, page, `top`, `run` and the bill read its sums. Knows no tensors, no requests and
+no dollars: step_price.py divides a step, why_slow.py draws conclusions.
 """
 
 from collections import deque

@@ -4,8 +4,8 @@
     forecast = limit + kernel calls * measured overhead
 
 The time that passed in the executor is divided in proportion to what the description asks for: bytes of weights, KV and
-activations (or arithmetic, where that is the limit), kernel calls, and what is lost by computing with fewer threads than
-the machine has. What a step takes beyond the best that steps like it have taken is `throttled`. Time outside the
+activations (or arithmetic, where that is the limit), kernel calls, and what is lost by computing with fewer threads
+than the machine has. What a step takes beyond the best that steps like it have taken is `throttled`. Time outside the
 executor is `host`. A request's share of a step is its share of these costs; the weights are read for all tokens alike.
 Knows no tensors, no text and no prices in dollars.
 """

@@ -19,6 +19,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from farthing.engine.accounts.step_record import Charge, StepRecord
 from farthing.engine.config import EngineConfig
 from farthing.engine.process.messages import (
     MAX_MESSAGE_BYTES,
@@ -75,7 +76,7 @@ class EngineClient:
     """`state` is "starting" until the first weights are loaded, then "ready", "restarting" after a loss, "failed" when
     the restarts are used up, "closed" in the end. `on_change` is called after each change, `on_loading` with the bytes
     of the weights that are read and of all, about once a second while they are, `on_loss` for each engine that was
-    lost, but not for a model that was refused at the start."""
+    lost, but not for a model that was refused at the start, `on_step` with each step that was measured."""
 
     def __init__(
         self,
@@ -87,9 +88,10 @@ class EngineClient:
         on_change: Callable[[str], None] = lambda reason: None,
         on_loading: Callable[[int, int], None] = lambda done_bytes, all_bytes: None,
         on_loss: Callable[[Loss], None] = lambda loss: None,
+        on_step: Callable[[StepRecord, Sequence[Charge]], None] = lambda step, charges: None,
     ) -> None:
         self._model, self._config, self._watch, self._command = model, config, watch, tuple(command)
-        self._on_change, self._on_loading, self._on_loss = on_change, on_loading, on_loss
+        self._on_change, self._on_loading, self._on_loss, self._on_step = on_change, on_loading, on_loss, on_step
         self.state = "starting"
         self.status = EngineStatus()
         self.num_restarts = 0
@@ -107,6 +109,25 @@ class EngineClient:
     def num_open(self) -> int:
         """Requests that the engine has not finished."""
         return len(self._streams)
+
+    @property
+    def num_restarts_left(self) -> int:
+        """Losses of the next minutes that end in a restart."""
+        return max(0, self._watch.max_restarts - len(self._losses))
+
+    @property
+    def quiet_seconds(self) -> float:
+        """For how long work has waited without a step being finished; 0 if none waits."""
+        return self._quiet_seconds if self._streams and self.state == "ready" else 0.0
+
+    @property
+    def stall_seconds(self) -> float:
+        return self._watch.stall_seconds
+
+    @property
+    def is_stalled(self) -> bool:
+        """Work waits and nothing comes, for too long to be a long step: the engine is about to be given up."""
+        return self.quiet_seconds > self._watch.stall_seconds / 2
 
     @property
     def num_dropped_messages(self) -> int:
@@ -216,6 +237,12 @@ class EngineClient:
 
     def _take(self, event: Stepped) -> None:
         self.status = event.status
+        if event.step is not None:
+            for charge in event.charges:  # before the deltas: an answer that ends now has its whole cost
+                stream = self._streams.get(charge.request_id)
+                if stream is not None:
+                    stream.charge(charge, event.step.seconds)
+            self._on_step(event.step, event.charges)
         for delta in event.deltas:
             stream = self._streams.get(delta.request_id)
             if stream is not None and stream.push(delta):  # its reader may take long; the engine owes nothing more

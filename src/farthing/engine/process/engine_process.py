@@ -10,10 +10,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 import msgspec
 import zmq
 
+from farthing.engine.accounts.step_record import Charge, StepRecord
 from farthing.engine.engine import Engine
 from farthing.engine.plan import plan_engine
 from farthing.engine.plan_line import measured, plan_line
@@ -74,7 +76,7 @@ class EngineProcess:
             if engine.has_unfinished:
                 deltas = engine.step()
                 self._num_steps += 1
-                self._send(self._stepped(engine, deltas))
+                self._send(self._stepped(engine, deltas, engine.accountant.last, engine.accountant.charges))
 
     def _load(self) -> Engine | None:
         """The engine, planned and loaded; None, and why told, if the user has to change something first."""
@@ -89,6 +91,10 @@ class EngineProcess:
                     plan.spec.vocab_size,
                     plan.config.max_num_seqs,
                     memory.kv_tokens,
+                    memory.block_size,
+                    plan.key.name,
+                    plan.device.type,
+                    plan.spec.precision.format.name,
                 )
             )
             return Engine(plan, self._tell_progress, with_template=False, runner_type=self._runner_type)
@@ -125,7 +131,9 @@ class EngineProcess:
         except FarthingError as error:
             self._rejected.append(Rejected(command.request.request_id, error.what, error.fix))
 
-    def _stepped(self, engine: Engine, deltas: list[Delta]) -> Stepped:
+    def _stepped(
+        self, engine: Engine, deltas: list[Delta], step: StepRecord | None = None, charges: Sequence[Charge] = ()
+    ) -> Stepped:
         rejected, self._rejected = self._rejected, []
         pool, stats = engine.scheduler.block_pool, engine.scheduler.stats
         status = EngineStatus(
@@ -140,7 +148,7 @@ class EngineProcess:
             num_dropped_messages=self._decoder.num_dropped,
             memory_bytes=0 if engine.has_unfinished else process_bytes(),
         )
-        return Stepped(deltas, rejected, status)
+        return Stepped(deltas, rejected, status, step, list(charges))
 
     def _send(self, event: Event) -> None:
         self._events.send(encode(event))

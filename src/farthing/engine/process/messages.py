@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from farthing.engine.accounts.step_record import Charge, StepRecord
 from farthing.engine.config import EngineConfig
 from farthing.engine.request import Delta, Request
 from farthing.errors import FarthingError
@@ -35,7 +36,7 @@ Command = Submit | Cancel
 
 
 class Planned(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """The model fits: what will run. `line` is for people."""
+    """The model fits: what will run. `line` is for people, `device` is its name, `format` that of the weights."""
 
     line: str
     path: str
@@ -43,6 +44,10 @@ class Planned(msgspec.Struct, tag=True, array_like=True, frozen=True):
     vocab_size: int
     max_num_seqs: int
     kv_tokens: int
+    block_size: int = 1
+    device: str = ""
+    device_kind: str = "cpu"
+    format: str = ""
 
 
 class Refused(msgspec.Struct, tag=True, array_like=True, frozen=True):
@@ -87,11 +92,13 @@ class Rejected(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Stepped(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """What one step, or the commands before it, brought."""
+    """What one step, or the commands before it, brought; and what the step cost, if one was measured."""
 
     deltas: list[Delta]
     rejected: list[Rejected]
     status: EngineStatus
+    step: StepRecord | None = None
+    charges: list[Charge] = []
 
 
 Event = Planned | Loading | Refused | Ready | Stepped

@@ -4,14 +4,20 @@ Belongs to one asyncio loop. Knows no process and no sockets: engine_client.py f
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
+from farthing.engine.accounts.step_record import Charge
 from farthing.engine.request import Delta, Request
 
 
 class Stream:
     """The deltas of one or several requests, as they come. Iterating yields lists: all that waits is taken at once, and
-    an empty one after a `wake`, which is how a reader is given a moment to do something else."""
+    an empty one after a `wake`, which is how a reader is given a moment to do something else.
+
+    `seconds` of steps were charged to them so far, `limit_seconds` of these are what the machine's peaks allow;
+    `queue_seconds` passed before their first step, None before it.
+    """
 
     def __init__(self, requests: Sequence[Request], forget: Callable[[str], None]) -> None:
         self.request_ids = tuple(request.request_id for request in requests)
@@ -20,6 +26,9 @@ class Stream:
         self._waiting: list[Delta] = []
         self._error: Exception | None = None
         self._news = asyncio.Event()
+        self.seconds = self.limit_seconds = 0.0
+        self.queue_seconds: float | None = None
+        self._began = time.monotonic()
 
     def __aiter__(self) -> "Stream":
         return self
@@ -43,6 +52,13 @@ class Stream:
 
     def wake(self) -> None:
         self._news.set()
+
+    def charge(self, charge: Charge, step_seconds: float) -> None:
+        """A step of `step_seconds` that computed something of theirs has just ended."""
+        if self.queue_seconds is None:
+            self.queue_seconds = max(0.0, time.monotonic() - self._began - step_seconds)
+        self.seconds += charge.seconds
+        self.limit_seconds += charge.limit_seconds
 
     def push(self, delta: Delta) -> bool:
         """Whether this was the last one."""

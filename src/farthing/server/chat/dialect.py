@@ -119,4 +119,5 @@ def usage(answer: Answer) -> dict[str, Any]:
         "total_tokens": answer.num_prompt_tokens + answer.num_output_tokens,
         "prompt_tokens_details": {"cached_tokens": answer.num_cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": answer.num_reasoning_tokens},
+        "farthing": answer.cost,
     }

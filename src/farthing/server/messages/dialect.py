@@ -122,6 +122,7 @@ def usage(answer: Answer) -> dict[str, Any]:
         "cache_read_input_tokens": answer.num_cached_tokens,
         "output_tokens": answer.num_output_tokens,
         "output_tokens_details": {"thinking_tokens": answer.num_reasoning_tokens},
+        "farthing": answer.cost,
     }
 
 

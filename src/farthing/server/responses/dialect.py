@@ -264,4 +264,5 @@ def usage(answer: Answer) -> Json:
         "output_tokens": answer.num_output_tokens,
         "output_tokens_details": {"reasoning_tokens": answer.num_reasoning_tokens},
         "total_tokens": answer.num_prompt_tokens + answer.num_output_tokens,
+        "farthing": answer.cost,
     }

@@ -8,9 +8,8 @@ import torch
 from tiny_models import CASES, load, make_reference, save_reference
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from farthing.engine.ledger import Ledger, num_torch_calls
+from farthing.engine.accounts.step_price import num_torch_calls
 from farthing.kernels.vendor import VendorKernels
-from farthing.ops.batch import BatchShape
 from farthing.runtime.inputs import build_inputs
 from farthing.scheduler.batch import Batch, BatchItem
 
@@ -37,13 +36,3 @@ def test_forecast_calls_are_within_a_fifth_of_those_that_torch_sees(
     with CallCounter() as counter, torch.inference_mode():
         loaded.runner.decoder(build_inputs(batch, loaded.runner.block_size, torch.device("cpu")))
     assert num_torch_calls(loaded.spec, batch.shape) == pytest.approx(counter.num_calls, rel=0.2)
-
-
-def test_pure_decode_and_steps_with_a_prompt_are_kept_apart(tmp_path: Path) -> None:
-    save_reference(make_reference(CASES[1]), tmp_path)
-    ledger = Ledger(load(tmp_path).spec, calibration=None)
-    ledger.record(BatchShape.of([(1, 5), (1, 9)]), 0.5)
-    ledger.record(BatchShape.of([(1, 5), (7, 0)]), 0.25)
-    assert (ledger.decode.num_tokens, ledger.decode.tokens_per_second) == (2, 4.0)
-    assert (ledger.prefill.num_tokens, ledger.prefill.tokens_per_second) == (8, 32.0)
-    assert ledger.decode.share_of_limit is None, "no limit is known without a calibration"

@@ -1,0 +1,140 @@
+"""What the server keeps of its engine's work: the ledger, the bill, latencies, the flight recorder - one of each.
+
+Metrics, page, `farthing top`, usage and bill read their figures here, so they agree. Dollars are seconds times the
+price of the machine; what no request took is idle. Knows no HTTP: serve.py fills it, snapshot.py reads it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from farthing.engine.accounts.bill import BillBook
+from farthing.engine.accounts.incident import FlightRecorder
+from farthing.engine.accounts.ledger import Ledger
+from farthing.engine.accounts.step_record import Charge, StepRecord
+from farthing.engine.process.engine_client import EngineClient, Loss
+from farthing.engine.process.messages import Planned
+from farthing.errors import FarthingError
+from farthing.planner.price import HourlyPrice
+from farthing.server.latencies import Latencies
+
+_HOUR_SECONDS = 3600.0
+NO_PRICE = HourlyPrice(None, "no price per hour is known; say yours with --price-per-hour")
+NOTHING_PLANNED = Planned("", "", 0, 0, 1, 0)
+
+
+@dataclass(slots=True)
+class Spending:
+    """Seconds since the start: of steps, charged to requests, and of the clock."""
+
+    request_seconds: float = 0.0
+    clock_seconds: float = 0.0
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_output_tokens: int = 0
+
+
+class Books:
+    """`tick` is called about once a second, and at the end of each request. `model`: the name on the bill."""
+
+    def __init__(
+        self, *, model: str = "", bill: BillBook | None = None, recorder: FlightRecorder | None = None
+    ) -> None:
+        self.model, self.price, self.planned = model, NO_PRICE, NOTHING_PLANNED
+        self.ledger = Ledger()
+        self.registry = CollectorRegistry()
+        self.latencies = Latencies(self.registry)
+        self.spent = Spending()
+        self.recorder = recorder or FlightRecorder(msgspec.to_builtins)
+        self._bill = bill
+        self._started = self._ticked = time.monotonic()
+
+    @property
+    def uptime_seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def plan(self, planned: Planned, price: HourlyPrice) -> None:
+        """What runs, and what it costs from now on."""
+        self.tick()
+        self.planned, self.price = planned, price
+
+    def step(self, step: StepRecord, charges: Sequence[Charge]) -> None:
+        """A step of the engine has ended."""
+        self.ledger.record(step)
+        self.recorder.step(step)
+        for charge in charges:
+            self.spent.request_seconds += charge.seconds
+            if self._bill is not None:
+                self._bill.charge(
+                    key=charge.owner, model=self.model, seconds=charge.seconds, dollars=self.dollars(charge.seconds)
+                )
+
+    def finished(self, *, key: str, num_prompt_tokens: int, num_cached_tokens: int, num_output_tokens: int) -> None:
+        """A request has ended, in whatever way."""
+        self.spent.num_prompt_tokens += num_prompt_tokens
+        self.spent.num_cached_tokens += num_cached_tokens
+        self.spent.num_output_tokens += num_output_tokens
+        if self._bill is not None:
+            self._bill.finished(
+                key=key,
+                model=self.model,
+                prompt_tokens=num_prompt_tokens,
+                cached_tokens=num_cached_tokens,
+                output_tokens=num_output_tokens,
+            )
+            self.tick()  # so that it stands on the disk when its client has the answer
+
+    def tick(self) -> None:
+        """Time has passed."""
+        now = time.monotonic()
+        seconds, self._ticked = now - self._ticked, now
+        self.spent.clock_seconds += seconds
+        if self._bill is not None:
+            self._bill.clock(model=self.model, seconds=seconds, dollars=self.dollars(seconds))
+
+    def flush(self) -> None:
+        """What has gathered goes to the disk."""
+        self.tick()
+        if self._bill is not None:
+            self._bill.flush()
+
+    def close(self) -> None:
+        self.tick()
+        if self._bill is not None:
+            self._bill.close()
+
+    def dollars(self, seconds: float) -> float | None:
+        """What so much time of the machine costs; None without a price."""
+        price = self.price.dollars_per_hour
+        return None if price is None else seconds * price / _HOUR_SECONDS
+
+    def lost(self, loss: Loss, engine: EngineClient, say: Callable[[str], None]) -> None:
+        """Keep what is known of an engine that was lost."""
+        path = self.recorder.write(
+            kind=loss.kind,
+            reason=loss.reason,
+            exit_code=loss.exit_code,
+            about={
+                "model": self.model,
+                "plan_line": self.planned.line,
+                "device": self.planned.device,
+                "uptime_seconds": self.uptime_seconds,
+                "num_restarts": engine.num_restarts,
+                "stall_seconds": engine.stall_seconds,
+                "status": msgspec.to_builtins(loss.status),
+            },
+        )
+        say(str(self.recorder.problem) if path is None else "what happened: farthing doctor --last")
+
+
+def open_bill(path: Path, say: Callable[[str], None]) -> BillBook | None:
+    """None, and said, where it can't be kept: a server without a bill still serves."""
+    try:
+        return BillBook(path)
+    except FarthingError as error:
+        say(f"note: no bill is kept: {error}")
+        return None
