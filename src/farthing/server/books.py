@@ -49,7 +49,7 @@ class Books:
         self.registry = CollectorRegistry()
         self.latencies = Latencies(self.registry)
         self.spent = Spending()
-        self.recorder = recorder or FlightRecorder(msgspec.to_builtins)
+        self.recorder = recorder or FlightRecorder(msgspec.structs.asdict)
         self._bill = bill
         self._started = self._ticked = time.monotonic()
 
@@ -125,7 +125,7 @@ class Books:
                 "uptime_seconds": self.uptime_seconds,
                 "num_restarts": engine.num_restarts,
                 "stall_seconds": engine.stall_seconds,
-                "status": msgspec.to_builtins(loss.status),
+                "status": msgspec.structs.asdict(loss.status),
             },
         )
         say(str(self.recorder.problem) if path is None else "what happened: farthing doctor --last")

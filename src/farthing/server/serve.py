@@ -57,7 +57,7 @@ def serve(
 ) -> int:
     """Serve until told to end; the exit code. FarthingError if it can't begin."""
     keys = _admitted_keys(config)
-    recorder = FlightRecorder(msgspec.to_builtins)
+    recorder = FlightRecorder(msgspec.structs.asdict)
     with (
         bind(config.host, config.port) as listening,
         Log(on_line=recorder.line) as log,

@@ -111,6 +111,13 @@ def test_a_step_becomes_a_dict_only_when_it_is_written(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path):
+    flight = FlightRecorder(lambda record: [record], folder=tmp_path)  # type: ignore[arg-type, return-value]
+    flight.step(1)
+    assert flight.write(kind="crash", reason="", exit_code=1, about=ABOUT) is None
+    assert flight.problem is not None and "not an object" in flight.problem
+
+
 def test_a_folder_that_can_not_be_written_is_told_and_harms_nobody(tmp_path: Path):
     (tmp_path / "file").write_text("")
     flight = recorder(tmp_path / "file" / "incidents")

@@ -99,7 +99,9 @@ class FlightRecorder:
                 }
             )
             name = f"{now:%Y-%m-%dT%H-%M-%S.%f}-{kind}-{os.getpid()}.json"
-            return _save(self._folder or incident_folder(), name, json.dumps(content).encode())
+            path = (self._folder or incident_folder()) / name
+            _incident(path, content)  # what could not be read again is not written
+            return _save(path, json.dumps(content).encode())
         except Exception as error:  # the server has just lost its engine: this must not take it too
             self.problem = f"the incident can't be written: {error}"
             return None
@@ -127,24 +129,25 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("2*-*.json")) if folder.is_dir() else []
 
 
-def _save(folder: Path, name: str, content: bytes) -> Path:
+def _save(path: Path, content: bytes) -> Path:
     """Only its owner may read it; a reader sees all of it or nothing."""
+    folder = path.parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unfinished = folder / f".{name}.tmp"
+    unfinished = folder / f".{path.name}.tmp"
     try:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(unfinished, folder / name)
+        os.replace(unfinished, path)
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
     for old in _files(folder)[:-NUM_FILES]:
         with suppress(OSError):  # another server may have been quicker
             old.unlink()
-    return folder / name
+    return path
 
 
 def _read(path: Path) -> Incident:
@@ -152,7 +155,11 @@ def _read(path: Path) -> Incident:
         text = file.read(_MAX_FILE_BYTES + 1)
     if len(text) > _MAX_FILE_BYTES:
         raise ValueError("too large")
-    content = json.loads(text, parse_constant=_refuse)
+    return _incident(path, json.loads(text, parse_constant=_refuse))
+
+
+def _incident(path: Path, content: object) -> Incident:
+    """Of a document. ValueError, KeyError or TypeError if it is none."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA or content.get("kind") not in KINDS:
         raise ValueError("not an incident")
     exit_code, stall_seconds = content.get("exit_code"), content.get("stall_seconds")
