@@ -8,12 +8,44 @@ import pytest
 from server_process import ServerProcess, long_model, serving
 
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+MARKDOWN = """## A list
+
+1. *First*, with `code`
+   - inside
+2. **Second**, [a page](https://example.org/a_(b))
+
+| tea | cups |
+|---|---:|
+| green | 12 |
+
+> said someone
+
+```python
+def merge(left, right):
+    return sorted(left + right)
+```
+"""
+HOSTILE = """<img src=x onerror="document.title='taken'"> <script>document.title='taken'</script>
+
+[run](javascript:document.title='taken') ![far](https://example.org/pixel.png) [data](data:text/html,<b>x</b>)
+
+| <b>bold</b> |
+|---|
+| <iframe src="https://example.org"></iframe> |
+
+```<script>document.title='taken'</script>
+</code></pre><img src=x onerror="document.title='taken'">
+```
+"""
 SCRIPTS = {
     "call": CALL,
     "talk_and_call": f"Let me look. {CALL}",
     "two_calls": CALL + "\n" + CALL.replace("Paris", "Rome"),
     "object": '{"a": 1}',
     "story": "Once upon a time there was a fox. " * 20,
+    "markdown": MARKDOWN,
+    "hostile": HOSTILE,
+    "thoughts": "<think>The fox is red. So is the hen.</think>Both are **red**.",
 }
 
 

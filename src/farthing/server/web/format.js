@@ -65,6 +65,6 @@ export const times = (value) => (isNumber(value) ? `×${format(value, { maximumS
 export function moment(milliseconds) {
   const date = new Date(milliseconds);
   const isToday = date.toDateString() === new Date().toDateString();
-  const options = isToday ? { hour: "2-digit", minute: "2-digit" } : { day: "numeric", month: "short" };
+  const options = isToday ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" } : { day: "numeric", month: "short" };
   return new Intl.DateTimeFormat(language(), options).format(date);
 }

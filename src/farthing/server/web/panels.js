@@ -41,7 +41,8 @@ function speed() {
     rows.show([
       [say("decode"), rate(recent.decode.tokens_per_second)],
       [say("prefill"), rate(recent.prefill.tokens_per_second)],
-      [say("sinceStart"), say("outTokens", { count: short(tokens.output), prompt: short(tokens.prompt) })],
+      [say("outTokens"), short(tokens.output)],
+      [say("inTokens"), short(tokens.prompt)],
     ]);
   } };
 }
@@ -69,35 +70,35 @@ function why() {
   const bar = new Bar();
   const legend = new Rows();
   const list = h("ol", { class: "findings" });
-  const heading = h("h4");
+  const busy = h("span");
+  const heading = h("h4", {}, h("span", {}, say("where")), busy);
   const panel = new Panel("why", list, heading, bar, legend);
   return { node: panel.node, show({ parts, why_slow: findings, window_seconds: window }) {
-    const whole = Object.values(parts).reduce((sum, part) => sum + part, 0);
-    panel.set("");
     list.replaceChildren(...(findings.length ? findings.slice(0, MAX_FINDINGS).map(finding)
       : [h("li", { class: "none" }, say("whyNothing"))]));
-    const shares = Object.entries(parts).map(([name, part]) => [name, whole ? part / whole : 0])
-      .sort(([a, one], [b, other]) => (a === "idle") - (b === "idle") || other - one);
-    heading.textContent = say("where", { time: seconds(window) });
+    const { idle, ...steps } = parts;
+    const whole = Object.values(steps).reduce((sum, part) => sum + part, 0);
+    const shares = Object.entries(steps).map(([name, part]) => [name, whole ? part / whole : 0])
+      .sort(([, one], [, other]) => other - one);
     const told = shares.filter(([, share]) => share >= LEAST_PART);
-    bar.show(shares, told.map(([name, share]) => `${say(`part_${name}`)} ${percent(share)}`).join(", "));
-    legend.show(told.map(([name, share]) => [say(`part_${name}`), percent(share), { part: name }]));
+    busy.textContent = say("busy", { share: percent(whole / (whole + idle || 1)), time: seconds(window) });
+    bar.show(shares, told.map(([name, share]) => `${nameOf(name)} ${percent(share)}`).join(", "));
+    legend.show(told.map(([name, share]) => [nameOf(name), percent(share), { part: name }]));
   } };
 }
 
-/** Cause and remedy in the person's language where the page knows the cause, else in the server's words. */
+/** Cause and remedy in the person's language where the page knows them, else in the server's words. */
 function finding({ cause, speeds, gain, what, remedy }) {
-  const name = nameOf(cause);
   const advice = has(`remedy_${cause}`) ? say(`remedy_${cause}`) : h("span", { lang: "en" }, remedy);
   return h("li", {},
-    h("div", { class: "cause" }, h("b", {}, name ?? what), h("span", { class: "gain" }, times(gain))),
+    h("div", { class: "cause" }, h("b", { title: what }, nameOf(cause)), h("span", { class: "gain" }, times(gain))),
     h("p", {}, advice),
     h("small", {}, say(speeds === "answers" ? "speedsAnswers" : "speedsThroughput")));
 }
 
 function nameOf(cause) {
   const label = [`cause_${cause}`, `part_${cause}`].find(has);
-  return label ? say(label) : null;
+  return label ? say(label) : cause;
 }
 
 function kv() {
@@ -118,7 +119,7 @@ function kv() {
 }
 
 function queue() {
-  const lines = new Lines(["accent", "warn"]);
+  const lines = new Lines(["accent", "waiting"]);
   const rows = new Rows();
   const panel = new Panel("queue", lines, rows);
   return { node: panel.node, show({ requests, history }) {
@@ -127,7 +128,7 @@ function queue() {
     drawn(lines, history, [running, waiting], { most: Math.max(2, top(running), top(waiting)), tell: count, name: "queue" });
     rows.show([
       [say("running"), count(requests.running), { part: "accent" }],
-      [say("waitingCount"), count(requests.waiting + requests.queued), { part: "warn" }],
+      [say("waitingCount"), count(requests.waiting + requests.queued), { part: "waiting" }],
       [say("ended"), count(requests.ended.stop)],
       [say("refused"), count(requests.refused)],
     ]);

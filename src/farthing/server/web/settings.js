@@ -51,6 +51,7 @@ export class Settings {
     if (toKey) {
       byId("key").focus();
       byId("key").select();
+      byId("key-asked").scrollIntoView({ block: "center" });
     }
   }
 
