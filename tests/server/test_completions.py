@@ -127,7 +127,7 @@ def test_the_prompt_goes_out_though_two_tokens_come_at_once():
         "model", call, spelling=Spelling(TOKENS.__getitem__), logprobs=False, include_usage=False,
         echoes=["One"], scores_only=False,
     )  # fmt: skip
-    events = [answer._event(Delta("r", 0, " two", (2,))), answer._event(Delta("r", 0, "!", (5,), "length"))]
+    events = [answer._event(Delta("r", 0, " two", (2,)), 0.0), answer._event(Delta("r", 0, "!", (5,), "length"), 0.0)]
     chunks = dialect.take(answer, events).decode().split("\n\n")
     texts = [json.loads(chunk.removeprefix("data: "))["choices"][0]["text"] for chunk in chunks if chunk]
     assert texts == ["One two", "!"]
