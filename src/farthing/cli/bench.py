@@ -209,8 +209,8 @@ def _print(result: BenchResult, comparisons: dict[str, Comparison]) -> None:
         for name, one in comparisons.items():
             table.add_row(
                 name,
-                f"{one.before:,.4g}",
-                f"{one.after:,.4g}",
+                _speed(one.before),
+                _speed(one.after),
                 f"{one.ratio:.3f}",
                 f"{one.low:.3f} to {one.high:.3f}",
                 f"{one.noticed:.1%}",
@@ -221,12 +221,16 @@ def _print(result: BenchResult, comparisons: dict[str, Comparison]) -> None:
 
 def _speeds(figure: Figure) -> tuple[str, ...]:
     return (
-        f"{figure.median:,.4g}",
+        _speed(figure.median),
         f"{figure.spread:.1%}",
-        f"{figure.forecast:,.4g}",
+        _speed(figure.forecast),
         f"{figure.speed_to_forecast:.0%}",
         f"{figure.share_of_limit:.0%}",
     )
+
+
+def _speed(tokens_per_second: float) -> str:
+    return f"{tokens_per_second:,.0f}" if tokens_per_second >= 1000 else f"{tokens_per_second:.4g}"
 
 
 def _table(*headings: str) -> Table:
