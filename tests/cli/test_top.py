@@ -82,7 +82,13 @@ LEDGER: dict[str, Any] = {
         }
         for number in range(150)
     ],
-    "gpus": [],
+    "gpus": [
+        {
+            "index": 0, "is_lost": False, "name": "NVIDIA H200", "power_watts": 412.4, "power_limit_watts": 700.0,
+            "temperature_celsius": 61.0, "used_bytes": 84 * 2**30, "total_bytes": 140 * 2**30,
+            "throttle_reasons": ["power cap"],
+        }
+    ],
 }  # fmt: skip
 
 
@@ -107,6 +113,9 @@ def test_the_view_answers_what_an_operator_asks(width: int) -> None:
     assert "3,012" in line_with(lines, "prefill") and "72 %" in line_with(lines, "prefill")
     assert "640 of 8,192 tokens" in line_with(lines, "KV cache  ")
     assert line_with(lines, "first token").split() == ["first", "token", "12.3", "ms", "122", "ms", "350", "ms"]
+    gpu = "GPU 0      NVIDIA H200 · throttled: power cap · 412 of 700 W · 61 °C · 84.00 GiB of 140.00 GiB"
+    assert line_with(lines, "GPU 0") == (gpu if width >= len(gpu) else f"{gpu[: width - 1]}…")
+    assert "where the time went, the last 60 s" in lines
     assert "idle 49 %" in "\n".join(lines) and "weights 20 %" in "\n".join(lines)
     assert "1.7x answers: launching kernels one by one, 40 %" in "\n".join(lines)
     assert "$0.12 an hour · $1.73 per million output tokens" in "\n".join(lines)

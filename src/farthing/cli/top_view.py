@@ -12,7 +12,7 @@ from rich.text import Text
 
 from farthing.cli.amounts import dollars, duration, percent
 from farthing.cli.snapshot import Snapshot
-from farthing.units import format_count, format_seconds
+from farthing.units import format_bytes, format_count, format_seconds
 
 _STATE_STYLES = {"ok": "bold green", "failed": "bold red", "stalled": "bold red"}
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -73,11 +73,12 @@ def _sections(snapshot: Snapshot, width: int, note: str, num_findings: int) -> l
     sections = (
         _Section(0, (*_head(snapshot, width), *notes)),
         _Section(1, tuple(_speed(snapshot, width))),
+        _Section(4, tuple(_cards(snapshot))),
         _Section(3, tuple(_latency(snapshot))),
-        _Section(5, tuple(_time(snapshot, width))),
-        _Section(4, tuple(_why_slow(snapshot, width, num_findings))),
+        _Section(6, tuple(_time(snapshot, width))),
+        _Section(5, tuple(_why_slow(snapshot, width, num_findings))),
         _Section(2, tuple(_money(snapshot, width))),
-        _Section(6, tuple(_history(snapshot, width))),
+        _Section(7, tuple(_history(snapshot, width))),
     )
     return [section for section in sections if section.lines]
 
@@ -159,6 +160,25 @@ def _speed(snapshot: Snapshot, width: int) -> Iterator[Text]:
         yield Text(f"{'':{_LABEL + 12}}{' · '.join(said)}", "dim")
 
 
+def _cards(snapshot: Snapshot) -> Iterator[Text]:
+    """A line for each GPU: what holds it back stands out."""
+    for place, card in enumerate(snapshot.entries("gpus")):
+        index, heat = card.number("index"), card.number("temperature_celsius")
+        label = f"GPU {_count(place if index is None else index)}"
+        watts, limit = card.number("power_watts"), card.number("power_limit_watts")
+        used, memory = card.number("used_bytes"), card.number("total_bytes")
+        reasons = ", ".join(reason.text() for reason in card.entries("throttle_reasons") if reason.text())
+        said = [
+            Text(card.text("name")[:30]),
+            Text("lost" if card.is_true("is_lost") else "", "bold red"),
+            Text(f"throttled: {reasons}" if reasons else "", "bold red"),
+            Text("" if watts is None else f"{watts:.0f} W" if limit is None else f"{watts:.0f} of {limit:.0f} W"),
+            Text("" if heat is None else f"{heat:.0f} °C"),
+            Text("" if used is None or memory is None else f"{format_bytes(used)} of {format_bytes(memory)}"),
+        ]
+        yield Text.assemble(f"{label:<{_LABEL}}", Text(" · ").join(text for text in said if text))
+
+
 def _latency(snapshot: Snapshot) -> Iterator[Text]:
     rows = [
         (name, [snapshot.number("latency", key, quantile) for quantile in ("p50", "p90", "p99")])
@@ -178,8 +198,7 @@ def _time(snapshot: Snapshot, width: int) -> Iterator[Text]:
     whole = sum(value for value, *_ in seconds)
     if not whole:
         return
-    window = snapshot.number("window_seconds")
-    yield Text("where the time went" + ("" if window is None else f", the last {window:.0f} s"), "dim")
+    yield Text(f"where the time went, the last {duration(whole)}", "dim")
     shown = [(value / whole, name, colour) for value, name, colour in seconds if value]
     bar, legend, names = Text(), [], [name for _, name, _ in _PARTS]
     for (share, name, colour), cells in zip(shown, _cells([share for share, *_ in shown], width), strict=True):
