@@ -58,9 +58,9 @@ class Books:
         return time.monotonic() - self._started
 
     def plan(self, planned: Planned, price: HourlyPrice) -> None:
-        """What runs, and what it costs from now on."""
-        self.tick()
+        """What runs, and what it costs from the start on."""
         self.planned, self.price = planned, price
+        self.tick()
 
     def step(self, step: StepRecord, charges: Sequence[Charge]) -> None:
         """A step of the engine has ended."""
@@ -89,7 +89,9 @@ class Books:
             self.tick()  # so that it stands on the disk when its client has the answer
 
     def tick(self) -> None:
-        """Time has passed."""
+        """Time has passed. Until the plan says what it costs, nothing is written of it."""
+        if self.planned is NOTHING_PLANNED:
+            return
         now = time.monotonic()
         seconds, self._ticked = now - self._ticked, now
         self.spent.clock_seconds += seconds
