@@ -45,7 +45,7 @@ def print_report(report: LoadReport) -> None:
 
 
 def _table() -> Table:
-    return Table(box=None, padding=(0, 2), pad_edge=False)
+    return Table(box=None, padding=(0, 1), pad_edge=False)
 
 
 def _latencies(summary: LoadSummary, *, with_lag: bool) -> Table:
@@ -74,8 +74,8 @@ def _figures(spread: Spread) -> list[str]:
 def _print_ledger(report: LoadReport, ledger: LedgerDelta) -> None:
     show = output.stdout.print
     table = _table()
-    table.add_column("the server's ledger")
-    for heading in ("steps", "measured", "forecast", "of the forecast speed", "share of the measured limit"):
+    table.add_column("by its own ledger", no_wrap=True)
+    for heading in ("steps", "measured", "forecast", "of the forecast", "of the measured limit"):
         table.add_column(heading, justify="right")
     for name, phase in (("prefill", ledger.prefill), ("decode", ledger.decode)):
         table.add_row(name, *_phase(phase))
@@ -83,9 +83,8 @@ def _print_ledger(report: LoadReport, ledger: LedgerDelta) -> None:
     show(table)
     if ledger.why_slow is not None:
         reason = ledger.why_slow
-        show(
-            f"why not faster: {reason['cause']} ({reason['share']:.0%} of the time) - {reason['what']}", soft_wrap=True
-        )
+        cause = f"{reason['cause'].replace('_', ' ')} ({reason['share']:.0%} of the time)"
+        show(f"why not faster: {cause} - {reason['what']}", soft_wrap=True)
         show(f"  {reason['remedy']}", soft_wrap=True)
     dollars = report.dollars_per_million_output_tokens
     if dollars is not None:
