@@ -1,7 +1,7 @@
 """A real browser before a real server: for tests of the page, and for its screenshots.
 
-`with chromium() as browser`, `visit(browser, url)` give a page whose requests and complaints are kept. Nothing may leave
-the server's origin and nothing may be complained of: `Visit.assert_clean()`. Playwright and a Chromium are needed.
+`with chromium() as browser`, `visit(browser, url)` give a page whose requests and complaints are kept. Nothing may
+leave the server's origin and nothing may be complained of: `Visit.assert_clean()`. Needs Playwright and a Chromium.
 """
 
 import shutil
@@ -29,7 +29,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visit:
-    """A page in a profile of its own. `requests`: URLs; `complaints`: errors of the console, of scripts, of the policy."""
+    """A page in a profile of its own. `requests`: URLs; `complaints`: of the console, of scripts, of the policy."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.url = page, url.rstrip("/")

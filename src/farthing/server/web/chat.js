@@ -15,12 +15,12 @@ export class Chat {
   #options;
   #conversation = newConversation();
   #views = [];
-  #stopping = null; // the AbortController of the answer that streams
+  #run = null; // the answer that streams
   #editing = null; // number of the message that is changed
   #plain = false;
   #follows = true; // whether the view keeps to the end
 
-  /** `options`: {model(), parameters(), enterKey(), changed()}: the last after the list of conversations did. */
+  /** `options`: {model(), parameters(), enterKey(), changed(), answered()}; `changed`: the list of conversations did. */
   constructor(options) {
     this.#options = options;
     byId("composer").addEventListener("submit", (event) => (event.preventDefault(), this.#submit()));
@@ -30,7 +30,7 @@ export class Chat {
     byId("cancel-edit").addEventListener("click", () => this.#endEdit(""));
     byId("to-end").addEventListener("click", () => this.#toEnd());
     byId("scroller").addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    addEventListener("pagehide", () => this.#keep());
+    addEventListener("pagehide", () => this.#run?.leave());
     const last = shown.get();
     this.open((last && conversation(last)) || newConversation());
   }
@@ -40,13 +40,13 @@ export class Chat {
   }
 
   get streams() {
-    return this.#stopping !== null;
+    return this.#run !== null;
   }
 
   /** Shows another conversation. An answer that streams into this one is stopped, and kept as far as it came. */
   open(conversation) {
     this.stop();
-    this.#stopping = null;
+    this.#run = null;
     this.#setBusy(false);
     this.#conversation = conversation;
     shown.set(conversation.id);
@@ -61,7 +61,7 @@ export class Chat {
   }
 
   stop() {
-    this.#stopping?.abort();
+    this.#run?.stop();
   }
 
   /** What was refused for want of a key, now that there is one. */
@@ -158,7 +158,7 @@ export class Chat {
     const asked = spokenSoFar(this.#conversation.messages);
     const run = new Run(this.#conversation);
     this.#add(run.message);
-    this.#stopping = run.controller;
+    this.#run = run;
     this.#follows = true;
     this.#setBusy(true);
     this.#showAll();
@@ -183,7 +183,7 @@ export class Chat {
 
   async *#pieces(messages, run) {
     const request = { model: this.#options.model(), messages, parameters: this.#options.parameters(),
-      signal: run.controller.signal };
+      signal: run.signal };
     if (!this.#plain) {
       try {
         yield* answer({ ...request, plain: false });
@@ -204,15 +204,16 @@ export class Chat {
   }
 
   #ended(run) {
-    const { message, conversation, controller } = run;
-    if (this.#stopping === controller) {
-      this.#stopping = null;
+    const { message, conversation } = run;
+    if (this.#run === run) {
+      this.#run = null;
       this.#setBusy(false);
     }
     const isShown = conversation === this.#conversation;
     if ((isShown || isKept(conversation.id)) && !keep(conversation)) notify(say("storageFull")); // it may be deleted
     if (isShown) this.#showAll();
     this.#options.changed();
+    this.#options.answered();
     if (!message.error) announce(say(message.finish === "stopped" ? "answerStopped" : "answerEnds"));
     if (message.error?.status === 401) this.#options.enterKey();
   }

@@ -30,6 +30,7 @@ const chat = new Chat({
   parameters,
   enterKey,
   changed: () => history?.show(),
+  answered: () => gauges.refresh(),
 });
 history = new History(chat, () => openDrawer(null));
 history.show();

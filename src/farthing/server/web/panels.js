@@ -8,6 +8,7 @@ import { has, say } from "./labels.js";
 import { Bar, Lines, Rows } from "./plots.js";
 
 const MAX_FINDINGS = 5;
+const BUCKET_SECONDS = 2; // between two points of the history
 const LEAST_PART = 0.005; // of the time; less is left out of the legend
 
 class Panel {
@@ -34,10 +35,10 @@ function speed() {
   const lines = new Lines(["accent"]);
   const rows = new Rows();
   const panel = new Panel("speed", lines, rows);
-  return { node: panel.node, show({ rates, tokens, history, recent }) {
+  return { node: panel.node, show(ledger) {
+    const { rates, tokens, recent } = ledger;
     panel.set(short(rates.output_tokens_per_second), say("tokensPerSecond"));
-    const values = history.map((point) => point.output_tokens_per_second);
-    drawn(lines, history, [values], { most: top(values), tell: (value) => `${short(value)} ${say("tokensPerSecond")}`, name: "speed" });
+    draw(lines, ledger, ["output_tokens_per_second"], { name: "speed", tell: rate });
     rows.show([
       [say("decode"), rate(recent.decode.tokens_per_second)],
       [say("prefill"), rate(recent.prefill.tokens_per_second)],
@@ -52,11 +53,10 @@ function limit() {
   const rows = new Rows();
   const panel = new Panel("limit", lines, rows);
   panel.node.title = say("limitHint");
-  return { node: panel.node, show({ recent, history }) {
-    const { decode, prefill } = recent;
+  return { node: panel.node, show(ledger) {
+    const { decode, prefill } = ledger.recent;
     panel.set(percent(decode.share_of_limit ?? prefill.share_of_limit));
-    const values = history.map((point) => point.share_of_limit);
-    drawn(lines, history, [values], { most: Math.max(1, top(values)), tell: percent, name: "limit" });
+    draw(lines, ledger, ["share_of_limit"], { name: "limit", tell: percent, least: 1, rests: null });
     const idle = !decode.steps && !prefill.steps;
     rows.show(idle ? [[say("idleNow"), ""]] : [
       [say("decode"), percent(decode.share_of_limit)],
@@ -73,7 +73,7 @@ function why() {
   const busy = h("span");
   const heading = h("h4", {}, h("span", {}, say("where")), busy);
   const panel = new Panel("why", list, heading, bar, legend);
-  return { node: panel.node, show({ parts, why_slow: findings, window_seconds: window }) {
+  return { node: panel.node, show({ parts, why_slow: findings }) {
     list.replaceChildren(...(findings.length ? findings.slice(0, MAX_FINDINGS).map(finding)
       : [h("li", { class: "none" }, say("whyNothing"))]));
     const { idle, ...steps } = parts;
@@ -81,7 +81,8 @@ function why() {
     const shares = Object.entries(steps).map(([name, part]) => [name, whole ? part / whole : 0])
       .sort(([, one], [, other]) => other - one);
     const told = shares.filter(([, share]) => share >= LEAST_PART);
-    busy.textContent = say("busy", { share: percent(whole / (whole + idle || 1)), time: seconds(window) });
+    const window = whole + idle;
+    busy.textContent = say("busy", { share: percent(whole / (window || 1)), time: seconds(Math.round(window)) });
     bar.show(shares, told.map(([name, share]) => `${nameOf(name)} ${percent(share)}`).join(", "));
     legend.show(told.map(([name, share]) => [nameOf(name), percent(share), { part: name }]));
   } };
@@ -122,10 +123,10 @@ function queue() {
   const lines = new Lines(["accent", "waiting"]);
   const rows = new Rows();
   const panel = new Panel("queue", lines, rows);
-  return { node: panel.node, show({ requests, history }) {
+  return { node: panel.node, show(ledger) {
+    const { requests } = ledger;
     panel.set(count(requests.running + requests.waiting + requests.queued));
-    const [running, waiting] = ["running", "waiting"].map((name) => history.map((point) => point[name]));
-    drawn(lines, history, [running, waiting], { most: Math.max(2, top(running), top(waiting)), tell: count, name: "queue" });
+    draw(lines, ledger, ["running", "waiting"], { name: "queue", tell: count, least: 2 });
     rows.show([
       [say("running"), count(requests.running), { part: "accent" }],
       [say("waitingCount"), count(requests.waiting + requests.queued), { part: "waiting" }],
@@ -161,37 +162,49 @@ function latency() {
   const body = h("tbody");
   const head = h("tr", {}, h("td"), h("th", { scope: "col" }, say("half")), h("th", { scope: "col" }, say("of99")));
   const panel = new Panel("latency", h("table", {}, h("thead", {}, head), body));
-  return { node: panel.node, show({ latency: known }) {
-    const of = { ttft: known.ttft_seconds, itl: known.itl_seconds, requestTime: known.request_seconds };
+  return { node: panel.node, show({ latency: percentiles }) {
+    const { ttft_seconds: ttft, itl_seconds: itl, request_seconds: requestTime } = percentiles;
+    const of = { ttft, itl, requestTime };
     body.replaceChildren(...Object.entries(of).map(([name, values]) =>
       h("tr", {}, h("th", { scope: "row" }, say(name)), ...["p50", "p99"].map((part) => h("td", {}, seconds(values?.[part]))))));
   } };
 }
 
-/** What NVML tells of each card; the panel is away where there is none. */
+/** What the driver tells of each card; the panel is away where there is none. */
 function gpus() {
   const rows = new Rows();
   const panel = new Panel("gpus", rows);
   return { node: panel.node, show({ gpus: cards }) {
     panel.node.hidden = !cards.length;
-    rows.show(cards.map((card, number) => [card.name ?? say("gpu", { name: number }), gpuText(card)]));
+    rows.show(cards.map((card) => [card.name ?? say("gpu", { name: card.index }), gpuText(card)]));
   } };
 }
 
-function gpuText({ power_watts: power, temperature_celsius: heat, throttled }) {
-  const reasons = Array.isArray(throttled) && throttled.length ? say("part_throttled") : null;
-  return [power !== undefined && power !== null && `${count(power)} W`, heat !== undefined && heat !== null && `${count(heat)} °C`, reasons]
-    .filter(Boolean).join(" · ");
+function gpuText(card) {
+  if (card.is_lost) return say("gpuLost");
+  const isNarrow = card.link_width < card.link_width_max;
+  return [
+    known(card.power_watts) && `${count(card.power_watts)} / ${count(card.power_limit_watts)} W`,
+    known(card.temperature_celsius) && `${count(card.temperature_celsius)} °C`,
+    isNarrow && `PCIe ×${card.link_width} / ×${card.link_width_max}`,
+    card.throttle_reasons.length > 0 && `${say("part_throttled")}: ${card.throttle_reasons.join(", ")}`,
+  ].filter(Boolean).join(" · ");
 }
 
-const rate = (value) => (value === null || value === undefined ? "–" : `${short(value)} ${say("tokensPerSecond")}`);
+const known = (value) => value !== null && value !== undefined;
 
-const top = (values) => Math.max(0, ...values.filter((value) => value !== null && value !== undefined));
+const rate = (value) => (known(value) ? `${short(value)} ${say("tokensPerSecond")}` : "–");
 
-function drawn(lines, history, series, { most, tell, name }) {
-  const minutes = say("lastMinutes", { count: 5 });
-  const peak = top(series.flat());
-  const last = series[0].at(-1);
-  const label = `${say(name)}, ${minutes}: ${tell(last ?? null)}, ≤ ${tell(peak)}`;
-  lines.show(history.map((point) => point.time), series, { most, peak: `${minutes} · ≤ ${tell(peak)}`, label });
+/** The lines of some fields of the history, up to now. The ledger has no points for times at rest: there, `rests`. */
+function draw(lines, { time, history }, fields, { name, tell, least = 0, rests = 0 }) {
+  const atRest = (at) => ({ time: at, ...Object.fromEntries(fields.map((field) => [field, rests])) });
+  const points = [...history];
+  if (points.length) points.unshift(atRest(points[0].time - BUCKET_SECONDS));
+  const end = points.at(-1)?.time ?? time;
+  if (time - end > 2 * BUCKET_SECONDS) points.push(atRest(end + BUCKET_SECONDS), atRest(time));
+  const series = fields.map((field) => points.map((point) => point[field]));
+  const peak = Math.max(0, ...series.flat().filter(known));
+  const told = `${say("lastMinutes", { count: 5 })} · ≤ ${tell(peak)}`;
+  lines.show(points.map((point) => time - point.time), series,
+    { most: Math.max(least, peak), peak: told, label: `${say(name)}, ${told}` });
 }

@@ -22,10 +22,9 @@ export class Lines {
     this.node = h("div", { class: "plot" }, this.#svg, this.#peak);
   }
 
-  /** `times` in seconds, oldest first; `most` is the top of the plot; `label` says in words what is to be seen. */
-  show(times, series, { most, peak, label }) {
-    const last = times.at(-1) ?? 0;
-    const x = times.map((time) => WIDTH - (last - time));
+  /** `ages` in seconds, the oldest first; `most` is the top of the plot; `label` says in words what is to be seen. */
+  show(ages, series, { most, peak, label }) {
+    const x = ages.map((age) => WIDTH - age);
     series.forEach((values, number) => {
       const runs = runsOf(values, x, most || 1);
       this.#lines[number].setAttribute("d", runs.map((points) => `M${points.join("L")}`).join(""));
@@ -39,7 +38,7 @@ export class Lines {
 function runsOf(values, x, most) {
   const runs = [[]];
   values.forEach((value, number) => {
-    if (value === null || value === undefined || x[number] < -2) {
+    if (value === null || value === undefined || x[number] < 0) {
       if (runs.at(-1).length) runs.push([]);
       return;
     }

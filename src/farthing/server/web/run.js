@@ -1,18 +1,34 @@
 // One answer on its way: what has come of it, when, and how it ended. Knows no nodes.
 
 import { ServerError } from "./api.js";
+import { keep } from "./archive.js";
 import { key } from "./storage.js";
 
 const KEEP_EVERY_MS = 1000;
 
 export class Run {
-  controller = new AbortController();
+  #controller = new AbortController();
   message = { role: "assistant", content: "" };
   #begun = performance.now();
   #kept = 0;
 
   constructor(conversation) {
     this.conversation = conversation;
+  }
+
+  get signal() {
+    return this.#controller.signal;
+  }
+
+  stop() {
+    this.#controller.abort();
+  }
+
+  /** The page goes away. */
+  leave() {
+    this.message.finish = "interrupted";
+    keep(this.conversation);
+    this.stop();
   }
 
   take({ content, reasoning, finish, usage }) {
@@ -27,8 +43,8 @@ export class Run {
 
   /** It ended with this error: the person's will, or one to show. A mistake of our own is thrown again. */
   fail(error) {
-    if (this.controller.signal.aborted) {
-      this.message.finish = "stopped";
+    if (this.signal.aborted) {
+      this.message.finish ??= "stopped";
       return;
     }
     if (!(error instanceof ServerError)) throw error;

@@ -149,7 +149,7 @@ export const EN = {
   moneyIdle: "Idle",
   perMillion: "Per million tokens",
   perHour: "The machine, an hour",
-  noPrice: "No price is known. Start the server with one to see the cost.",
+  noPrice: "No price is known: start the server with --price-per-hour to see the cost.",
   latency: "Latency",
   half: "median",
   of99: "99 %",
@@ -163,6 +163,7 @@ export const EN = {
   where: "Where the time of steps went",
   busy: "busy {share} of {time}",
   gpus: "Graphics cards",
+  gpuLost: "Lost: the driver can't reach it",
   gpu: "GPU {name}",
 
   part_weights: "Reading weights",

@@ -149,7 +149,7 @@ export const ZH = {
   moneyIdle: "空闲",
   perMillion: "每百万 token",
   perHour: "机器每小时",
-  noPrice: "价格未知。启动服务器时给出价格即可看到费用。",
+  noPrice: "价格未知：启动服务器时加 --price-per-hour 即可看到费用。",
   latency: "延迟",
   half: "中位",
   of99: "99 %",
@@ -163,6 +163,7 @@ export const ZH = {
   where: "各步的时间去向",
   busy: "{time} 中忙碌 {share}",
   gpus: "显卡",
+  gpuLost: "失联：驱动无法访问",
   gpu: "GPU {name}",
 
   part_weights: "读取权重",
