@@ -247,4 +247,4 @@ def _check_writable(flag: str, path: Path | None, *, kinds: Sequence[str] = ()) 
     if kinds and path.suffix.lower() not in kinds:
         raise UsageError(f"{flag} {path} is no picture that can be drawn", fix=f"name a file with {', '.join(kinds)}")
     if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{path} can't be written", fix="name a file in a folder that exists")
+        raise UsageError(f"{flag} {path} can't be written", fix="name a file in a folder that exists")

@@ -74,7 +74,7 @@ def _figures(spread: Spread) -> list[str]:
 def _print_ledger(report: LoadReport, ledger: LedgerDelta) -> None:
     show = output.stdout.print
     table = _table()
-    table.add_column("by its own ledger", no_wrap=True)
+    table.add_column("ledger", no_wrap=True)
     for heading in ("steps", "measured", "forecast", "of the forecast", "of the measured limit"):
         table.add_column(heading, justify="right")
     for name, phase in (("prefill", ledger.prefill), ("decode", ledger.decode)):

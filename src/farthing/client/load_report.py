@@ -37,8 +37,9 @@ class Asked:
     def line(self) -> str:
         if self.trace is not None:
             return f"trace {self.trace}"
-        kind = f"Poisson, {self.rate:g} requests/s"
-        if self.concurrency is not None:
+        if self.concurrency is None:
+            kind = f"Poisson, {self.rate:g} requests/s"
+        else:
             kind = f"{self.concurrency} user{'s' * (self.concurrency > 1)}, one request at a time each"
         return f"{kind} · input {self.input_tokens}, output {self.output_tokens} tokens · seed {self.seed}"
 
