@@ -158,7 +158,7 @@ class _Answering:
 
     def _begin(self, head: Head) -> None:
         kept = self._journal.head
-        if kept is None:
+        if kept is None or not self._journal.tally.num_done:
             self._journal.begin(head)
         elif (difference := kept.difference(head)) is not None:
             raise UsageError(

@@ -65,7 +65,6 @@ class Batch:
         self._created = journal.head.created
         self._presence, self._on_progress = presence, on_progress
         self._recent_seconds: deque[float] = deque(maxlen=_NUM_RECENT)
-        self._closing = False
 
     async def run(self) -> None:
         """Until every row was taken, or the time is up; the journal tells which. ServerAwayError, KeyRefusedError or
@@ -94,7 +93,7 @@ class Batch:
         """One row after another. All workers take from the same rows, and none waits while it takes one."""
         num_unasked = 0
         for row in self._rows:
-            if self._closing:
+            if self._is_late():
                 return
             if not self._journal.is_done(row.index):
                 if row.error is None:
@@ -151,15 +150,17 @@ class Batch:
         async with self._server.exchange("POST", url, body) as reply:
             return reply.status, reply.headers, await reply.read()
 
+    def _is_late(self) -> bool:
+        """Whether a row like the last ones would not end in time."""
+        return (
+            self._terms.until is not None and time.time() + max(self._recent_seconds, default=0.0) >= self._terms.until
+        )
+
     async def _keep_time(self) -> None:
-        """Ends when nothing may run any more. Rows are taken as long as one like the last ones would end in time."""
-        until = self._terms.until
-        while until is None or (now := time.time()) < until:
-            if until is not None and now + max(self._recent_seconds, default=0.0) >= until:
-                self._closing = True
+        """Ends when nothing may run any more."""
+        while self._terms.until is None or time.time() < self._terms.until:
             self._on_progress()
             await asyncio.sleep(_TICK_SECONDS)
-        self._closing = True
 
     async def _keep_safe(self) -> None:
         while True:

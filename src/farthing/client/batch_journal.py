@@ -51,7 +51,7 @@ class Head:
         if self.model != other.model:
             return f"the model {self.model}, not {other.model}"
         if self.options != other.options:
-            return f"{_flags(self.options)}, not {_flags(other.options)}"
+            return f"a batch {_flags(self.options)}, not {_flags(other.options)}"
         return None
 
     def to_json(self) -> bytes:
@@ -71,7 +71,7 @@ class Head:
 class Journal:
     """That of an output file, locked while it is open. UsageError if another process has it, or can't be written.
 
-    `head` is None as long as nothing was begun. `tally` counts what is done; its `num_rows` is the caller's to set.
+    `head` is None where nothing was begun. `tally` counts what is done; its `num_rows` is the caller's to set.
     """
 
     def __init__(self, output: Path, *, restart: bool = False) -> None:
@@ -94,11 +94,11 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Keeps what there is; of a batch that never began, nothing."""
+        """Keeps what there is; of a batch that has done nothing, nothing."""
         if self._descriptor < 0:
             return
         try:
-            if self.head is None:
+            if not self.tally.num_done:
                 os.unlink(self.path)
             else:
                 self.sync()
@@ -113,8 +113,10 @@ class Journal:
         return index < len(self._places) and self._places[index] != _ABSENT
 
     def begin(self, head: Head) -> None:
-        """Of a journal without one."""
-        assert self.head is None
+        """Anew: of a journal in which nothing is done."""
+        assert not self.tally.num_done
+        os.ftruncate(self._descriptor, 0)
+        self._end = self._num_synced = 0
         self._write(head.to_json())
         self.head = head
         self.sync()
@@ -248,5 +250,5 @@ def _telling(path: Path) -> Iterator[None]:
 
 
 def _flags(options: dict[str, Any]) -> str:
-    said = (f"--{name.replace('_', '-')} {value}" for name, value in options.items())
-    return " ".join(said) or "no such flags"
+    said = (f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in options.items())
+    return f"with {' '.join(said)}" if options else "without such flags"
