@@ -6,6 +6,7 @@ Knows no sequence objects, no tensors and no prices. `Batch.shape` is what ops/ 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from farthing.ops.batch import BatchShape
 from farthing.scheduler.sequence import FinishReason
@@ -15,9 +16,8 @@ PENDING_TOKEN = -1
 batch with a sampling item of this sequence has drawn."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchItem:
-    """The part of one sequence in one step.
+class BatchItem(NamedTuple):
+    """The part of one sequence in one step. (A named tuple: millions of them are made.)
 
     `start`: tokens whose KV is there before this step = position of the first new token.
     `token_ids`: the new tokens; exactly `(PENDING_TOKEN,)` where the newest token is still in flight.
@@ -64,8 +64,7 @@ class Done:
     failed: Mapping[int, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class TokenOutput:
+class TokenOutput(NamedTuple):
     """A new token of a sequence; `finish_reason` is set with the last one. Reason "error" comes without a token and
     with the text of the `error`."""
 

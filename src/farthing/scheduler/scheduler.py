@@ -55,23 +55,27 @@ class _Flight:
 
     def take(self, sequence: Sequence, num_tokens: int, block_size: int) -> None:
         """Adds the next `num_tokens` tokens of a sequence that has the blocks for them."""
-        start, num_known = sequence.num_scheduled_tokens, len(sequence.token_ids)
+        start, known, num_pending = sequence.num_scheduled_tokens, sequence.token_ids, sequence.num_pending_tokens
+        num_known = len(known)
         end = start + num_tokens
-        samples = end == num_known + sequence.num_pending_tokens
-        self.items.append(
-            BatchItem(
-                seq_id=sequence.seq_id,
-                start=start,
-                token_ids=tuple(sequence.token_ids[start:end]) if end <= num_known else (PENDING_TOKEN,),
-                block_ids=tuple(sequence.block_ids[: -(-end // block_size)]),
-                samples=samples,
-                output_index=num_known + sequence.num_pending_tokens - sequence.num_prompt_tokens,
-            )
-        )
+        samples = end == num_known + num_pending
+        if end > num_known:
+            token_ids: tuple[int, ...] = (PENDING_TOKEN,)
+        else:
+            token_ids = (known[start],) if num_tokens == 1 else tuple(known[start:end])
+        block_ids = sequence.block_table
+        if block_ids is None:
+            block_ids = sequence.block_table = tuple(sequence.block_ids)
+        num_blocks = -(-end // block_size)
+        if num_blocks < len(block_ids):
+            block_ids = block_ids[:num_blocks]
+        output_index = num_known + num_pending - sequence.num_prompt_tokens
+        self.items.append(BatchItem(sequence.seq_id, start, token_ids, block_ids, samples, output_index))
         self.members.append((sequence, sequence.num_preemptions))
         self.budget -= num_tokens
         sequence.num_scheduled_tokens = end
-        sequence.num_pending_tokens += samples
+        if samples:
+            sequence.num_pending_tokens = num_pending + 1
         sequence.last_batch_id = self.batch_id
 
 
@@ -187,25 +191,31 @@ class Scheduler:
         to touch."""
         assert done.batch.batch_id == min(self._in_flight), "batches are collected in order"
         flight = self._in_flight.pop(done.batch.batch_id)
+        drawn, failed, block_size = done.token_ids, done.failed, self.block_pool.block_size
+        finished = SequenceStatus.FINISHED
         outputs = []
         for item, (sequence, num_preemptions) in zip(flight.items, flight.members, strict=True):
-            sequence.num_pending_tokens -= item.samples
-            if sequence.status is SequenceStatus.FINISHED:
-                self.stats.num_dropped_tokens += item.samples and item.seq_id not in done.failed
+            seq_id, start, token_ids, _, samples, _ = item
+            if samples:
+                sequence.num_pending_tokens -= 1
+            if sequence.status is finished:
+                self.stats.num_dropped_tokens += samples and seq_id not in failed
                 continue
-            if item.seq_id in done.failed:
-                outputs.append(self._fail(item, sequence, done.failed[item.seq_id]))
+            if failed and seq_id in failed:
+                outputs.append(self._fail(item, sequence, failed[seq_id]))
                 continue
+            num_new = len(token_ids)
             if sequence.num_preemptions == num_preemptions:
-                sequence.num_computed_tokens = item.start + len(item.token_ids)
-                self._publish(sequence)
-            if item.samples:  # a preempted sequence keeps its token too
-                token_id = done.token_ids[item.seq_id]
+                sequence.num_computed_tokens = end = start + num_new
+                if end >= (sequence.num_published_blocks + 1) * block_size:
+                    self._publish(sequence)
+            if samples:  # a preempted sequence keeps its token too
+                token_id = drawn[seq_id]
                 reason = sequence.append(token_id)
                 if reason is not None:
                     self._end(sequence, reason)
-                outputs.append(TokenOutput(item.seq_id, token_id, reason))
-            if len(item.token_ids) > 1:
+                outputs.append(TokenOutput(seq_id, token_id, reason))
+            if num_new > 1:
                 self._refused = (-1, 0)  # what a prefill has published may be just what the head of the queue needs
         for block_ids in flight.tables:
             self.block_pool.release(block_ids)
@@ -225,17 +235,20 @@ class Scheduler:
 
     def _take_running(self, draft: _Flight) -> None:
         """Decodes, then prefills, each in rank order."""
-        block_size = self.block_pool.block_size
+        block_size, max_tokens_in_flight = self.block_pool.block_size, self._max_tokens_in_flight
         prefills = []
-        index = 0
-        while index < len(self._running):  # preemption shortens the list, at its end
-            sequence = self._running[index]
-            index += 1
+        for sequence in self._running:  # preemption shortens the list, at its end
             if sequence.is_idle and not self._idle_room(draft):
                 break  # idle ones stand last
-            if sequence.num_tokens_to_schedule > 1:
+            num_known, num_pending = len(sequence.token_ids), sequence.num_pending_tokens
+            num_scheduled = sequence.num_scheduled_tokens
+            if num_known + num_pending - num_scheduled > 1:
                 prefills.append(sequence)
-            elif self._may_decode(sequence) and self._find_room(sequence):
+                continue
+            num_output = num_known - sequence.num_prompt_tokens + num_pending
+            if num_pending > max_tokens_in_flight or num_output >= sequence.max_output_tokens:
+                continue  # its newest token must be known first, or its last one is in flight
+            if num_scheduled < len(sequence.block_ids) * block_size or self._find_room(sequence):
                 draft.take(sequence, 1, block_size)
         for sequence in prefills:
             room = self._idle_room(draft) if sequence.is_idle else draft.budget
@@ -255,16 +268,8 @@ class Scheduler:
         num_others = self._max_batch_tokens - draft.budget - num_idle
         return min(draft.budget, num_others - num_idle)
 
-    def _may_decode(self, sequence: Sequence) -> bool:
-        num_pending = sequence.num_pending_tokens
-        if num_pending > self._max_tokens_in_flight:
-            return False
-        return sequence.num_output_tokens + num_pending < sequence.max_output_tokens
-
     def _find_room(self, sequence: Sequence) -> bool:
-        """Whether a decode has a slot for its token. Preempts from the end of the ranks for it, itself if need be."""
-        if sequence.num_scheduled_tokens < len(sequence.block_ids) * self.block_pool.block_size:
-            return True
+        """Whether a decode gets a block for its token. Preempts from the end of the ranks for it, itself if need be."""
         while not self.block_pool.num_available:
             if any(flight.tables for flight in self._in_flight.values()):
                 return False  # blocks are about to come back: nobody else needs to go
@@ -273,6 +278,7 @@ class Scheduler:
             if victim is sequence:
                 return False
         sequence.block_ids += self.block_pool.allocate(1)
+        sequence.block_table = None
         return True
 
     def _admit(self, draft: _Flight, now: float) -> WaitingFor:
@@ -328,6 +334,7 @@ class Scheduler:
             return False
         pool.acquire(shared)
         sequence.block_ids = shared + pool.allocate(num_blocks - len(shared))
+        sequence.block_table = None
         sequence.num_published_blocks = len(shared)
         sequence.num_scheduled_tokens = sequence.num_computed_tokens = len(shared) * pool.block_size
         sequence.publishes = self._enable_prefix_caching
@@ -345,6 +352,7 @@ class Scheduler:
             published = self.block_pool.publish(own, parent, token_ids, sequence.salt)
             if published != own:
                 sequence.block_ids[index] = published
+                sequence.block_table = None
                 self._release(sequence, [own])
             sequence.num_published_blocks += 1
 
@@ -366,7 +374,7 @@ class Scheduler:
         sequence.finish_reason = reason
 
     def _give_up_blocks(self, sequence: Sequence) -> None:
-        block_ids, sequence.block_ids = sequence.block_ids, []
+        block_ids, sequence.block_ids, sequence.block_table = sequence.block_ids, [], None
         self._release(sequence, block_ids)
 
     def _release(self, sequence: Sequence, block_ids: list[int]) -> None:

@@ -37,9 +37,11 @@ class Sequence:
     __slots__ = (
         "arrival_time",
         "block_ids",
+        "block_table",
         "ending_token_ids",
         "finish_reason",
         "first_scheduled_time",
+        "is_idle",
         "last_batch_id",
         "max_output_tokens",
         "min_output_tokens",
@@ -83,6 +85,7 @@ class Sequence:
         self.min_output_tokens = min_output_tokens
         self.ending_token_ids = stop_token_ids if ignore_eos else stop_token_ids | eos_token_ids
         self.priority = priority
+        self.is_idle = priority >= IDLE_PRIORITY
         self.salt = salt
         self.arrival_time = arrival_time
         self.use_prefix_cache = use_prefix_cache
@@ -97,16 +100,13 @@ class Sequence:
         # The scheduler's bookkeeping. All but the first and the last two start anew when the sequence is preempted.
         self.rank: tuple[float, float, int] = (0.0, 0.0, 0)  # smaller goes first, for as long as the sequence lives
         self.block_ids: list[int] = []
+        self.block_table: tuple[int, ...] | None = None  # the same, kept for the batches until it changes
         self.num_scheduled_tokens = 0  # tokens whose KV is there or will be when the batches in flight are done
         self.num_computed_tokens = 0  # of these, what has been collected
         self.num_published_blocks = 0  # leading blocks that are in the prefix cache
         self.publishes = True
         self.num_pending_tokens = 0  # sampled by batches in flight, ids not known yet
         self.last_batch_id = -1  # the newest batch that touches `block_ids`
-
-    @property
-    def is_idle(self) -> bool:
-        return self.priority >= IDLE_PRIORITY
 
     @property
     def output_ids(self) -> list[int]:
@@ -123,7 +123,7 @@ class Sequence:
 
     def append(self, token_id: int) -> FinishReason | None:
         """Adds a sampled token. Returns why it is the last one, or None."""
-        output_index = self.num_output_tokens
+        output_index = len(self.token_ids) - self.num_prompt_tokens
         self.token_ids.append(token_id)
         if token_id in self.ending_token_ids and output_index >= self.min_output_tokens:
             self.stop_token = token_id
