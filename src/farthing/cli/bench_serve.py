@@ -6,6 +6,7 @@ Knows flags and the order of things; client/load.py sends, client/load_stats.py 
 import asyncio
 import json
 import math
+import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from farthing.errors import FarthingError, UsageError
 
 _EXIT_INTERRUPTED = 130
 _INPUT, _OUTPUT, _SECONDS = "128", "64", 30.0
+_MOST_FILES = 65_536
 _PICTURES = (".png", ".svg", ".pdf")
 _LINE_EVERY = 20  # tellings, two a second, where there is no terminal
 
@@ -95,6 +97,7 @@ def bench_serve(
     _check_writable("--save", flags.save)
     _check_writable("--plot", flags.plot, kinds=_PICTURES)
     plot = None if flags.plot is None else discover.load("farthing.cli", "bench_plot")
+    _allow_many_connections()
     report = asyncio.run(_measure(server, work, flags))
     if flags.json:
         output.print_json(report.to_json_object(records=flags.records))
@@ -238,6 +241,14 @@ def _line(load: Load) -> str:
         f"{counts['answered']:,} answered · {counts['refused']:,} refused · {counts['failed']:,} failed · "
         f"{load.num_tokens / load.seconds:,.0f} tokens/s"
     )
+
+
+def _allow_many_connections() -> None:
+    """Each running request is an open file, and an overloaded server has thousands of them waiting."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _check_writable(flag: str, path: Path | None, *, kinds: Sequence[str] = ()) -> None:
