@@ -1,14 +1,25 @@
 """What every test may ask for: outside material by --artefacts, deterministic hypothesis."""
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
+from farthing.hardware.calibration import calibration_folder
+
 settings.register_profile("farthing", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("farthing")
 torch.set_num_threads(1)  # tiny models: a second thread only waits
+
+# Servers of tests keep bills and incidents: not among the user's. What was measured of this machine holds here, too.
+_DATA = Path(tempfile.mkdtemp(prefix="farthing-tests-"))
+if calibration_folder().is_dir():
+    shutil.copytree(calibration_folder(), _DATA / "farthing" / "calibration")
+os.environ["XDG_DATA_HOME"] = str(_DATA)
 
 _BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared"
 _WITHOUT_ARTEFACTS = "outside material absent: pass --artefacts DIR"
@@ -19,6 +30,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--artefacts", "--data", dest="artefacts", type=Path, default=_BESIDE_THE_CHECKOUT, metavar="DIR",
         help="folder with fixtures/, corpus/ and data/ (default: ../shared where it stands beside the checkout)",
     )  # fmt: skip
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_DATA, ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -26,7 +26,7 @@ TORCH_FREE = {"root", "quantization", "hardware", "ops", "scheduler", "models", 
 OUTSIDE = {
     "hardware": {"platformdirs", "pynvml"},
     "hub": {"huggingface_hub", "httpx2"},
-    "cli": {"cyclopts", "rich", "platformdirs"},
+    "cli": {"cyclopts", "rich", "platformdirs", "matplotlib"},
 }
 # Calls that import, and the two files that load by name ("a file's name is its registration"; `LLM` on first use).
 CALLS = {"import_module", "__import__"}

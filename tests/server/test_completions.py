@@ -16,10 +16,10 @@ from farthing.engine.request import Delta, Request
 from farthing.engine.tool_calls.answer_parser import AnswerParser
 from farthing.models.auto import read_config
 from farthing.sampling_params import SamplingParams, TokenLogprobs
-from farthing.server.books import Books
 from farthing.server.admission import Admission
 from farthing.server.answer import Answer, Call, Event
 from farthing.server.app import build_app
+from farthing.server.books import Books
 from farthing.server.completions.dialect import CompletionDialect
 from farthing.server.config import ServerConfig
 from farthing.server.desk import Desk

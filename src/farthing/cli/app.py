@@ -92,7 +92,8 @@ _COMMANDS = (
         "What is installed, detected and missing, and the command that adds it.",
         """
         farthing doctor
-        farthing doctor --json
+        farthing doctor --last                     why the last engine was lost, and what to do
+        farthing doctor --report                   one text for a bug report
         """,
     ),
     (
@@ -143,7 +144,7 @@ _COMMANDS = (
         """
         farthing bill
         farthing bill --month 2026-11 --by day --csv
-        farthing bill --against api:2.5/10         the same tokens at an API's prices per million
+        farthing bill --against api:2.5/10         the same tokens at an API's prices
         """,
     ),
     (

@@ -15,10 +15,11 @@ from cyclopts import Parameter
 
 from farthing.cli import output
 from farthing.cli.bill_view import bill_lines, month_name
-from farthing.engine.accounts.api_price import ApiPrice, Comparison, compare, parse_api_price
+from farthing.engine.accounts.api_price import Comparison, compare
 from farthing.engine.accounts.bill_file import bill_path
 from farthing.engine.accounts.statement import Amount, Bill, By, Line, billed_months, read_bill
 from farthing.errors import UsageError
+from farthing.planner.api_price import ApiPrice, parse_api_price
 
 SCHEMA = "farthing.bill/1"
 _MAX_PRICE = 1e6

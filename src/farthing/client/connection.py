@@ -5,6 +5,7 @@ Small on purpose: a load generator that shares two cores with what it measures m
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -61,7 +62,8 @@ class Server:
             )
         except OSError as error:
             raise ConnectionLostError(
-                f"no server answers at {self.url}: {error.strerror or error}", fix="start one: farthing serve"
+                f"no server answers at {self.url}: {os.strerror(error.errno) if error.errno else error}",
+                fix="start one: farthing serve",
             ) from None
         try:
             writer.write(self._head(method, path, parts.netloc, content := _content(body)) + content)

@@ -114,6 +114,10 @@ class TomlTable:
             raise self.mistake(key, "is not a list of texts")
         return tuple(texts)
 
+    def switch(self, key: str) -> bool:
+        """true or false."""
+        return bool(self._take(key, bool))
+
     def count(self, key: str) -> int:
         """A whole number from 1 up; 1 where there is no such key."""
         return int(self._positive(key, self._take(key, int))) if key in self._left else 1

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from farthing.errors import FarthingError
 from farthing.sampling_params import SamplingParams
+from farthing.scheduler.sequence import IDLE_PRIORITY
 from farthing.server.answer import Answer, Call, Dialect
 from farthing.server.books import Books
 from farthing.server.errors import NO_RETRY, ApiError
@@ -59,7 +60,8 @@ class Desk:
         try:
             translated = await call()
             written = dialect(translated)
-            times = AnswerTimes(self.books.latencies, started)
+            is_idle = all(request.priority >= IDLE_PRIORITY for request in translated.requests)
+            times = None if is_idle else AnswerTimes(self.books.latencies, started)
             answer = self.service.run(translated, ticket, times, self.books.dollars)
         except BaseException:
             ticket.end()

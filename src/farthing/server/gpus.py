@@ -14,22 +14,21 @@ _KEPT_SECONDS = 5.0
 
 
 class _Readings:
-    """Of the last few seconds. A driver or package that is not there is not asked again."""
+    """Of the last few seconds."""
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
         self._read_at = float("-inf")
-        self._absent = False
 
     def rows(self) -> list[dict[str, Any]]:
         now = time.monotonic()
-        if not self._absent and now - self._read_at > _KEPT_SECONDS:
+        if now - self._read_at > _KEPT_SECONDS:
             self._read_at = now
             try:
                 readings = discover.load("farthing.hardware", "nvidia").read_gpus()
                 self._rows = [asdict(reading) for reading in readings]
             except (ImportError, FarthingError):
-                self._absent, self._rows = True, []
+                self._rows = []
         return self._rows
 
 

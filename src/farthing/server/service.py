@@ -123,8 +123,10 @@ class Service:
 
         return await self._on_thread(encode)
 
-    def run(self, call: Call, ticket: Ticket, times: AnswerTimes, dollars: Callable[[float], float | None]) -> Answer:
-        """Queue the call. ApiError 429 if its prompts are too long to wait; EngineStoppedError without an engine."""
+    def run(
+        self, call: Call, ticket: Ticket, times: AnswerTimes | None, dollars: Callable[[float], float | None]
+    ) -> Answer:
+        """Queue the call. `times` None: nobody waits for this answer, so its moments are not counted. ApiError 429 if its prompts are too long to wait; EngineStoppedError without an engine."""
         ticket.carry(call.num_prompt_tokens)
         started = time.monotonic()
         stream = self.engine.submit(call.requests)

@@ -1,30 +1,13 @@
 """What an API that charges by the token would have asked for the same tokens, and the load at which both cost the same.
 
-Cached prompt tokens are counted as any other: many APIs give a discount for theirs, and none for ours. Knows no API by
-name: prices are said by the user.
+Cached prompt tokens are counted as any other: many APIs give a discount for theirs, and none for ours. The API's price
+is planner/api_price.py's.
 """
 
-import math
-import re
 from dataclasses import dataclass
 
-from farthing.engine.accounts.statement import Bill, Line
-from farthing.errors import UsageError
-
-_AGAINST = re.compile(r"api:([0-9]+(?:\.[0-9]+)?|\.[0-9]+)/([0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
-MAX_DOLLARS = 1e6  # per million tokens: a dollar for each
-
-
-@dataclass(frozen=True, slots=True)
-class ApiPrice:
-    """Dollars per million tokens of the prompt, and of the answer."""
-
-    input_dollars: float
-    output_dollars: float
-
-    def of(self, line: Line) -> float:
-        """Dollars for the tokens of this line."""
-        return (line.prompt_tokens * self.input_dollars + line.output_tokens * self.output_dollars) / 1e6
+from farthing.engine.accounts.statement import Bill
+from farthing.planner.api_price import ApiPrice
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +27,6 @@ class Comparison:
     load_ratio: float | None
     break_even_output_tokens_per_second: float | None
     break_even_busy_ratio: float | None
-
-
-def parse_api_price(text: str) -> ApiPrice:
-    """ "api:2.5/10": dollars per million input and output tokens. UsageError for anything else."""
-    found = _AGAINST.fullmatch(text.strip())
-    prices = [float(value) for value in found.groups()] if found else [math.inf]
-    if max(prices) > MAX_DOLLARS:
-        raise UsageError(
-            f"--against {text!r:.60} is no price of an API",
-            fix="write dollars per million input and output tokens: --against api:2.5/10",
-        )
-    return ApiPrice(*prices)
 
 
 def compare(bill: Bill, price: ApiPrice) -> Comparison:

@@ -59,7 +59,7 @@ export function dollars(value) {
 }
 
 /** "×1.7" */
-export const times = (value) => (isNumber(value) ? `×${format(value, { maximumSignificantDigits: value < 10 ? 2 : 3 })}` : "–");
+export const times = (value) => (isNumber(value) ? `×${format(value, { maximumSignificantDigits: value < 2 || value > 10 ? 3 : 2 })}` : "–");
 
 /** A moment of today as a time, of another day as a date. */
 export function moment(milliseconds) {

@@ -9,6 +9,7 @@ import { Bar, Lines, Rows } from "./plots.js";
 
 const MAX_FINDINGS = 5;
 const BUCKET_SECONDS = 2; // between two points of the history
+const SHARES = [0.05, 0.1, 0.25, 0.5, 1]; // where a plot of shares may end
 const LEAST_PART = 0.005; // of the time; less is left out of the legend
 
 class Panel {
@@ -56,7 +57,7 @@ function limit() {
   return { node: panel.node, show(ledger) {
     const { decode, prefill } = ledger.recent;
     panel.set(percent(decode.share_of_limit ?? prefill.share_of_limit));
-    draw(lines, ledger, ["share_of_limit"], { name: "limit", tell: percent, least: 1, rests: null });
+    draw(lines, ledger, ["share_of_limit"], { name: "limit", tell: percent, tops: SHARES, rests: null });
     const idle = !decode.steps && !prefill.steps;
     rows.show(idle ? [[say("idleNow"), ""]] : [
       [say("decode"), percent(decode.share_of_limit)],
@@ -126,7 +127,7 @@ function queue() {
   return { node: panel.node, show(ledger) {
     const { requests } = ledger;
     panel.set(count(requests.running + requests.waiting + requests.queued));
-    draw(lines, ledger, ["running", "waiting"], { name: "queue", tell: count, least: 2 });
+    draw(lines, ledger, ["running", "waiting"], { name: "queue", tell: count, tops: [2] });
     rows.show([
       [say("running"), count(requests.running), { part: "accent" }],
       [say("waitingCount"), count(requests.waiting + requests.queued), { part: "waiting" }],
@@ -196,7 +197,7 @@ const known = (value) => value !== null && value !== undefined;
 const rate = (value) => (known(value) ? `${short(value)} ${say("tokensPerSecond")}` : "–");
 
 /** The lines of some fields of the history, up to now. The ledger has no points for times at rest: there, `rests`. */
-function draw(lines, { time, history }, fields, { name, tell, least = 0, rests = 0 }) {
+function draw(lines, { time, history }, fields, { name, tell, tops = [], rests = 0 }) {
   const atRest = (at) => ({ time: at, ...Object.fromEntries(fields.map((field) => [field, rests])) });
   const points = [...history];
   if (points.length) points.unshift(atRest(points[0].time - BUCKET_SECONDS));
@@ -206,5 +207,5 @@ function draw(lines, { time, history }, fields, { name, tell, least = 0, rests =
   const peak = Math.max(0, ...series.flat().filter(known));
   const told = `${say("lastMinutes", { count: 5 })} · ≤ ${tell(peak)}`;
   lines.show(points.map((point) => time - point.time), series,
-    { most: Math.max(least, peak), peak: told, label: `${say(name)}, ${told}` });
+    { most: tops.find((one) => one >= peak) ?? peak, peak: told, label: `${say(name)}, ${told}` });
 }

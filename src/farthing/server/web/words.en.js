@@ -174,7 +174,7 @@ export const EN = {
   part_launch: "Launching kernels",
   part_host: "Python and host",
   part_threads: "Threads",
-  part_throttled: "Throttled",
+  part_throttled: "Slowed down",
   part_idle: "Idle",
   cause_kv_starvation: "Too few KV blocks",
   cause_small_batch: "A small batch",

@@ -174,7 +174,7 @@ export const ZH = {
   part_launch: "启动内核",
   part_host: "Python 与主机",
   part_threads: "线程",
-  part_throttled: "降频",
+  part_throttled: "被拖慢",
   part_idle: "空闲",
   cause_kv_starvation: "KV 块不足",
   cause_small_batch: "批量太小",
