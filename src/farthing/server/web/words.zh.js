@@ -86,6 +86,7 @@ export const ZH = {
   stopTexts: "停止文本",
   stopTextsHint: "遇到即结束回答，每行一个",
   modelsOwn: "模型默认",
+  anySeed: "每次不同",
   access: "访问",
   key: "API 密钥",
   keyHint: "仅当服务器设有密钥时需要。除非选择记住，关闭标签页即忘记。",
