@@ -1,20 +1,22 @@
-"""Dollars per hour of a piece of hardware, and per million tokens of what it computes.
+"""Dollars per hour and per month of a piece of hardware: bought, rented, or as the user says.
 
-The default is the median of the catalogue's dated rental offers, with their range told; a price that is not known stays
-unknown. Knows no model. What owning costs (years, power, space) is not counted here.
+The default rent is the median of the catalogue's dated offers, with their range told; a price that is not known stays
+unknown. What owning takes is planner/owning.py, what tokens cost planner/cost.py. Knows no model.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from farthing.errors import FarthingError
-from farthing.hardware.accelerator import Accelerator, Price
+from farthing.hardware.accelerator import Accelerator
 from farthing.hardware.names import parse_hardware
 from farthing.planner.device import Device
-
-_OLDEST = "2025"
+from farthing.planner.market import Offers, is_made_for_china, rentals
+from farthing.planner.monthly import HOURS, Monthly, Part
+from farthing.planner.owning import offers_text, own
+from farthing.planner.power import power_of
+from farthing.planner.price_book import PriceBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +33,104 @@ class HourlyPrice:
         return self.dollars_per_hour / (tokens_per_second * 3600) * 1e6
 
 
+@dataclass(frozen=True, slots=True)
+class BoxPrice:
+    """A box bought and rented, side by side; a text says why a way has no price. `way`: buy, rent, auto or said."""
+
+    buy: Monthly | str
+    rent: Monthly | str
+    way: str
+
+    @property
+    def known(self) -> tuple[Monthly, ...]:
+        """The ways that have a price, cheapest first."""
+        ways = (way for way in (self.buy, self.rent) if isinstance(way, Monthly))
+        return tuple(sorted(ways, key=lambda way: way.dollars))
+
+    @property
+    def chosen(self) -> Monthly | None:
+        """What was asked for, else the cheapest that is known."""
+        asked = {"buy": self.buy, "rent": self.rent}.get(self.way)
+        if asked is not None:
+            return asked if isinstance(asked, Monthly) else None
+        return self.known[0] if self.known else None
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Why a way has no price."""
+        return tuple(way for way in (self.buy, self.rent) if isinstance(way, str))
+
+    @property
+    def hourly(self) -> HourlyPrice:
+        """Of the chosen way, around the clock."""
+        chosen = self.chosen
+        if chosen is None:
+            return HourlyPrice(None, "; ".join(dict.fromkeys(self.unknown)))
+        if chosen.way == "buy":
+            text = f"{chosen.dollars_per_hour:.4g} $/h owned: {chosen.dollars:,.0f} $ a month"
+        else:
+            text = "; ".join(part.note for part in chosen.parts)
+        return HourlyPrice(chosen.dollars_per_hour, f"{text}; say yours with --price-per-hour")
+
+    @property
+    def even_hours_per_day(self) -> float | None:
+        """Hours a day from which the box is cheaper owned than rented by the hour; None where one is unknown, or where
+        owning is never cheaper."""
+        if not isinstance(self.buy, Monthly) or not isinstance(self.rent, Monthly):
+            return None
+        more_per_hour = (self.rent.dollars - self.buy.load_dollars) / HOURS
+        hours = self.buy.fixed_dollars / more_per_hour / HOURS * 24 if more_per_hour > 0 else 25.0
+        return hours if hours <= 24 else None
+
+
+def box_price(
+    accelerators: Sequence[Accelerator], num_nodes: int, book: PriceBook, said_per_hour: float | None = None
+) -> BoxPrice:
+    """Of all of them together, in so many nodes. `said_per_hour`: dollars for the whole box, instead of both ways."""
+    assert accelerators and num_nodes >= 1
+    if said_per_hour is None:
+        return BoxPrice(own(accelerators, num_nodes, book), _rent(accelerators, book), book.way)
+    power = power_of(accelerators, book)
+    part = Part("box", said_per_hour * HOURS, f"{said_per_hour:g} $/h, as --price-per-hour says")
+    known = power if not isinstance(power, str) else None
+    said = Monthly("said", (part,), part.dollars, 0.0, book.utilisation, 0.0, known, ())
+    return BoxPrice("--price-per-hour was said", said, "said")
+
+
+def _rent(accelerators: Sequence[Accelerator], book: PriceBook) -> Monthly | str:
+    """Around the clock, by the hour."""
+    by_id, parts = {one.id: one for one in accelerators}, []
+    for id, count in Counter(one.id for one in accelerators).items():
+        mine = book.devices.get(id)
+        if mine is not None and mine.rental is not None:
+            parts.append(Part(f"{count}x {id}", mine.rental * count * HOURS, f"{mine.rental:g} $/h each, as said"))
+            continue
+        found = rentals(by_id[id], book.market.code)
+        if found.dollars is None:
+            return f"{id}: no offer to rent it is known"
+        if is_made_for_china(by_id[id]) and book.market.code != "cn":
+            return f"{id}: made for China, not known to be rented in the {book.market.name}"
+        note = f"{id}: {offers_text(found, '$/h', 'rental offer', 'rental offers')}"
+        parts.append(Part(f"{count}x {id}", found.dollars * count * HOURS, note))
+    power = power_of(accelerators, book)
+    total = sum(part.dollars for part in parts)
+    notes = ("rented around the clock, power and server in it",)
+    known = power if not isinstance(power, str) else None
+    return Monthly("rent", tuple(parts), total, 0.0, book.utilisation, 0.0, known, notes)
+
+
 def hourly_price(devices: Sequence[Device], asked: float | None) -> HourlyPrice:
-    """The price that the user says, else the catalogue's."""
+    """The price that the user says, else what the catalogue's offers ask for renting them all."""
     if asked is not None:
         return HourlyPrice(asked, f"{asked:g} $/h, as --price-per-hour says")
     total, notes = 0.0, []
     for name, count in Counter(device.name for device in devices).items():
-        offers = _offers(next(device for device in devices if device.name == name).accelerator)
-        if not offers:
+        found = _offers(next(device for device in devices if device.name == name).accelerator)
+        if found is None or found.dollars is None:
             return HourlyPrice(None, _unknown(name))
-        total += median(value for value, _ in offers) * count
-        notes.append(_told(name, offers))
+        total += found.dollars * count
+        notes.append(_told(name, found))
     return HourlyPrice(total, "; ".join(notes))
-
-
-def _unknown(name: str) -> str:
-    return f"{name}: no price per hour is known; say yours with --price-per-hour"
-
-
-def _told(name: str, offers: Sequence[tuple[float, str]]) -> str:
-    """Where the price is from."""
-    dates = sorted(date for _, date in offers)
-    spread = f"{min(offers)[0]:g} to {max(offers)[0]:g}, {dates[0]} to {dates[-1]}" if len(offers) > 1 else dates[0]
-    plural = f"the median of {len(offers)} rental offers (no spot)" if len(offers) > 1 else "one rental offer"
-    middle = median(value for value, _ in offers)
-    return f"{name}: {middle:.2f} $/h each is {plural} ({spread}); say yours with --price-per-hour"
 
 
 def price_of_device(name: str, asked: float | None) -> HourlyPrice:
@@ -65,20 +140,26 @@ def price_of_device(name: str, asked: float | None) -> HourlyPrice:
     try:
         accelerator = parse_hardware(name).devices[0]
     except FarthingError:
-        accelerator = None
-    offers = _offers(accelerator)
-    if accelerator is None or not offers:
         return HourlyPrice(None, _unknown(name))
-    return HourlyPrice(median(value for value, _ in offers), _told(accelerator.id, offers))
+    found = _offers(accelerator)
+    if found is None or found.dollars is None:
+        return HourlyPrice(None, _unknown(name))
+    return HourlyPrice(found.dollars, _told(accelerator.id, found))
 
 
-def _offers(accelerator: Accelerator | None) -> list[tuple[float, str]]:
-    """(dollars per hour, date) of the offers since _OLDEST; all of them where there is none so young."""
-    if accelerator is None:
-        return []
-    offers = [(offer.value, offer.date) for offer in accelerator.rentals if _is_offer(offer)]
-    return [offer for offer in offers if offer[1] >= _OLDEST] or offers
+def _offers(accelerator: Accelerator | None) -> Offers | None:
+    return None if accelerator is None else rentals(accelerator, "us")
 
 
-def _is_offer(price: Price) -> bool:
-    return price.currency == "USD" and price.market not in ("estimate", "spot") and price.of is None
+def _unknown(name: str) -> str:
+    return f"{name}: no price per hour is known; say yours with --price-per-hour"
+
+
+def _told(name: str, found: Offers) -> str:
+    """Where the price is from."""
+    assert found.dollars is not None
+    offers = found.offers
+    dates = sorted(date for _, date in offers)
+    spread = f"{min(offers)[0]:g} to {max(offers)[0]:g}, {dates[0]} to {dates[-1]}" if len(offers) > 1 else dates[0]
+    plural = f"the median of {len(offers)} rental offers (no spot)" if len(offers) > 1 else "one rental offer"
+    return f"{name}: {found.dollars:.2f} $/h each is {plural} ({spread}); say yours with --price-per-hour"

@@ -126,7 +126,8 @@ class Service:
     def run(
         self, call: Call, ticket: Ticket, times: AnswerTimes | None, dollars: Callable[[float], float | None]
     ) -> Answer:
-        """Queue the call. `times` None: nobody waits for this answer, so its moments are not counted. ApiError 429 if its prompts are too long to wait; EngineStoppedError without an engine."""
+        """Queue the call. `times` None: nobody waits for this answer, so its moments are not counted. ApiError 429 if
+        its prompts are too long to wait; EngineStoppedError without an engine."""
         ticket.carry(call.num_prompt_tokens)
         started = time.monotonic()
         stream = self.engine.submit(call.requests)
