@@ -1,0 +1,57 @@
+"""What a load comes to in steps of an engine: how many of which shape lie behind a figure that somebody measured.
+
+One stream, a batch that starts together, a closed loop, saturation. Requests that arrive at a rate are a fixed point
+over these (planner/row_forecast.py). Knows shapes and counts; no seconds, no hardware.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_MAX_CHUNKS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class StepUse:
+    """`times` steps of `count` sequences with `new` tokens each behind `context` others. `overlapped`: they follow each
+    other through the stages of a pipeline, so that the slowest stage counts."""
+
+    times: float
+    count: int
+    new: int
+    context: int
+    overlapped: bool = False
+
+
+def decode_steps(times: float, context: float, batch: float, stages: int) -> Iterator[StepUse]:
+    """Steps of one token for each of `batch` sequences. In a pipeline they go round in as many groups as there are
+    stages."""
+    running = max(1, round(batch))
+    groups = min(stages, running)
+    yield StepUse(times * groups, -(-running // groups), 1, max(0, round(context)), overlapped=groups > 1)
+
+
+def prefill_steps(prompts: float, tokens: float, max_batch_tokens: int, *, overlapped: bool) -> Iterator[StepUse]:
+    """The prompts as steps of at most `max_batch_tokens`: whole ones together, long ones in chunks. Where they overlap
+    in a pipeline, the last one alone passes all stages."""
+    length = max(1, round(tokens))
+    together = max(1, min(int(prompts), max_batch_tokens // length))
+    chunks = list(_chunks(length, max_batch_tokens))
+    for index, (chunk, done, alike) in enumerate(chunks):
+        times = alike * prompts / together
+        last = min(1.0, times) if index == len(chunks) - 1 or not overlapped else 0.0
+        last = times if not overlapped else last
+        if last:
+            yield StepUse(last, together, chunk, done)
+        if times > last:
+            yield StepUse(times - last, together, chunk, done, overlapped=True)
+
+
+def _chunks(length: int, most: int) -> Iterator[tuple[int, int, int]]:
+    """(tokens, tokens before them, how many such); of very many, runs are stood for by the one in their middle."""
+    whole, rest = divmod(length, most)
+    run = -(-whole // _MAX_CHUNKS) or 1
+    for first in range(0, whole, run):
+        alike = min(run, whole - first)
+        yield most, (first + alike // 2) * most, alike
+    if rest:
+        yield rest, whole * most, 1

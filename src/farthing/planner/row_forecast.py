@@ -1,0 +1,215 @@
+"""The forecast of a measured row: its load as steps of its engine, and from their seconds the figure in its own unit.
+
+Every figure is a rate (so much over the seconds of some steps) or a time (those seconds, and what comes before). Steady
+states are closed forms; requests that arrive at a rate are a fixed point of Little's law on the same step times.
+Knows no score: planner/validate.py does.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from farthing.errors import FarthingError
+from farthing.planner.load_steps import StepUse, decode_steps, prefill_steps
+from farthing.planner.measured_row import Setting, SkippedRowError
+from farthing.planner.replica import Replica, replica_of
+
+NO_ROOM = "the forecast says it does not fit, and it ran"
+# Of a load that arrives faster than it is answered, waits grow with every request: the usual number of a benchmark.
+_REQUESTS_OF_A_RUN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """`uses` and `before` seconds make the figure: `tokens` over them, or, where `tokens` is None, `share` of them.
+
+    `group`: what an interval is looked up by: decode, prefill, saturated, batch, tpot, ttft, e2e or throughput.
+    """
+
+    replica: Replica
+    uses: tuple[StepUse, ...]
+    group: str
+    tokens: float | None = None
+    share: float = 1.0
+    before: float = 0.0
+
+    def value(self, seconds: float) -> float:
+        """In tokens/s or seconds, from the seconds of the uses."""
+        total = seconds + self.before
+        return self.tokens / total if self.tokens is not None else self.share * total
+
+
+def recipe_of(setting: Setting) -> Recipe:
+    """SkippedRowError if the planner has no forecast of such a figure."""
+    try:
+        replica = replica_of(setting.spec, setting.accelerators, setting.tp, setting.pp, setting.engine)
+    except FarthingError as error:
+        raise SkippedRowError(f"no forecast: {error.what}") from None
+    if replica.kv_tokens is not None and replica.kv_tokens < 1:
+        raise SkippedRowError(NO_ROOM)
+    load = _Load(setting, replica)
+    answers = {
+        "single": load.single,
+        "static": load.static,
+        "burst": load.burst,
+        "closed": load.closed,
+        "saturated": load.saturated,
+        "rate": load.at_rate,
+    }
+    return answers[setting.kind]()
+
+
+class _Load:
+    """The lengths and limits of one setting; each method is one kind of load."""
+
+    def __init__(self, setting: Setting, replica: Replica) -> None:
+        self.setting, self.replica, self.engine = setting, replica, setting.engine
+        self.prompt, self.answer = setting.input_tokens, setting.output_tokens
+        self.context = self.prompt + self.answer / 2
+        self.num_stages = len(replica.stages)
+        self.before = replica.stages[0].efficiency.request_seconds
+
+    def _decode(self, times: float, batch: float) -> tuple[StepUse, ...]:
+        return tuple(decode_steps(times, self.context, batch, self.num_stages))
+
+    def _prefill(self, prompts: float) -> tuple[StepUse, ...]:
+        overlapped = self.engine.overlaps_stages and self.num_stages > 1
+        steps = prefill_steps(prompts, self.prompt, self.engine.max_batch_tokens, overlapped=overlapped)
+        return tuple(steps)
+
+    def _recipe(self, uses: Iterable[StepUse], group: str, **how: float) -> Recipe:
+        return Recipe(self.replica, tuple(uses), group, **how)
+
+    def _no_forecast(self) -> SkippedRowError:
+        return SkippedRowError(f"no forecast of {self.setting.metric} in a load of the kind {self.setting.kind!r}")
+
+    def single(self) -> Recipe:
+        match self.setting.metric:
+            case "decode_tok_s":
+                return self._recipe(self._decode(1, 1), "decode", tokens=1.0)
+            case "tpot":
+                return self._recipe(self._decode(1, 1), "decode")
+            case "prefill_tok_s":
+                return self._recipe(self._prefill(1), "prefill", tokens=round(self.prompt))
+            case "ttft":
+                return self._recipe(self._prefill(1), "ttft", before=self.before)
+            case "e2e" | "batch" | "output_tok_s_total":
+                return self.static()
+        raise self._no_forecast()
+
+    def static(self, mixed: bool = False) -> Recipe:
+        """All start together. What does not fit waits for the others: the work is the same in more, smaller steps."""
+        batch = max(1, self.setting.batch)
+        running = min(batch, self.replica.running(self.prompt + self.answer))
+        waves = batch / running
+        every = self._prefill(batch) + self._decode((self.answer - 1) * waves, running)
+        match self.setting.metric:
+            case "batch" | "e2e":
+                return self._recipe(every, "batch", before=self.before)
+            case "output_tok_s_total":
+                return self._recipe(every, "throughput", tokens=batch * self.answer, before=self.before)
+            case "tpot" if mixed:
+                uses = self._prefill(running) + self._decode(self.answer - 1, running)
+                return self._recipe(uses, "tpot", share=1 / self.answer)
+            case "tpot":
+                return self._recipe(self._decode(1, running), "tpot")
+            case "ttft":
+                return self._recipe(self._prefill(running), "ttft", before=self.before)
+            case "decode_tok_s":
+                return self._recipe(self._decode(1, running), "decode", tokens=float(running))
+        raise self._no_forecast()
+
+    def burst(self) -> Recipe:
+        return self.static(mixed=True)
+
+    def closed(self) -> Recipe:
+        """As many requests as the batch, each followed by the next: in an answer's time every other one's prompt is
+        computed, too."""
+        most = min(self.setting.batch, self.replica.running(self.prompt + self.engine.reserved_answer * self.answer))
+        every = self._prefill(most) + self._decode(self.answer - 1, most)
+        match self.setting.metric:
+            case "tpot":
+                return self._recipe(every, "tpot", share=1 / self.answer)
+            case "output_tok_s_total":
+                return self._recipe(every, "throughput", tokens=most * self.answer, before=self.before)
+            case "e2e":
+                return self._recipe(every, "e2e", before=self.before)
+            case "ttft":
+                ahead = 1 + self.engine.lockstep * (most - 1) / 2
+                return self._recipe(self._prefill(ahead), "ttft", before=self.before)
+        raise self._no_forecast()
+
+    def _most(self) -> int:
+        limit = self.setting.batch or self.engine.max_num_seqs
+        room = self.replica.running(self.prompt + self.engine.reserved_answer * self.answer)
+        return min(limit, room)
+
+    def saturated(self) -> Recipe:
+        """Someone always waits: as many run as the limits and the pool allow."""
+        most = self._most()
+        every = self._prefill(most) + self._decode(self.answer, most)
+        match self.setting.metric:
+            case "output_tok_s_total":
+                return self._recipe(every, "saturated", tokens=most * self.answer)
+            case "tpot":
+                return self._recipe(every, "tpot", share=1 / self.answer)
+        raise self._no_forecast()
+
+    def at_rate(self) -> Recipe:
+        """Little's law: as many run as arrive in the time that one takes, and that time grows with how many run."""
+        rate, most = self.setting.rate, self._most()
+        if not rate:
+            raise SkippedRowError("the rate of arrivals is not stated")
+        prompt_seconds = self.replica.seconds(self._prefill(1))
+        busy = min(0.95, rate * prompt_seconds)
+        low, high = 1.0, float(most)
+        for _ in range(30):
+            running = (low + high) / 2
+            token_seconds = self.replica.seconds(self._decode(1, running)) / (1 - busy)
+            if rate * self.answer * token_seconds > running:
+                low = running
+            else:
+                high = running
+        overloaded = high > 0.97 * most
+        running = float(most) if overloaded else max(1.0, high)
+        slower = 1 / (1 - busy)
+        match self.setting.metric:
+            case "output_tok_s_total" if not overloaded:
+                return self._recipe((), "throughput", tokens=rate * self.answer, before=1.0)
+            case "output_tok_s_total":
+                every = self._prefill(most) + self._decode(self.answer, most)
+                return self._recipe(every, "throughput", tokens=most * self.answer)
+            case "tpot" if not overloaded:
+                return self._recipe(self._decode(slower, running), "tpot")
+            case "tpot":
+                every = self._prefill(most) + self._decode(self.answer - 1, most)
+                return self._recipe(every, "tpot", share=1 / self.answer)
+        if overloaded:
+            return self._overload(rate, most)
+        wait = 1 + busy / (2 * (1 - busy))
+        first = self._prefill(wait) + self._decode(0.5, running)
+        match self.setting.metric:
+            case "ttft":
+                return self._recipe(first, "ttft", before=self.before)
+            case "e2e":
+                return self._recipe(first + self._decode(self.answer * slower, running), "e2e", before=self.before)
+        raise self._no_forecast()
+
+    def _overload(self, rate: float, most: int) -> Recipe:
+        """Each request waits longer than the one before: the mean of a run, of the requests that come after those that
+        start at once."""
+        every = self._prefill(most) + self._decode(self.answer, most)
+        answered = most / self.replica.seconds(every)
+        late = max(0, (self.setting.requests or _REQUESTS_OF_A_RUN) - most)
+        wait = late / 2 * max(0.0, 1 / answered - 1 / rate) * late / (late + most)
+        first = self._prefill(1) + self._decode(1, most)
+        match self.setting.metric:
+            case "ttft":
+                return self._recipe(first, "ttft", before=self.before + wait)
+            case "e2e":
+                return self._recipe(first + every, "e2e", before=self.before + wait)
+        raise self._no_forecast()
+
+
+def forecast(recipe: Recipe) -> float:
+    """In tokens/s or seconds."""
+    return recipe.value(recipe.replica.seconds(recipe.uses))
