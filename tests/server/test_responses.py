@@ -13,6 +13,7 @@ from openai.types.responses import Response
 from pydantic import BaseModel
 from server_process import ServerProcess
 
+from farthing.engine.process.stream import Stream
 from farthing.engine.request import Delta, Request
 from farthing.engine.tool_calls.answer_parser import (
     AnswerParser,

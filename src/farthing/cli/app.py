@@ -27,7 +27,7 @@ from farthing.errors import FarthingError, MissingExtraError, UsageError
 
 _EXIT_MISTAKE, _EXIT_INTERRUPTED, _EXIT_BROKEN_PIPE = 2, 130, 141
 
-# Name, function, description, examples; in the order of the help.
+# Name, function, description, examples; in the order of the help. A command with commands of its own brings its examples.
 _COMMANDS = (
     (
         "plan",
@@ -149,13 +149,9 @@ _COMMANDS = (
     ),
     (
         "bench",
-        "farthing.cli.bench:bench",
+        "farthing.cli.bench:app",
         "Measure speed: of a model here, or of a server under load.",
-        """
-        farthing bench                             prefill and decode of the bundled model, beside the forecast
-        farthing bench --save before.json          keep it; after an upgrade: farthing bench --against before.json
-        farthing bench serve --rate 4              requests that come at random, and what they wait
-        """,
+        "",
     ),
     (
         "probe",
@@ -219,7 +215,10 @@ def _build() -> App:
         result_action="return_int_as_exit_code_else_zero",
     )
     for position, (name, function, description, examples) in enumerate(_COMMANDS):
-        app.command(function, name=name, help=description, help_epilogue=_examples(examples), sort_key=position)
+        if examples:
+            app.command(function, name=name, help=description, help_epilogue=_examples(examples), sort_key=position)
+        else:
+            app.command(function, name=name, help=description, sort_key=position)
     app.register_install_completion_command(
         help="Install completion for your shell.", help_epilogue=_examples("farthing --install-completion --shell zsh")
     )

@@ -17,6 +17,7 @@ from farthing.client.batch_tally import Tally
 from farthing.units import format_count
 
 _LINE_SECONDS = 5.0
+_BAR_WIDTH = 12
 _DAY_SECONDS = 86400.0
 
 
@@ -28,7 +29,7 @@ def forecast_line(found: Survey, expected: Forecast) -> str:
         rows += f" ({found.num_refused:,} can't be asked)"
     time_and_cost = ["no forecast of the time"]
     if expected.seconds is not None:
-        time_and_cost = [f"about {duration(expected.seconds)}", f"until {moment(time.time() + expected.seconds)}"]
+        time_and_cost = [f"about {duration(expected.seconds)}", f"ends {moment(time.time() + expected.seconds)}"]
     if expected.dollars is not None:
         time_and_cost.append(money(expected.dollars))
     return (
@@ -58,7 +59,7 @@ class BatchView:
         self._tally, self._price_per_hour = tally, price_per_hour
         self._started = self._told = time.monotonic()
         self._done_before, self._tokens_before = tally.num_done, tally.output_tokens
-        columns = (TextColumn("{task.fields[rows]}"), BarColumn(), TextColumn("{task.fields[rest]}"))
+        columns = (TextColumn("{task.fields[rows]}"), BarColumn(_BAR_WIDTH), TextColumn("{task.fields[rest]}"))
         self._bar = Progress(*columns, console=output.stderr, transient=True, disable=not output.stderr.is_terminal)
         self._task = self._bar.add_task("rows", total=tally.num_rows, rows="", rest="")
 
@@ -90,8 +91,9 @@ class BatchView:
         parts = [f"{tally.num_done:,} of {tally.num_rows:,} rows, {tally.num_failed:,} failed"]
         parts.append(f"{self.num_output_tokens / seconds:,.0f} tok/s")
         if num_done := tally.num_done - self._done_before:
-            parts.append(f"until {moment(time.time() + tally.num_left * seconds / num_done)}")
-        return [*parts, *_told(tally, tally.dollars(self._price_per_hour))]
+            parts.append(f"ends {moment(time.time() + tally.num_left * seconds / num_done)}")
+        dollars = tally.dollars(self._price_per_hour)
+        return parts if dollars is None else [*parts, money(dollars)]
 
 
 def _told(tally: Tally, dollars: float | None) -> Iterable[str]:

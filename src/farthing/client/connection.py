@@ -61,9 +61,9 @@ class Server:
                 parts.hostname, parts.port, ssl=context, limit=_MAX_LINE_BYTES
             )
         except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise ConnectionLostError(
-                f"no server answers at {self.url}: {os.strerror(error.errno) if error.errno else error}",
-                fix="start one: farthing serve",
+                f"no server answers at {self.url}: {reason}", fix="start one: farthing serve"
             ) from None
         try:
             writer.write(self._head(method, path, parts.netloc, content := _content(body)) + content)
