@@ -13,7 +13,7 @@ import pytest
 from batch_rows import Script, completion_row, new_journal, read_rows, scripted, write_rows
 from server_process import ServerProcess, serving
 
-from farthing.client.batch import IDLE_PRIORITY, Batch, KeyRefusedError, Terms
+from farthing.client.batch import Batch, KeyRefusedError, Terms
 from farthing.client.batch_file import Reading
 from farthing.client.connection import Server
 from farthing.client.presence import Presence, ServerAwayError
@@ -61,7 +61,7 @@ def test_rows_are_asked_unstreamed_and_with_the_priority_that_disturbs_nobody(tm
             return asked[0][1]
 
     body = completion_row(1)["body"]
-    assert asyncio.run(asked_of(True)) == {**body, "priority": IDLE_PRIORITY}
+    assert asyncio.run(asked_of(True)) == {**body, "priority": 1000}
     assert asyncio.run(asked_of(False)) == {**body, "priority": -5}
 
 

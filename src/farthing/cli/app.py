@@ -27,7 +27,7 @@ from farthing.errors import FarthingError, MissingExtraError, UsageError
 
 _EXIT_MISTAKE, _EXIT_INTERRUPTED, _EXIT_BROKEN_PIPE = 2, 130, 141
 
-# Name, function, description, examples; in the order of the help. A command with commands of its own brings its examples.
+# Name, function, description, examples; in the order of the help. One with commands of its own brings its examples.
 _COMMANDS = (
     (
         "plan",

@@ -21,7 +21,7 @@ from farthing.client.connection import Server
 from farthing.engine.config import EngineConfig
 from farthing.errors import UsageError
 
-_MAX_CONCURRENCY, _MAX_DOLLARS = 4096, 10**9
+_MAX_CONCURRENCY, _MAX_DOLLARS = 4096, 10**6
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -217,7 +217,7 @@ def _serve_arguments(order: Order, found: Survey) -> list[str]:
     arguments += ["--max-queued-requests", str(max(ServerConfig().max_queued_requests, order.width(found)))]
     for name in order.served_names:
         arguments += ["--served-model-name", name]
-    if order.price_per_hour is not None and "price_per_hour" in {field.name for field in fields(ServerConfig)}:
+    if order.price_per_hour is not None:
         arguments += ["--price-per-hour", str(order.price_per_hour)]
     return arguments
 

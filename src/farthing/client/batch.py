@@ -20,8 +20,8 @@ from farthing.client.batch_result import Result, answered, refused
 from farthing.client.connection import ConnectionLostError, Server
 from farthing.client.presence import Presence
 from farthing.errors import FarthingError
+from farthing.scheduler.sequence import IDLE_PRIORITY
 
-IDLE_PRIORITY = 1000  # smaller is more urgent; the scheduler computes this one only where nobody else is disturbed
 AWAY_SECONDS = 300.0
 
 _MAX_TRIES = {500: 3, 502: 20, 503: 20, 504: 3}  # an engine that restarts answers with 503

@@ -38,7 +38,7 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class EngineProfile:
     """`max_num_seqs`: of one replica; `max_batch_tokens`: of one step, in whose chunks prompts are computed.
 

@@ -15,7 +15,7 @@ from farthing.planner.price_data import owning_figures, per_device_kw
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """Watts of the whole box: `busy` and `idle` at the wall of the machines, the site's `pue` times that on the bill."""
+    """Watts of the whole box, `busy` and `idle`, at the wall of the machines; the bill has `pue` times that."""
 
     busy_watts: float
     idle_watts: float

@@ -148,7 +148,9 @@ def price_of_device(name: str, asked: float | None) -> HourlyPrice:
 
 
 def _offers(accelerator: Accelerator | None) -> Offers | None:
-    return None if accelerator is None else rentals(accelerator, "us")
+    """In dollars."""
+    found = None if accelerator is None else rentals(accelerator, "us")
+    return None if found is None or found.elsewhere else found
 
 
 def _unknown(name: str) -> str:

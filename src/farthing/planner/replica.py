@@ -1,148 +1,220 @@
-"""One copy of a model under an engine: its ranks with what each may take, the room for keys and values, step times.
+"""One copy of a model that serves: the engine's own scheduler and loop on a virtual clock, with an executor that does
+arithmetic. It counts what becomes of its requests, and what its time and its KV pool go to.
 
-Equal devices of one node, divided as a row or a plan says. Knows no load.
+Knows no other replicas and no arrivals to come: planner/simulator.py deals the requests.
 """
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence as Ordered
+from dataclasses import dataclass, field
 
-from farthing.errors import UnsupportedError
-from farthing.hardware.accelerator import Accelerator
-from farthing.hardware.defaults import default
-from farthing.models.parallel import parallelize
-from farthing.models.spec import ModelSpec
-from farthing.planner.device_class import device_class, format_class, link_class
-from farthing.planner.efficiency import Efficiency, LinkEfficiency
-from farthing.planner.engine_profile import EngineProfile
-from farthing.planner.load_steps import StepUse
-from farthing.planner.step_work import Speeds, WorkLines, work_seconds
-
-_ALONE = 1e30  # bytes/s of a link that nothing crosses
+from farthing.errors import RequestError
+from farthing.planner.batch_pricer import StagePricer
+from farthing.planner.simulated_executor import SimulatedExecutor
+from farthing.planner.workload import Request, Workload
+from farthing.scheduler.loop import VirtualClock, step
+from farthing.scheduler.scheduler import Scheduler
+from farthing.scheduler.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """`spec`: one rank's part. `memory_bytes`: of the stage's smallest device."""
+class ReplicaShape:
+    """`stages`: of each pipeline stage the pricers of its different devices. `num_blocks` KV blocks of `block_size`
+    tokens: those of the rank with the least room. `context`: tokens of the longest sequence. `step_seconds`: of the
+    host before each batch; `request_seconds`: of the host before a request reaches the scheduler."""
 
-    spec: ModelSpec
-    work: WorkLines
-    speeds: Speeds
-    efficiency: Efficiency
-    link: LinkEfficiency
-    send: LinkEfficiency
-    memory_bytes: float | None
+    stages: tuple[tuple[StagePricer, ...], ...]
+    num_blocks: int
+    block_size: int
+    max_num_seqs: int
+    max_batch_tokens: int
+    context: int
+    step_seconds: float = 0.0
+    request_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Outcome:
+    """What became of a request. Times in seconds since the beginning. `refused`: why it never ran, else empty."""
+
+    request: Request
+    replica: int
+    arrival: float
+    first_token: float = 0.0
+    ended: float = 0.0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    preemptions: int = 0
+    refused: str = ""
+
+    @property
+    def ttft_seconds(self) -> float:
+        return self.first_token - self.arrival
+
+    @property
+    def tpot_seconds(self) -> float | None:
+        """Seconds a token after the first; None of an answer of one token."""
+        return (self.ended - self.first_token) / (self.output_tokens - 1) if self.output_tokens > 1 else None
+
+    @property
+    def request_seconds(self) -> float:
+        return self.ended - self.arrival
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over time, in (what) x seconds, and counts. `busy_seconds`: with a batch in flight."""
+
+    busy_seconds: float = 0.0
+    running: float = 0.0
+    waiting: float = 0.0
+    used_blocks: float = 0.0
+    short_of_blocks: float = 0.0  # seconds in which the head of the queue waited for KV room
+    short_of_slots: float = 0.0  # or for a place among max_num_seqs
+    decode_steps: int = 0
+    decode_tokens: int = 0
+    peak_running: int = 0
+    peak_waiting: int = 0
+    peak_used_blocks: int = 0
+    gaps: list[tuple[float, int]] = field(default_factory=list)  # seconds between tokens of a request, how often
+
+
 class Replica:
-    """`kv_tokens`: positions that fit beside the weights, all sequences together; None where the memory is unknown."""
+    """Alternates between `take` and `step`; `now` is where it stands. Requests are taken in order of arrival."""
 
-    stages: tuple[Stage, ...]
-    engine: EngineProfile
-    kv_tokens: int | None
+    def __init__(self, number: int, shape: ReplicaShape, workload: Workload) -> None:
+        self.totals = Totals()
+        self._number, self._shape, self._workload = number, shape, workload
+        self._clock = VirtualClock()
+        self.executor = SimulatedExecutor(shape.stages, self._clock, step_seconds=shape.step_seconds)
+        self.scheduler = Scheduler(
+            num_blocks=shape.num_blocks,
+            block_size=shape.block_size,
+            max_num_seqs=shape.max_num_seqs,
+            max_batch_tokens=shape.max_batch_tokens,
+            max_model_len=shape.context,
+        )
+        self._queue: deque[tuple[Request, float]] = deque()  # behind those that the scheduler has
+        self._live: dict[int, tuple[Sequence, Outcome]] = {}
+        self._newest: dict[int, float] = {}  # when a request's newest token came
+        self._ends: deque[float] = deque()
+        self._num_taken = 0
 
-    def stage_seconds(self, use: StepUse) -> list[float]:
-        return [
-            work_seconds(
-                stage.work.at(use.count, use.new, use.context),
-                stage.speeds,
-                stage.efficiency,
-                stage.link,
-                stage.send,
+    @property
+    def now(self) -> float:
+        return self._clock.now()
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._queue) or self.scheduler.has_unfinished or self.executor.in_flight > 0
+
+    def outstanding(self, at: float) -> int:
+        """Requests taken and not ended by then; moments are asked for in order."""
+        while self._ends and self._ends[0] <= at:
+            self._ends.popleft()
+            self._num_taken -= 1
+        return self._num_taken
+
+    def take(self, request: Request, arrival: float) -> None:
+        if not self.has_work:
+            self._clock.advance_to(arrival + self._shape.request_seconds)
+        self._queue.append((request, arrival))
+        self._num_taken += 1
+
+    def step(self) -> list[Outcome]:
+        """One turn of the loop. The requests that ended in it."""
+        ended = self._feed()
+        scheduler, totals, before = self.scheduler, self.totals, self._clock.now()
+        num_before = self.executor.num_batches
+        outputs = step(scheduler, self.executor, self._clock)
+        now = self._clock.now()
+        self._count(now - before, scheduler)
+        if len(outputs) > 0 and self.executor.num_batches > num_before:
+            totals.decode_steps += 1
+        newest, gaps, last_gap, times = self._newest, totals.gaps, 0.0, 0
+        for seq_id, _, reason, _ in outputs:
+            came = newest.get(seq_id)
+            newest[seq_id] = now
+            if came is None:
+                self._live[seq_id][1].first_token = now
+            elif now - came == last_gap:
+                times += 1
+            else:
+                if times:
+                    gaps.append((last_gap, times))
+                last_gap, times = now - came, 1
+            if reason is not None:
+                ended.append(self._end(seq_id, now))
+        if times:
+            gaps.append((last_gap, times))
+        return ended
+
+    def _feed(self) -> list[Outcome]:
+        """Hands the scheduler as many as it can look at in one step: it takes the first of its queue, never another.
+        Those that it refuses have ended."""
+        refused = []
+        while self._queue and self.scheduler.num_waiting <= self._shape.max_num_seqs:
+            request, arrival = self._queue[0]
+            if arrival + self._shape.request_seconds > self._clock.now():
+                break
+            self._queue.popleft()
+            outcome = Outcome(request, self._number, arrival)
+            sequence = Sequence(
+                request.index,
+                self._workload.prompt_ids(request),
+                max_output_tokens=request.output_tokens,
+                ignore_eos=True,
+                arrival_time=arrival,
             )
-            for stage in self.stages
-        ]
+            try:
+                self.scheduler.add(sequence)
+            except RequestError as error:
+                outcome.refused, outcome.first_token, outcome.ended = error.what, arrival, arrival
+                self._ends.append(self._clock.now())
+                refused.append(outcome)
+            else:
+                self._live[request.index] = (sequence, outcome)
+        return refused
 
-    def seconds(self, uses: Iterable[StepUse]) -> float:
-        """Steps one after the other; those that overlap take as long as the slowest stage."""
-        total = 0.0
-        for use in uses:
-            stages = self.stage_seconds(use)
-            total += use.times * (max(stages) if use.overlapped else sum(stages))
-        return total
+    def _count(self, seconds: float, scheduler: Scheduler) -> None:
+        totals, pool = self.totals, scheduler.block_pool
+        waiting, used = scheduler.num_waiting + len(self._queue), pool.num_blocks - pool.num_available
+        running = scheduler.num_running
+        totals.busy_seconds += seconds
+        totals.running += seconds * running
+        totals.waiting += seconds * waiting
+        totals.used_blocks += seconds * used
+        if scheduler.waiting_for == "blocks":
+            totals.short_of_blocks += seconds
+        elif scheduler.waiting_for == "slots":
+            totals.short_of_slots += seconds
+        totals.peak_running = max(totals.peak_running, running)
+        totals.peak_waiting = max(totals.peak_waiting, waiting)
+        totals.peak_used_blocks = max(totals.peak_used_blocks, used)
 
-    def running(self, tokens_each: float) -> int:
-        """Sequences of so many positions that the pool holds, at least one."""
-        if self.kv_tokens is None:
-            return self.engine.max_num_seqs
-        return max(1, int(self.kv_tokens // max(1.0, tokens_each)))
-
-
-def replica_of(
-    spec: ModelSpec, accelerators: Sequence[Accelerator], tp: int, pp: int, engine: EngineProfile
-) -> Replica:
-    """UnsupportedError for sizes that do not divide, a rate or a bandwidth that nobody knows."""
-    ranks = _ranks(spec, tp)
-    stages = []
-    for index, part in enumerate(parallelize(spec, ranks, pp)):
-        devices = accelerators[index * tp : (index + 1) * tp]
-        stages.append(_stage(part, devices, engine, tp / ranks))
-    rooms = [
-        engine.memory.kv_tokens(stage.spec, stage.memory_bytes, tp=tp)
-        for stage in stages
-        if stage.memory_bytes is not None
-    ]
-    return Replica(tuple(stages), engine, min(rooms) if len(rooms) == len(stages) else None)
-
-
-def _ranks(spec: ModelSpec, tp: int) -> int:
-    """As many ranks as divide the heads: of 12 chips, 8 that are half as fast again."""
-    heads = spec.layers[0].attention.num_heads
-    return tp if heads % tp == 0 else 2 ** int(math.log2(tp))
+    def _end(self, seq_id: int, now: float) -> Outcome:
+        sequence, outcome = self._live.pop(seq_id)
+        del self._newest[seq_id]
+        outcome.ended = now
+        outcome.output_tokens = sequence.num_output_tokens
+        outcome.cached_tokens = sequence.num_cached_tokens
+        outcome.preemptions = sequence.num_preemptions
+        self._ends.append(now)
+        return outcome
 
 
-def _stage(spec: ModelSpec, devices: Sequence[Accelerator], engine: EngineProfile, scale: float) -> Stage:
-    """`scale`: devices for each rank. The slowest device sets the pace."""
-    plain = spec.precision.activation_dtype
-    layer_math = spec.precision.format.math
-    slowest = min(devices, key=_bandwidth)
-    rates = [_rate(device, layer_math, engine) for device in devices]
-    plain_rates = [_rate(device, plain, engine) for device in devices]
-    joined = link_class(slowest, len(devices))
-    onward = link_class(slowest, 2 if "bridge" in slowest.scale_up.kind else max(2, len(devices)))
-    memories = [float(device.memory_bytes) for device in devices if device.memory_bytes is not None]
-    return Stage(
-        spec=spec,
-        work=WorkLines(spec),
-        speeds=Speeds(
-            bandwidth=_bandwidth(slowest) * scale,
-            layer_rate=min(rates) * scale,
-            plain_rate=min(plain_rates) * scale,
-            link=_link_rate(slowest, joined, len(devices)) if len(devices) > 1 else _ALONE,
-            stage_link=_link_rate(slowest, onward, 2),
-        ),
-        efficiency=engine.efficiency(device_class(slowest), format_class(spec.precision.format)),
-        link=engine.link(joined),
-        send=engine.link(onward),
-        memory_bytes=min(memories) * scale if len(memories) == len(devices) else None,
-    )
-
-
-def _bandwidth(accelerator: Accelerator) -> float:
-    if accelerator.bandwidth is None:
-        raise UnsupportedError(f"the memory bandwidth of {accelerator.id} is not known", fix="name other hardware")
-    return accelerator.bandwidth.value
-
-
-def _rate(accelerator: Accelerator, math_name: str, engine: EngineProfile) -> float:
-    """FLOP/s in a math, or in one of the same width that the device has: of 16 bits, bf16 serves for fp16."""
-    names = [math_name]
-    if math_name in ("fp16", "bf16"):
-        names = ["fp16", "bf16"] if math_name == "fp16" else ["bf16", "fp16"]
-        if engine.accumulates_in_16:
-            names.insert(0, "fp16_acc16")
-    for name in names:
-        if name in accelerator.flops:
-            return accelerator.flops[name].value
-    raise UnsupportedError(f"the rate of {accelerator.id} in {math_name} is not known", fix="name other hardware")
-
-
-def _link_rate(accelerator: Accelerator, kind: str, num_ranks: int) -> float:
-    """Nominal bytes/s in one direction. In a mesh, a device reaches as many others as take part by a link each."""
-    if kind in ("nvlink", "mesh", "fabric"):
-        assert accelerator.scale_up.bytes_per_second is not None
-        rate = accelerator.scale_up.bytes_per_second.value
-        return rate * (num_ranks - 1) / 7 if kind == "mesh" else rate
-    host = accelerator.host.bytes_per_second
-    return host.value if host is not None else float(default("pcie_gen4_x16").value)
+def total_of(parts: Ordered[Totals]) -> Totals:
+    """Of all replicas; peaks are added too, so they are at most what was there at one time."""
+    whole = Totals()
+    for part in parts:
+        whole.busy_seconds += part.busy_seconds
+        whole.running += part.running
+        whole.waiting += part.waiting
+        whole.used_blocks += part.used_blocks
+        whole.short_of_blocks += part.short_of_blocks
+        whole.short_of_slots += part.short_of_slots
+        whole.peak_running += part.peak_running
+        whole.peak_waiting += part.peak_waiting
+        whole.peak_used_blocks += part.peak_used_blocks
+        whole.gaps += part.gaps
+    return whole

@@ -1,10 +1,10 @@
 // The live figures: asks for the ledger every two seconds while the page is seen, and hands it to the panels.
 // Knows how the server stands (ready, gone, without figures, closed to us); the figures are panels.js's.
 
-import { ask } from "./api.js";
+import { ask, ServerError } from "./api.js";
 import { byId, h } from "./dom.js";
 import { seconds, short } from "./format.js";
-import { say } from "./labels.js";
+import { has, say } from "./labels.js";
 import { panels } from "./panels.js";
 
 const EVERY_MS = 2000;
@@ -52,19 +52,23 @@ export class Gauges {
     this.#asking?.abort();
     const asking = new AbortController();
     this.#asking = asking;
-    try {
-      this.#ledger = await ask(PATH, AbortSignal.any([asking.signal, AbortSignal.timeout(AFTER_FAILURES_MS)]));
-      this.#problem = null;
-      this.#failures = 0;
-      this.#options.told(this.#ledger);
-    } catch (error) {
-      if (asking.signal.aborted) return;
-      this.#problem = error;
-      this.#failures += 1;
-    }
-    this.#show();
+    this.#problem = await this.#problemOf(asking);
+    if (asking.signal.aborted) return;
+    this.#failures = this.#problem === null ? 0 : this.#failures + 1;
     const wait = this.#failures > 2 ? AFTER_FAILURES_MS : EVERY_MS;
     this.#timer = setTimeout(() => this.#poll(), wait);
+    if (this.#problem === null) this.#options.told(this.#ledger);
+    this.#show();
+  }
+
+  /** Takes the ledger; null if that went well. */
+  async #problemOf(asking) {
+    try {
+      this.#ledger = await ask(PATH, AbortSignal.any([asking.signal, AbortSignal.timeout(AFTER_FAILURES_MS)]));
+      return null;
+    } catch (error) {
+      return error instanceof ServerError ? error : new ServerError(0, String(error.message)); // too slow, or no JSON
+    }
   }
 
   #show() {
@@ -82,8 +86,7 @@ export class Gauges {
     const { state, stalled, uptime_seconds: uptime, num_restarts: restarts } = this.#ledger ?? {};
     const lost = this.#problem && (this.#problem.status === 0 || this.#problem.status >= 500);
     const name = lost ? "lost" : state ?? (this.#problem ? "ok" : "waiting");
-    const isKnown = ["ok", "starting", "draining", "restarting", "failed", "lost", "waiting"].includes(name);
-    const word = stalled && !lost ? say("stalled") : isKnown ? say(`state_${name}`) : name;
+    const word = stalled && !lost ? say("stalled") : has(`state_${name}`) ? say(`state_${name}`) : name;
     const kind = stalled || ["lost", "failed"].includes(name) ? "bad" : name === "ok" ? "good" : "warn";
     byId("state-dot").className = `dot ${kind}`;
     byId("state").textContent = word;

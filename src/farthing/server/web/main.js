@@ -10,6 +10,7 @@ import { parameters, Settings } from "./settings.js";
 import { key } from "./storage.js";
 
 let model = null; // the name under which it is served, once the server told it
+let told = null; // the name in the last ledger: another one means another server
 let history = null;
 let gauges = null;
 
@@ -34,7 +35,11 @@ const chat = new Chat({
 });
 history = new History(chat, () => openDrawer(null));
 history.show();
-gauges = new Gauges({ enterKey, told: (ledger) => showModel(model ?? ledger.model, ledger.plan_line) });
+gauges = new Gauges({ enterKey, told: (ledger) => {
+  showModel(model ?? ledger.model, ledger.plan_line);
+  if (told !== null && told !== ledger.model) learnModel();
+  told = ledger.model;
+} });
 
 document.addEventListener("languagechanged", () => {
   chat.render();
@@ -56,12 +61,19 @@ function openDrawer(name, focused = null) {
   if (name) document.body.dataset.open = name;
   else delete document.body.dataset.open;
   for (const drawer of ["history", "gauges"]) byId(`open-${drawer}`).setAttribute("aria-expanded", String(drawer === name));
+  document.querySelector("main").inert = name !== null && hasDrawers(); // what lies below it can't be reached
   if (name) byId(name).querySelector("button").focus();
   else if (focused) byId(focused).focus();
 }
 
+const hasDrawers = () => getComputedStyle(byId("scrim")).display !== "none";
+
+addEventListener("resize", () => {
+  if (document.body.dataset.open && !hasDrawers()) openDrawer(null);
+});
+
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || byId("settings").open) return;
+  if (event.key !== "Escape" || event.isComposing || byId("settings").open) return;
   if (document.body.dataset.open) openDrawer(null, `open-${document.body.dataset.open}`);
   else chat.stop();
 });

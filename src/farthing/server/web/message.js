@@ -94,7 +94,8 @@ const known = (value) => value !== null && value !== undefined;
 /** What happened, in the words of the page; then those of the server. */
 function errorText({ status, message, retrySeconds, hadKey }) {
   const ours = status === 0 ? say(message === "broken" ? "errorBroken" : "errorUnreachable")
-    : status === 401 ? say(hadKey ? "errorKeyWrong" : "errorKey") : say("errorStatus", { status });
+    : status === 401 ? say(hadKey ? "errorKeyWrong" : "errorKey")
+    : say(status < 500 ? "errorStatus" : "errorFailed", { status });
   const parts = [h("strong", {}, ours)];
   if (status !== 0 && status !== 401 && message) parts.push(" ", h("span", { lang: "en" }, message));
   if (retrySeconds) parts.push(" ", say("errorRetryIn", { time: seconds(retrySeconds) }));

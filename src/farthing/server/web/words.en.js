@@ -65,6 +65,7 @@ export const EN = {
   errorKey: "This server needs an API key.",
   errorKeyWrong: "The server does not know this API key.",
   errorStatus: "The server refused ({status}).",
+  errorFailed: "The server failed ({status}).",
   errorRetryIn: "Try again in {time}.",
   enterKey: "Enter the key",
 

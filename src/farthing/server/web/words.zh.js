@@ -65,6 +65,7 @@ export const ZH = {
   errorKey: "此服务器需要 API 密钥。",
   errorKeyWrong: "服务器不认识这个 API 密钥。",
   errorStatus: "服务器拒绝了请求（{status}）。",
+  errorFailed: "服务器出错（{status}）。",
   errorRetryIn: "请在 {time}后重试。",
   enterKey: "输入密钥",
 
