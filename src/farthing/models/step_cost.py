@@ -5,14 +5,11 @@ position and causal pair. These five numbers are found once by asking the descri
 microseconds, which is what accounting for every step and simulating millions of them need. Knows no hardware.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from farthing.models.spec import ModelSpec, Op
-from farthing.ops.attention import Attention
+from farthing.models.spec import ModelSpec
 from farthing.ops.batch import BatchShape
 from farthing.ops.cost import Cost
-from farthing.ops.moe import Experts
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +64,8 @@ class StepCost:
         if len(windows) > 1 or 1 in windows or spec.plan_only:
             return None
 
-        return cls._of(spec.cost, spec.kv_bytes_per_token, windows.pop() if windows else None)
-
-    @classmethod
-    def of_op(cls, op: Op) -> "StepCost | None":
-        """Of one op; None for experts, and for attention to the token itself alone."""
-        if isinstance(op, Experts) or (isinstance(op, Attention) and op.window == 1):
-            return None
-        is_attention = isinstance(op, Attention)
-        return cls._of(op.cost, op.kv_bytes_per_token if is_attention else 0, op.window if is_attention else None)
-
-    @classmethod
-    def _of(cls, cost_of: Callable[[BatchShape], Cost], kv_bytes_per_token: int, window: int | None) -> "StepCost":
-        """`cost_of`: of any batch, a sum as above."""
-
         def ask(sequences: list[tuple[int, int]], num_logits: int = 0) -> Cost:
-            return cost_of(BatchShape.of(sequences, num_logits))
+            return spec.cost(BatchShape.of(sequences, num_logits))
 
         costs = ask([]), ask([], 1), ask([(1, 0)]), ask([(2, 0)]), ask([(1, 1)])
         maths = sorted({math for cost in costs for math in cost.flops})
@@ -91,8 +74,8 @@ class StepCost:
             _fit(*(cost.write_bytes for cost in costs)),
             _fit(*(cost.comm_bytes for cost in costs)),
             tuple((math, _fit(*(cost.flops.get(math, 0) for cost in costs))) for math in maths),
-            kv_bytes_per_token,
-            window,
+            spec.kv_bytes_per_token,
+            windows.pop() if windows else None,
         )
 
     def sums(self, batch: BatchShape) -> Sums:

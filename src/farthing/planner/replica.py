@@ -21,7 +21,7 @@ from farthing.scheduler.sequence import Sequence
 class ReplicaShape:
     """`stages`: of each pipeline stage the pricers of its different devices. `num_blocks` KV blocks of `block_size`
     tokens: those of the rank with the least room. `context`: tokens of the longest sequence. `step_seconds`: of the
-    host before each batch; `request_seconds`: of the host before a request reaches the scheduler."""
+    host before each batch."""
 
     stages: tuple[tuple[StagePricer, ...], ...]
     num_blocks: int
@@ -30,7 +30,6 @@ class ReplicaShape:
     max_batch_tokens: int
     context: int
     step_seconds: float = 0.0
-    request_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -71,8 +70,6 @@ class Totals:
     used_blocks: float = 0.0
     short_of_blocks: float = 0.0  # seconds in which the head of the queue waited for KV room
     short_of_slots: float = 0.0  # or for a place among max_num_seqs
-    decode_steps: int = 0
-    decode_tokens: int = 0
     peak_running: int = 0
     peak_waiting: int = 0
     peak_used_blocks: int = 0
@@ -80,7 +77,7 @@ class Totals:
 
 
 class Replica:
-    """Alternates between `take` and `step`; `now` is where it stands. Requests are taken in order of arrival."""
+    """Alternates between `take` and `step`; `now` is where it stands. Requests come in the order of their times."""
 
     def __init__(self, number: int, shape: ReplicaShape, workload: Workload) -> None:
         self.totals = Totals()
@@ -115,9 +112,10 @@ class Replica:
             self._num_taken -= 1
         return self._num_taken
 
-    def take(self, request: Request, arrival: float) -> None:
+    def take(self, request: Request, arrival: float, at: float) -> None:
+        """A request that a user sent at `arrival` and that is here `at`, not after `now` while there is work."""
         if not self.has_work:
-            self._clock.advance_to(arrival + self._shape.request_seconds)
+            self._clock.advance_to(at)
         self._queue.append((request, arrival))
         self._num_taken += 1
 
@@ -125,12 +123,8 @@ class Replica:
         """One turn of the loop. The requests that ended in it."""
         ended = self._feed()
         scheduler, totals, before = self.scheduler, self.totals, self._clock.now()
-        num_before = self.executor.num_batches
         outputs = step(scheduler, self.executor, self._clock)
         now = self._clock.now()
-        self._count(now - before, scheduler)
-        if len(outputs) > 0 and self.executor.num_batches > num_before:
-            totals.decode_steps += 1
         newest, gaps, last_gap, times = self._newest, totals.gaps, 0.0, 0
         for seq_id, _, reason, _ in outputs:
             came = newest.get(seq_id)
@@ -147,6 +141,7 @@ class Replica:
                 ended.append(self._end(seq_id, now))
         if times:
             gaps.append((last_gap, times))
+        self._count(now - before, num_ended=len(ended))
         return ended
 
     def _feed(self) -> list[Outcome]:
@@ -154,10 +149,7 @@ class Replica:
         Those that it refuses have ended."""
         refused = []
         while self._queue and self.scheduler.num_waiting <= self._shape.max_num_seqs:
-            request, arrival = self._queue[0]
-            if arrival + self._shape.request_seconds > self._clock.now():
-                break
-            self._queue.popleft()
+            request, arrival = self._queue.popleft()
             outcome = Outcome(request, self._number, arrival)
             sequence = Sequence(
                 request.index,
@@ -176,10 +168,10 @@ class Replica:
                 self._live[request.index] = (sequence, outcome)
         return refused
 
-    def _count(self, seconds: float, scheduler: Scheduler) -> None:
-        totals, pool = self.totals, scheduler.block_pool
+    def _count(self, seconds: float, num_ended: int) -> None:
+        totals, scheduler, pool = self.totals, self.scheduler, self.scheduler.block_pool
         waiting, used = scheduler.num_waiting + len(self._queue), pool.num_blocks - pool.num_available
-        running = scheduler.num_running
+        running = scheduler.num_running + num_ended
         totals.busy_seconds += seconds
         totals.running += seconds * running
         totals.waiting += seconds * waiting

@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Prefixes:
-    """`tokens` at the start of every prompt are those of its group (a system prompt); `groups` of them, all as likely."""
+    """`tokens` at the start of each prompt are those of its group (a system prompt); `groups` of them, all as likely."""
 
     tokens: int = 0
     groups: int = 1
@@ -114,7 +114,9 @@ def by_users(
     They begin thinking."""
     _check("--users", users, MAX_USERS)
     if not 0 <= think_seconds < math.inf:
-        raise UsageError(f"--think is {think_seconds:g}", fix="seconds between an answer and the next request, at least 0")
+        raise UsageError(
+            f"--think is {think_seconds:g}", fix="seconds between an answer and the next request, at least 0"
+        )
     _check("--requests", num_requests, MAX_REQUESTS)
     rng, requests = random.Random(f"{seed}:think"), []
     for index, (group, input_tokens, output_tokens) in _drawn(num_requests, inputs, outputs, prefixes, seed):
