@@ -458,6 +458,31 @@ def percent(ratio: float) -> str:
     return f"{value:.1f}".removesuffix(".0") + " %" if value < 9.95 else f"{value:.0f} %"
 
 
+def test_a_card_is_shown_with_what_slows_it(at: Open, server: ServerProcess):
+    """The server's own document, with a card in it as hardware.nvidia reads them."""
+    seen = at(server)
+    card = {
+        "index": 0, "is_lost": False, "name": "RTX 4090", "power_watts": 214.4, "power_limit_watts": 450.0,
+        "temperature_celsius": 61.0, "throttle_reasons": ["power"], "link_width": 4, "link_width_max": 16,
+    }  # fmt: skip
+    lost = {**dict.fromkeys(card), "index": 1, "is_lost": True, "throttle_reasons": []}
+    ledger = httpx.get(f"{server.url}/farthing/ledger").json()
+    document = {**ledger, "gpus": [card, lost]}
+    expect(seen.page.locator(".panel-gpus")).to_be_hidden()
+    seen.page.route("**/farthing/ledger", lambda route: route.fulfill(json=document))
+    cards = seen.page.locator(".panel-gpus .rows div")
+    expect(cards.nth(0)).to_have_text("RTX 4090214 / 450 W · 61 °C · PCIe ×4 / ×16 · Slowed down: power")
+    expect(cards.nth(1)).to_contain_text("Lost")
+
+
+def test_a_server_that_hides_its_figures_can_be_talked_to(at: Open, server: ServerProcess):
+    seen = at(server)
+    seen.page.route("**/farthing/ledger", lambda route: route.fulfill(status=404, body="{}"))
+    seen.page.reload()
+    expect(seen.page.locator("#gauges-note")).to_contain_text("No figures yet")
+    assert seen.ask("Hello!")
+
+
 def test_the_gauges_rest_while_nobody_looks_and_say_when_the_server_is_gone(at: Open, server: ServerProcess):
     seen, page = (first := at(server)), first.page
     expect(page.locator("#state")).to_have_text("Ready")

@@ -52,8 +52,9 @@ export class Gauges {
     this.#asking?.abort();
     const asking = new AbortController();
     this.#asking = asking;
-    this.#problem = await this.#problemOf(asking);
+    const problem = await this.#problemOf(asking);
     if (asking.signal.aborted) return;
+    this.#problem = problem;
     this.#failures = this.#problem === null ? 0 : this.#failures + 1;
     const wait = this.#failures > 2 ? AFTER_FAILURES_MS : EVERY_MS;
     this.#timer = setTimeout(() => this.#poll(), wait);
