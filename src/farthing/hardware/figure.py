@@ -118,6 +118,13 @@ class TomlTable:
         """true or false."""
         return bool(self._take(key, bool))
 
+    def counts(self, key: str) -> tuple[int, ...]:
+        """A list of whole numbers from 1 up."""
+        numbers = self._take(key, list)
+        if not all(type(number) is int and number > 0 for number in numbers):
+            raise self.mistake(key, "is not a list of whole numbers from 1 up")
+        return tuple(numbers)
+
     def count(self, key: str) -> int:
         """A whole number from 1 up; 1 where there is no such key."""
         return int(self._positive(key, self._take(key, int))) if key in self._left else 1

@@ -1,6 +1,7 @@
 """What seller's export law, buyer's import law and the maker's licence say of a part.
 
-From prices/law.toml and the catalogue: every note has its date and source; what nobody looked up is "unknown". Not legal advice. Knows no price.
+From prices/law.toml and the catalogue: every note has its date and source, what nobody looked up is "unknown", and
+none of it is legal advice. Knows no price.
 """
 
 from collections.abc import Iterator, Mapping

@@ -144,9 +144,7 @@ def availability(accelerator: Accelerator, market: str) -> Availability:
     return Availability(bought, rented, tuple(why))
 
 
-def is_available(
-    accelerator: Accelerator, market: str, *, legal_only: bool = False, include_all: bool = False
-) -> bool:
+def is_available(accelerator: Accelerator, market: str, *, legal_only: bool = False, include_all: bool = False) -> bool:
     """Whether a search may propose it: it can be had, and an engine drives it (unless `include_all`); with
     `legal_only`, no law that is known stands in the way (what is unknown stays, and its note says so)."""
     had = availability(accelerator, market)

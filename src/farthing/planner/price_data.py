@@ -67,4 +67,3 @@ def per_device_kw() -> Mapping[str, Given]:
 def read_prices(name: str) -> TomlTable:
     """A file of the folder, to be read key by key."""
     return read_toml(FOLDER / name)
-
