@@ -121,8 +121,8 @@ def kill_ten_times(folder: Path, arguments: Sequence[object], *, num_rows: int) 
 
 def test_a_batch_that_is_killed_ten_times_gives_the_same_file_and_asks_nothing_twice(tmp_path: Path):
     """Of what was done, nothing: what was in flight at a kill is asked again."""
-    num_rows, concurrency = 100, 4
-    write_rows(tmp_path / "in.jsonl", map(completion_row, range(num_rows)))
+    num_rows, concurrency = 70, 3
+    write_rows(tmp_path / "in.jsonl", (completion_row(number, max_tokens=10) for number in range(num_rows)))
     with serving(engine={"batch_invariant": True}) as server:
         arguments = ("--server", server.url, "--concurrency", concurrency)
         kill_ten_times(tmp_path, arguments, num_rows=num_rows)

@@ -43,6 +43,7 @@ class EngineProfile:
     """`max_num_seqs`: of one replica; `max_batch_tokens`: of one step, in whose chunks prompts are computed.
 
     `lockstep`: of the other requests of a closed loop, the share whose prompts come before one's own first token.
+    `prompt_share`: of the prompt tokens of a load, those that no prefix cache held where the engine was measured.
     `overlaps_stages`: whether chunks of one prompt follow each other through the stages of a pipeline.
     `accumulates_in_16`: whether 16-bit products sum in 16 bits where that is faster.
     """
@@ -56,6 +57,7 @@ class EngineProfile:
     overlaps_stages: bool
     accumulates_in_16: bool
     lockstep: float
+    prompt_share: float
     reserved_answer: float
     memory: MemoryRule
     base: Factors
@@ -153,6 +155,7 @@ def _profile(name: str, fitted: Mapping[str, Any]) -> EngineProfile:
         overlaps_stages=facts["overlaps_stages"],
         accumulates_in_16=facts["accumulates_in_16"],
         lockstep=own.get("lockstep", generic["lockstep"]),
+        prompt_share=own.get("prompt_share", 1.0),
         reserved_answer=facts["reserved_answer"],
         memory=MemoryRule(**facts["memory"]),
         base={**generic["base"], **own.get("base", {})},

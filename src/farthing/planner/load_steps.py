@@ -34,7 +34,7 @@ def prefill_steps(prompts: float, tokens: float, max_batch_tokens: int, *, overl
     """The prompts as steps of at most `max_batch_tokens`: whole ones together, long ones in chunks. Where they overlap
     in a pipeline, the last one alone passes all stages."""
     length = max(1, round(tokens))
-    together = max(1, min(int(prompts), max_batch_tokens // length))
+    together = max(1, min(round(prompts), max_batch_tokens // length))
     chunks = list(_chunks(length, max_batch_tokens))
     for index, (chunk, done, alike) in enumerate(chunks):
         times = alike * prompts / together

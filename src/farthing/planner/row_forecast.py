@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from farthing.errors import FarthingError
 from farthing.planner.load_steps import StepUse, decode_steps, prefill_steps
 from farthing.planner.measured_row import Setting, SkippedRowError
-from farthing.planner.replica import Replica, replica_of
+from farthing.planner.engine_replica import Replica, replica_of
 
 NO_ROOM = "the forecast says it does not fit, and it ran"
 # Of a load that arrives faster than it is answered, waits grow with every request: the usual number of a benchmark.
@@ -71,6 +71,10 @@ class _Load:
     def _decode(self, times: float, batch: float) -> tuple[StepUse, ...]:
         return tuple(decode_steps(times, self.context, batch, self.num_stages))
 
+    def _cached_prefill(self, prompts: float) -> tuple[StepUse, ...]:
+        """Of requests that follow each other, a part is in the prefix cache."""
+        return self._prefill(prompts * self.engine.prompt_share)
+
     def _prefill(self, prompts: float) -> tuple[StepUse, ...]:
         overlapped = self.engine.overlaps_stages and self.num_stages > 1
         steps = prefill_steps(prompts, self.prompt, self.engine.max_batch_tokens, overlapped=overlapped)
@@ -125,7 +129,7 @@ class _Load:
         """As many requests as the batch, each followed by the next: in an answer's time every other one's prompt is
         computed, too."""
         most = min(self.setting.batch, self.replica.running(self.prompt + self.engine.reserved_answer * self.answer))
-        every = self._prefill(most) + self._decode(self.answer - 1, most)
+        every = self._cached_prefill(most) + self._decode(self.answer - 1, most)
         match self.setting.metric:
             case "tpot":
                 return self._recipe(every, "tpot", share=1 / self.answer)
@@ -159,7 +163,7 @@ class _Load:
         rate, most = self.setting.rate, self._most()
         if not rate:
             raise SkippedRowError("the rate of arrivals is not stated")
-        prompt_seconds = self.replica.seconds(self._prefill(1))
+        prompt_seconds = self.replica.seconds(self._cached_prefill(1))
         busy = min(0.95, rate * prompt_seconds)
         low, high = 1.0, float(most)
         for _ in range(30):
@@ -176,12 +180,12 @@ class _Load:
             case "output_tok_s_total" if not overloaded:
                 return self._recipe((), "throughput", tokens=rate * self.answer, before=1.0)
             case "output_tok_s_total":
-                every = self._prefill(most) + self._decode(self.answer, most)
+                every = self._cached_prefill(most) + self._decode(self.answer, most)
                 return self._recipe(every, "throughput", tokens=most * self.answer)
             case "tpot" if not overloaded:
                 return self._recipe(self._decode(slower, running), "tpot")
             case "tpot":
-                every = self._prefill(most) + self._decode(self.answer - 1, most)
+                every = self._cached_prefill(most) + self._decode(self.answer - 1, most)
                 return self._recipe(every, "tpot", share=1 / self.answer)
         if overloaded:
             return self._overload(rate, most)
@@ -197,7 +201,7 @@ class _Load:
     def _overload(self, rate: float, most: int) -> Recipe:
         """Each request waits longer than the one before: the mean of a run, of the requests that come after those that
         start at once."""
-        every = self._prefill(most) + self._decode(self.answer, most)
+        every = self._cached_prefill(most) + self._decode(self.answer, most)
         answered = most / self.replica.seconds(every)
         late = max(0, (self.setting.requests or _REQUESTS_OF_A_RUN) - most)
         wait = late / 2 * max(0.0, 1 / answered - 1 / rate) * late / (late + most)

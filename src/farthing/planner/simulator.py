@@ -1,6 +1,6 @@
 """Requests dealt to the replicas of a deployment, and what becomes of them, second by second, without any hardware.
 
-Each replica runs the scheduler and the loop that serve (planner/replica.py). The replica that is furthest behind goes
+Each replica runs the scheduler and the loop that serve (planner/simulated_replica.py). The replica that is furthest behind goes
 next; a request is dealt when no replica can still be at an earlier moment. Same workload, same deployment: same result.
 Knows no names of hardware and no flags.
 """
@@ -9,23 +9,13 @@ import heapq
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from farthing.planner.replica import Outcome, Replica, ReplicaShape, Totals
+from farthing.planner.deployment import Deployment
+from farthing.planner.simulated_replica import Outcome, SimulatedReplica, Totals
 from farthing.planner.workload import Request, Workload
 
-Dealing = Literal["least-loaded", "round-robin"]
 _TELL_EVERY_SECONDS = 0.5
 _LOOK_EVERY_STEPS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """Replicas behind one door. `request_seconds`: of the host, from a request's arrival to its place in a queue."""
-
-    replicas: tuple[ReplicaShape, ...]
-    dealing: Dealing = "least-loaded"
-    request_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +23,7 @@ class Run:
     """`outcomes` in the order of their requests; `replicas` as they ended, with their totals and statistics."""
 
     outcomes: tuple[Outcome, ...]
-    replicas: tuple[Replica, ...]
+    replicas: tuple[SimulatedReplica, ...]
 
     @property
     def seconds(self) -> float:
@@ -63,7 +53,7 @@ def simulate(workload: Workload, deployment: Deployment, tell: Callable[[Progres
 class _Simulation:
     def __init__(self, workload: Workload, deployment: Deployment, tell: Callable[[Progress], None] | None) -> None:
         self._workload, self._deployment, self._tell = workload, deployment, tell
-        self._replicas = [Replica(number, shape, workload) for number, shape in enumerate(deployment.replicas)]
+        self._replicas = [SimulatedReplica(number, shape, workload) for number, shape in enumerate(deployment.replicas)]
         self._outcomes: list[Outcome | None] = [None] * len(workload.requests)
         self._num_ended = self._num_dealt = 0
         self._busy: list[tuple[float, int]] = []  # (where it stands, replica): a heap
@@ -120,8 +110,8 @@ class _Simulation:
         in_turn = self._num_dealt % count
         if self._deployment.dealing == "round-robin":
             return in_turn
-        order = [*range(in_turn, count), *range(in_turn)]  # of equals the next in turn
-        return min(order, key=lambda number: self._replicas[number].outstanding(at))
+        loads = [replica.outstanding(at) for replica in self._replicas]
+        return min(range(count), key=lambda number: (loads[number], (number - in_turn) % count))  # of equals the next
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes[outcome.request.index] = outcome

@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Prefixes:
-    """`tokens` at the start of each prompt are those of its group (a system prompt); `groups` of them, all as likely."""
+    """`tokens` at the start of a prompt are those of its group (a system prompt); `groups` of them, all as likely."""
 
     tokens: int = 0
     groups: int = 1

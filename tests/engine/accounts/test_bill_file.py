@@ -1,6 +1,8 @@
 """A file that is no bill, or one that nobody can read: told in one line, and never guessed at."""
 
+import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 

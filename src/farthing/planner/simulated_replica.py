@@ -76,7 +76,7 @@ class Totals:
     gaps: list[tuple[float, int]] = field(default_factory=list)  # seconds between tokens of a request, how often
 
 
-class Replica:
+class SimulatedReplica:
     """Alternates between `take` and `step`; `now` is where it stands. Requests come in the order of their times."""
 
     def __init__(self, number: int, shape: ReplicaShape, workload: Workload) -> None:
