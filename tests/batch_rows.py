@@ -37,7 +37,7 @@ def new_journal(output: Path, source: Path) -> Journal:
     reading = Reading(source)
     journal.tally.num_rows = sum(1 for _ in reading)
     if journal.head is None:
-        journal.begin(Head(reading.sha256, source.stat().st_size, 1700000000, "bundled"))
+        journal.begin(Head(reading.whole_sha256(), source.stat().st_size, 1700000000, "bundled"))
     return journal
 
 

@@ -12,7 +12,7 @@ from jsonschema.validators import validator_for
 from server_process import ServerProcess
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-ROUTES = 14
+ROUTES = 16
 
 
 def made_up_requests(server: ServerProcess, folder: Path, *, phases: str, examples: int) -> str:

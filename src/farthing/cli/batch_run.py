@@ -86,7 +86,7 @@ def answer(order: Order, journal: Journal) -> int:
         raise UsageError(f"{order.source} has no rows", fix="write one request a line")
     journal.tally.num_rows = found.num_rows
     status = order.source.stat()
-    head = Head(reading.sha256, status.st_size, int(status.st_mtime), model="")
+    head = Head(reading.whole_sha256(), status.st_size, int(status.st_mtime), model="")
     try:
         return _until_told(_Answering(order, journal, found, head).run())
     except (ServerAwayError, KeyRefusedError, JournalError) as error:
@@ -193,7 +193,7 @@ class _Answering:
         if tally.num_left:
             code = self._not_all()
         else:
-            if rows.sha256 != self._head.sha256:
+            if rows.whole_sha256() != self._head.sha256:
                 what = f"{order.source} was changed while its rows were asked"
                 raise UsageError(what, fix="begin anew: --restart")
             self._journal.write_output()

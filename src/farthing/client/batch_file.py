@@ -46,17 +46,23 @@ class Row:
 
 
 class Reading:
-    """One reading of the file: iterate it once. `sha256` is the file's when all of it has been read."""
+    """One reading of the file: its rows come once, to whoever asks for the next one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._digest = hashlib.sha256()
+        self._rows = self._read()
 
-    @property
-    def sha256(self) -> str:
+    def whole_sha256(self) -> str:
+        """The file's, as it was when it was read; what is left of it is read for that."""
+        for _ in self._rows:
+            pass
         return self._digest.hexdigest()
 
     def __iter__(self) -> Iterator[Row]:
+        return self._rows
+
+    def _read(self) -> Iterator[Row]:
         seen, index = _Seen(), 0
         with open(self._path, "rb") as file:
             for number, line in enumerate(self._lines(file), start=1):

@@ -45,6 +45,7 @@ class EngineProfile:
     `lockstep`: of the other requests of a closed loop, the share whose prompts come before one's own first token.
     `prompt_share`: of the prompt tokens of a load, those that no prefix cache held where the engine was measured.
     `overlaps_stages`: whether chunks of one prompt follow each other through the stages of a pipeline.
+    `like`: the profile whose constants stand where this one was never measured.
     `accumulates_in_16`: whether 16-bit products sum in 16 bits where that is faster.
     """
 
@@ -65,6 +66,8 @@ class EngineProfile:
     by_format: Mapping[str, Factors]
     links: Mapping[str, LinkEfficiency]
     intervals: Mapping[str, Interval]
+    caches_prefixes: bool = False
+    like: str = GENERIC
     before_version: tuple[int, int] | None = None
     before_date: str | None = None
 
@@ -141,9 +144,12 @@ def profile_of(name: str, fitted: Mapping[str, Any]) -> EngineProfile:
 
 def _profile(name: str, fitted: Mapping[str, Any]) -> EngineProfile:
     facts = tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
-    generic = fitted["engines"][GENERIC]
-    own = fitted["engines"].get(name, {})
-    links = {**generic.get("links", {}), **own.get("links", {})}
+    engines = fitted["engines"]
+    parents = [engines[GENERIC], engines.get(facts.get("like", GENERIC), {}), engines.get(name, {})]
+
+    def merged(key: str) -> dict[str, Any]:
+        return {inner: value for parent in parents for inner, value in parent.get(key, {}).items()}
+
     before = facts.get("before_version")
     return EngineProfile(
         name=name,
@@ -154,17 +160,17 @@ def _profile(name: str, fitted: Mapping[str, Any]) -> EngineProfile:
         chunked=facts["chunked"],
         overlaps_stages=facts["overlaps_stages"],
         accumulates_in_16=facts["accumulates_in_16"],
-        lockstep=own.get("lockstep", generic["lockstep"]),
-        prompt_share=own.get("prompt_share", 1.0),
+        lockstep=next(one["lockstep"] for one in reversed(parents) if "lockstep" in one),
+        prompt_share=next((one["prompt_share"] for one in reversed(parents) if "prompt_share" in one), 1.0),
         reserved_answer=facts["reserved_answer"],
         memory=MemoryRule(**facts["memory"]),
-        base={**generic["base"], **own.get("base", {})},
-        by_class={**generic.get("classes", {}), **own.get("classes", {})},
-        by_format={**generic.get("formats", {}), **own.get("formats", {})},
-        links={key: LinkEfficiency(**value) for key, value in links.items()},
-        intervals={
-            key: Interval(*value) for key, value in {**generic["intervals"], **own.get("intervals", {})}.items()
-        },
-        before_version=tuple(before) if before else None,
+        base=merged("base"),
+        by_class=merged("classes"),
+        by_format=merged("formats"),
+        links={key: LinkEfficiency(**value) for key, value in merged("links").items()},
+        intervals={key: Interval(*value) for key, value in merged("intervals").items()},
+        caches_prefixes=facts["caches_prefixes"],
+        like=facts.get("like", GENERIC),
+        before_version=(before[0], before[1]) if before else None,
         before_date=facts.get("before_date"),
     )

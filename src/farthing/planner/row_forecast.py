@@ -32,6 +32,11 @@ class Recipe:
     share: float = 1.0
     before: float = 0.0
 
+    @property
+    def has_request(self) -> bool:
+        """Whether `before` holds what the engine takes for a request beside its steps."""
+        return self.before > 0 and bool(self.uses)
+
     def value(self, seconds: float) -> float:
         """In tokens/s or seconds, from the seconds of the uses."""
         total = seconds + self.before

@@ -41,7 +41,10 @@ class Desk:
     @property
     def num_ended(self) -> dict[str, int]:
         """Requests by how they ended."""
-        return {name: sum(self.ended[route, name] for route, _ in set(self.ended)) for name in _OUTCOMES}
+        counts = dict.fromkeys(_OUTCOMES, 0)
+        for (_, outcome), count in self.ended.items():
+            counts[outcome] += count
+        return counts
 
     async def answer(
         self,
