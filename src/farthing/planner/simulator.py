@@ -1,7 +1,8 @@
 """Requests dealt to the replicas of a deployment, and what becomes of them, second by second, without any hardware.
 
-Each replica runs the scheduler and the loop that serve (planner/simulated_replica.py). The replica that is furthest behind goes
-next; a request is dealt when no replica can still be at an earlier moment. Same workload, same deployment: same result.
+Each replica runs the scheduler and the loop that serve (planner/simulated_replica.py). The replica that is furthest
+behind goes next; a request is dealt when no replica can still be at an earlier moment. Same workload, same deployment:
+same result.
 Knows no names of hardware and no flags.
 """
 
