@@ -190,12 +190,11 @@ class _Answering:
     def _end(self, rows: Reading, expected: Forecast | None, seconds: float, num_output_tokens: int = 0) -> int:
         order, tally = self._order, self._journal.tally
         written = ""
+        if (rows.ended or tally.num_left <= 0) and rows.whole_sha256() != self._head.sha256:
+            raise UsageError(f"{order.source} was changed while its rows were asked", fix="begin anew: --restart")
         if tally.num_left:
             code = self._not_all()
         else:
-            if rows.whole_sha256() != self._head.sha256:
-                what = f"{order.source} was changed while its rows were asked"
-                raise UsageError(what, fix="begin anew: --restart")
             self._journal.write_output()
             code, written = _EXIT_FAILED if tally.num_failed else 0, f" -> {self._journal.output}"
         dollars = tally.dollars(order.price_per_hour)

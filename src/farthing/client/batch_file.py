@@ -46,10 +46,11 @@ class Row:
 
 
 class Reading:
-    """One reading of the file: its rows come once, to whoever asks for the next one."""
+    """One reading of the file: its rows come once, to whoever asks for the next one. `ended`: there is none left."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.ended = False
         self._digest = hashlib.sha256()
         self._rows = self._read()
 
@@ -70,6 +71,7 @@ class Reading:
                 if text:
                     yield _row(index, number, text, seen)
                     index += 1
+        self.ended = True
 
     def _lines(self, file: BinaryIO) -> Iterator[bytes]:
         """Of one that is too long, a little more than is taken; the rest of it is passed over."""
