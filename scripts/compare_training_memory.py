@@ -19,7 +19,7 @@ from farthing.models.auto import config_of, describe
 from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec, Precision
 from farthing.models.training import TrainingSetup, training_memory
-from farthing.planner.training_search import FRAGMENTATION, Attempt
+from farthing.planner.training_search import Attempt
 from farthing.quantization.base import resolve
 
 PAGE = Path(__file__).resolve().parents[1] / "benchmarks" / "training-memory.md"
@@ -121,8 +121,8 @@ def page(rows: list[dict[str, str]], command: str) -> str:
         f"{datetime.now(UTC):%Y-%m-%d} · commit {commit.strip()} · command: `{command}`",
         "",
         "Forecast of `models/training.py` for the heaviest device with the fragments of `planner/training_search.py`, "
-        "without the reserve (context, communication buffers). Published figures are round, some are said to be approximate, and the sources write GB for either "
-        "unit, so the error is given for both readings.",
+        "without the reserve (context, communication buffers). Published figures are round, some are said to be "
+        "approximate, and the sources write GB for either unit, so the error is given for both readings.",
         "",
         "No constant was fitted, but these rows were seen while the forecast was written, so they are no held-out "
         "test. After a first comparison (median error 25 % as GB, 22 % as GiB) two choices were changed: ZeRO 3 "
@@ -155,8 +155,8 @@ def page(rows: list[dict[str, str]], command: str) -> str:
         *(_outcome_line(row) for row in known),
         "",
         "train-13 is a miss: its recipe also offloads the parameters to host memory, with which it fits with ease, but "
-        "then 21 GB are far too many; without offload the forecast is above the card. train-10 has no room for "
-        "fragments: 90 % of them would still run out.",
+        "then 21 GB are far too many; without offload the forecast is above the card. train-10 runs out from 5 % "
+        "of fragments on.",
         "",
         "## What the rows leave out, and where it is taken from",
         "",

@@ -13,7 +13,7 @@ from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec, Precision
 from farthing.models.training import TrainingSetup, training_memory
 from farthing.planner.training import ASSUMPTIONS, TrainingAnswer, answer, to_json_object, to_lines
-from farthing.planner.training_search import best_attempt, fewest_devices
+from farthing.planner.training_search import Attempt, best_attempt, fewest_devices
 from farthing.quantization.base import resolve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +97,30 @@ def test_offloaded_states_are_divided_over_the_ranks_not_repeated() -> None:
     assert f"{16 * made.num_parameters / GIB:,.0f} GiB of host memory" in "\n".join(to_lines(made))
 
 
+def test_host_memory_that_runs_out_is_told_as_such() -> None:
+    spec, setup = published("llama-3.1-8b"), TrainingSetup(offload="all")
+    options = {"model": "m", "hardware": "h", "setup": setup}
+    enough = answer(spec, [CARD_24] * 2, RESERVE, host_bytes=200 * GIB, **options)  # type: ignore[arg-type]
+    short = answer(spec, [CARD_24] * 2, RESERVE, host_bytes=64 * GIB, **options)  # type: ignore[arg-type]
+    assert (enough.outcome, enough.fits) == ("runs", True)
+    assert (short.outcome, short.fits) == ("host OOM", False)
+    assert "host memory runs out" in "\n".join(to_lines(short))
+    assert not any(line.startswith("  devices") for line in to_lines(short))
+
+
+def test_weights_that_are_gathered_leave_fragments() -> None:
+    """15 % of the rest under ZeRO 3, none where nothing is gathered: GMLake, arXiv 2401.08156."""
+    spec = published("llama-3.1-8b")
+    for setup, ratio in (
+        (TrainingSetup(data_parallel=8, zero_stage=3), 0.15),
+        (TrainingSetup(data_parallel=8, zero_stage=2), 0.0),
+        (TrainingSetup(zero_stage=3), 0.0),
+    ):
+        made = Attempt(setup, training_memory(spec, setup), CARD_80)
+        assert made.fragment_bytes == pytest.approx(ratio * made.memory.total_bytes, abs=1)
+        assert made.needed_bytes == made.memory.total_bytes + made.fragment_bytes
+
+
 def test_of_unequal_devices_the_smallest_decides() -> None:
     spec = published("llama-3.1-8b")
     mixed = answer(spec, [CARD_80, CARD_24], RESERVE, model="m", hardware="h")
@@ -119,8 +143,9 @@ def test_the_json_object_is_fixed() -> None:
     made = to_json_object(asked("llama-2-70b", 8))
     assert json.loads(json.dumps(made))["schema"] == "farthing.training/1"
     assert list(made) == [
-        "schema", "model", "hardware", "fits", "num_parameters", "states_bytes", "num_devices", "device_bytes",
-        "reserve_bytes", "tight", "setup", "memory", "host_bytes", "fewest_devices", "alternatives", "assumptions",
+        "schema", "model", "hardware", "fits", "num_parameters", "states_bytes", "outcome", "num_devices",
+        "device_bytes", "reserve_bytes", "tight", "setup", "memory", "fragment_bytes", "needed_bytes", "host_bytes",
+        "fewest_devices", "alternatives", "host_memory_bytes", "time", "assumptions",
     ]  # fmt: skip
     memory = made["memory"]
     assert isinstance(memory, dict)
@@ -131,9 +156,13 @@ def test_the_json_object_is_fixed() -> None:
     alternatives = made["alternatives"]
     assert isinstance(alternatives, list)
     assert all(
-        list(alternative) == ["name", "fits", "tight", "setup", "memory", "host_bytes", "fewest_devices"]
+        list(alternative)
+        == [
+            "name", "fits", "tight", "setup", "memory", "fragment_bytes", "needed_bytes", "host_bytes",
+            "fewest_devices",
+        ]
         for alternative in alternatives
-    )
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +185,12 @@ def test_published_peaks_lie_where_the_assumptions_say(shared: Path, comparison:
     assert abs(errors["train-12"]) < 0.02
 
 
-def test_published_failures_are_foreseen(shared: Path, comparison: ModuleType) -> None:
-    """Host memory that ran out is forecast to; the card that ran out is forecast to be at its edge."""
-    outcomes = {row["id"]: comparison.outcome(row) for row in comparison.read_rows(shared / "data")}
-    assert outcomes["train-09"].endswith(": host OOM")
-    assert outcomes["train-10"].endswith((": near", ": GPU OOM"))
+def test_published_outcomes_are_foreseen(shared: Path, comparison: ModuleType) -> None:
+    """At least 7 of 8: runs, GPU OOM, host OOM. Host memory that ran out is not put down to the cards."""
     rows = {row["id"]: row for row in comparison.read_rows(shared / "data")}
-    assert comparison.forecast(rows["train-09"]).total_bytes < CARD_24 - RESERVE  # its cards were not the problem
+    assert comparison.num_right(list(rows.values())) >= 7
+    assert comparison.outcome(rows["train-09"]) == "host OOM" and comparison.forecast(rows["train-09"]).fits
+    assert comparison.outcome(rows["train-10"]) == "GPU OOM"
 
 
 def test_the_published_comparison_is_what_the_script_writes(shared: Path, comparison: ModuleType) -> None:

@@ -1,21 +1,22 @@
-"""Can these devices train this model? If not: by how much, where the bytes go, how many it takes, what would fit.
+"""Can these devices train this model, and why not: the answer as lines for people and as `farthing.training/1`.
 
-The answer as values, as lines for people and as the JSON object `farthing.training/1`. Bytes are those of
-models/training.py, the use of the devices is found by training_search.py. Knows no flags and no speed.
+planner/training_answer.py finds it. Knows no flags and computes nothing new.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict
 
-from farthing.errors import UsageError
-from farthing.models.spec import ModelSpec
-from farthing.models.training import OPTIMIZERS, TrainingMemory, TrainingSetup, training_memory
-from farthing.planner.training_search import Attempt, best_attempt, fewest_devices
-from farthing.units import format_count
+from farthing.models.training import OPTIMIZERS, TrainingMemory, TrainingSetup
+from farthing.planner.training_answer import Alternative, TrainingAnswer, answer
+from farthing.planner.training_search import FRAGMENTATION, Attempt
+from farthing.planner.training_time import TrainingTime
+from farthing.units import format_count, format_seconds
+
+__all__ = ["ASSUMPTIONS", "SCHEMA", "TrainingAnswer", "answer", "to_json_object", "to_lines"]
 
 SCHEMA = "farthing.training/1"
-_LORA_RANK = 16
 _GIB = 2**30
+_YEAR, _DAY = 365 * 86_400, 86_400
 _PARTS = {
     "weights_bytes": "weights",
     "gradient_bytes": "gradients",
@@ -24,108 +25,36 @@ _PARTS = {
     "logits_bytes": "logits",
     "working_bytes": "working",
 }
+MEMORY_ONLY = "memory only: how long a step takes, and whether the links keep up, is not asked here"
 ASSUMPTIONS = (
-    "memory only: how long a step takes, and whether the links keep up, is not asked here",
     "16-bit weights, gradients and activations; flash attention; a fused RMSNorm; fp32 logits and their gradient",
     "all parts at once, as with gradient accumulation; at least as many micro-batches as pipeline stages (1F1B)",
-    "published runs took 0.8 to 1.6 times such a forecast, the median 1.2 times (benchmarks/training-memory.md)",
+    f"{FRAGMENTATION:.0%} more for the allocator's fragments under ZeRO 3, the mean of GMLake (arXiv 2401.08156)",
+    "published runs took 0.7 to 1.6 times such a forecast, the median 1.1 times (benchmarks/training-memory.md)",
 )
 _HOST_NOTE = "host memory runs out too: a 70B on 8x RTX 4090 took all of 500 GB at 14 GB a card (torchtune issue 1871)"
 
 
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """A cheaper way on the same devices: `attempt` is its smallest; `fewest_devices` where that does not fit."""
-
-    name: str
-    attempt: Attempt
-    fewest_devices: int | None
+def assumptions_of(made: TrainingAnswer) -> tuple[str, ...]:
+    """What the answer rests on."""
+    return (*(made.time.notes if made.time else (MEMORY_ONLY,)), *ASSUMPTIONS)
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingAnswer:
-    """`attempt`: the best that fits, else the smallest. `states_bytes`: weights, gradients and optimizer states of one
-    copy of the model. `fewest_devices` of this kind that hold it; None if it fits, or if no number does."""
-
-    model: str
-    hardware: str
-    num_parameters: int
-    states_bytes: int
-    device_bytes: tuple[int, ...]
-    reserve_bytes: int
-    attempt: Attempt
-    fewest_devices: int | None
-    alternatives: tuple[Alternative, ...]
-
-    @property
-    def fits(self) -> bool:
-        return self.attempt.fits
-
-
-def answer(
-    spec: ModelSpec,
-    device_bytes: Sequence[int],
-    reserve_bytes: int,
-    *,
-    model: str,
-    hardware: str,
-    setup: TrainingSetup | None = None,
-) -> TrainingAnswer:
-    """Whether all of these devices together train the model; of unequal devices the smallest decides.
-
-    Of `setup`, the batch, the optimizer, adapters and offload are taken; how the devices are used is searched.
-    """
-    if not device_bytes or min(device_bytes) <= reserve_bytes:
-        raise UsageError(f"{hardware} has no memory beyond its reserve", fix="name a device with a known memory size")
-    wanted = replace(setup or TrainingSetup(), tp=1, pp=1, data_parallel=1, zero_stage=0, recompute="none")
-    room, num_devices = min(device_bytes) - reserve_bytes, len(device_bytes)
-    whole = training_memory(spec, replace(wanted, offload="none"))
-    attempt = best_attempt(spec, wanted, num_devices, room)
-    return TrainingAnswer(
-        model=model,
-        hardware=hardware,
-        num_parameters=spec.num_parameters,
-        states_bytes=whole.weights_bytes + whole.gradient_bytes + whole.optimizer_bytes,
-        device_bytes=tuple(device_bytes),
-        reserve_bytes=reserve_bytes,
-        attempt=attempt,
-        fewest_devices=None if attempt.fits else fewest_devices(spec, wanted, room),
-        alternatives=() if attempt.fits else tuple(_alternatives(spec, wanted, num_devices, room)),
-    )
-
-
-def _alternatives(spec: ModelSpec, wanted: TrainingSetup, num_devices: int, room: int) -> Iterator[Alternative]:
-    """What people turn to, cheapest change first."""
-    full = replace(wanted, lora_rank=None, frozen_format=None, offload="none")
-    adapters = replace(full, optimizer="adamw", lora_rank=wanted.lora_rank or _LORA_RANK)
-    options = (
-        ("AdamW in bf16", replace(full, optimizer="adamw-bf16")),
-        ("8-bit AdamW", replace(full, optimizer="adamw-8bit")),
-        (f"states in host memory, {wanted.optimizer}", replace(full, offload="all")),
-        ("states in host memory, adamw-bf16", replace(full, optimizer="adamw-bf16", offload="all")),
-        (f"LoRA of rank {adapters.lora_rank}, 16-bit weights", adapters),
-        (f"QLoRA of rank {adapters.lora_rank}, 4-bit weights", replace(adapters, frozen_format="int4")),
-    )
-    for name, setup in dict(options).items():
-        if setup != wanted:
-            attempt = best_attempt(spec, setup, num_devices, room)
-            yield Alternative(name, attempt, None if attempt.fits else fewest_devices(spec, setup, room))
-
-
-def to_json_object(answer: TrainingAnswer) -> dict[str, object]:
+def to_json_object(made: TrainingAnswer) -> dict[str, object]:
     """`memory` and `setup` are the best that fits, else the smallest; bytes are those of one device."""
     return {
         "schema": SCHEMA,
-        "model": answer.model,
-        "hardware": answer.hardware,
-        "fits": answer.fits,
-        "num_parameters": answer.num_parameters,
-        "states_bytes": answer.states_bytes,
-        "num_devices": len(answer.device_bytes),
-        "device_bytes": list(answer.device_bytes),
-        "reserve_bytes": answer.reserve_bytes,
-        **_attempt_object(answer.attempt),
-        "fewest_devices": answer.fewest_devices,
+        "model": made.model,
+        "hardware": made.hardware,
+        "fits": made.fits,
+        "num_parameters": made.num_parameters,
+        "states_bytes": made.states_bytes,
+        "outcome": made.outcome,
+        "num_devices": len(made.device_bytes),
+        "device_bytes": list(made.device_bytes),
+        "reserve_bytes": made.reserve_bytes,
+        **_attempt_object(made.attempt),
+        "fewest_devices": made.fewest_devices,
         "alternatives": [
             {
                 "name": alternative.name,
@@ -133,9 +62,11 @@ def to_json_object(answer: TrainingAnswer) -> dict[str, object]:
                 **_attempt_object(alternative.attempt),
                 "fewest_devices": alternative.fewest_devices,
             }
-            for alternative in answer.alternatives
+            for alternative in made.alternatives
         ],
-        "assumptions": list(ASSUMPTIONS),
+        "host_memory_bytes": made.host_bytes,
+        "time": None if made.time is None else _time_object(made.time),
+        "assumptions": list(assumptions_of(made)),
     }
 
 
@@ -145,48 +76,107 @@ def _attempt_object(attempt: Attempt) -> dict[str, object]:
         "tight": attempt.fits and attempt.tight,
         "setup": asdict(attempt.setup),
         "memory": memory,
+        "fragment_bytes": attempt.fragment_bytes,
+        "needed_bytes": attempt.needed_bytes,
         "host_bytes": attempt.host_bytes,
     }
 
 
-def to_lines(answer: TrainingAnswer) -> list[str]:
+def _time_object(time: TrainingTime) -> dict[str, object]:
+    """Seconds of the whole run; `link_seconds` are those that what is said between devices takes, by what it is."""
+    return {
+        "tokens": time.tokens,
+        "flops": time.flops,
+        "peak_flops_per_second": time.peak_flops_per_second,
+        "mfu": time.mfu,
+        "compute_seconds": time.compute_seconds,
+        "bubble_ratio": time.bubble,
+        "link_seconds": dict(time.link_seconds),
+        "link_to_compute_ratio": time.link_to_compute,
+        "link_to_compute_ratio_by_way": dict(time.ways),
+        "seconds": time.seconds,
+        "device_hours": time.device_hours,
+        "dollars_per_hour": time.dollars_per_hour,
+        "dollars": time.dollars,
+    }
+
+
+def to_lines(made: TrainingAnswer) -> list[str]:
     """Verdict first, then the arithmetic, then what would do."""
-    attempt, devices = answer.attempt, len(answer.device_bytes)
-    verdict = "fits" if answer.fits else "does not fit"
-    lines = [f"training {answer.model} {verdict} {answer.hardware} ({_method(attempt.setup)})", _states_line(answer)]
-    name = "setup" if answer.fits else "smallest"
+    attempt, devices = made.attempt, len(made.device_bytes)
+    verdict = "fits" if made.fits else "does not fit"
+    lines = [f"training {made.model} {verdict} {made.hardware} ({_method(attempt.setup)})", _states_line(made)]
+    name = "setup" if made.fits else "smallest"
     lines.append(f"  {name:<9} {_division(attempt.setup)}, {_batch(attempt.setup)}:")
-    lines.append(f"            {_parts(attempt.memory)} = {_size(attempt)}")
+    fragments = f" + fragments {_gib(attempt.fragment_bytes)}" if attempt.fragment_bytes else ""
+    lines.append(f"            {_parts(attempt.memory)}{fragments} = {_size(attempt)}")
     if attempt.host_bytes:
-        lines.append(f"  host      {_gib(attempt.host_bytes)} of host memory")
-    if not answer.fits:
-        lines.append(f"  devices   {_count_needed(answer.fewest_devices, devices)}")
+        have = "" if made.host_bytes is None else f" of {_gib(made.host_bytes)}"
+        short = ": host memory runs out" if made.outcome == "host OOM" else ""
+        lines.append(f"  host      {_gib(attempt.host_bytes)}{have} of host memory{short}")
+    if made.time is not None:
+        lines += _time_lines(made.time, made.fits)
+    if not made.attempt.fits:
+        lines.append(f"  devices   {_count_needed(made.fewest_devices, devices)}")
+    if not made.fits:
         lines += [
-            f"  {'instead' if index == 0 else '':<9} {_alternative(alternative, devices)}"
-            for index, alternative in enumerate(answer.alternatives)
+            f"  {'instead' if index == 0 else '':<9} {_alternative(alternative, devices, made.host_bytes)}"
+            for index, alternative in enumerate(made.alternatives)
         ]
-        if any(alternative.attempt.host_bytes for alternative in answer.alternatives):
+        if any(alternative.attempt.host_bytes for alternative in made.alternatives):
             lines.append(f"  note      {_HOST_NOTE}")
-    return lines + [f"  {'assumes' if index == 0 else '':<9} {text}" for index, text in enumerate(ASSUMPTIONS)]
+    return lines + [f"  {'assumes' if index == 0 else '':<9} {text}" for index, text in enumerate(assumptions_of(made))]
 
 
-def _states_line(answer: TrainingAnswer) -> str:
+def _time_lines(time: TrainingTime, fits: bool) -> Iterator[str]:
+    """How long and how dear; of what does not fit, as if it did: that is a reason of its own."""
+    fitted = "" if fits else "even if it fitted: "
+    tokens = format_count(time.tokens)
+    yield (
+        f"  time      {fitted}{time.passes} x {format_count(time.num_parameters)} x {tokens} tokens = "
+        f"{time.flops:.2g} FLOP, at {time.mfu:.0%} of {format_count(time.peak_flops_per_second, 'FLOP/s')} "
+        f"{_long(time.compute_seconds)}"
+        + (", with layers computed again" if time.recomputes else "")
+        + (f", {time.bubble:.0%} of it waiting for the pipeline" if time.bubble >= 0.005 else "")
+    )
+    if time.ways:
+        told = ", ".join(f"{name} {ratio:.2g}x" for name, ratio in time.ways.items())
+        yield f"  links     the computing takes 1, messages take: {told}"
+    if time.link_seconds:
+        said = ", ".join(f"{name} {_long(seconds)}" for name, seconds in time.link_seconds.items())
+        yield f"            as set up: {said}, {time.link_to_compute:.2g}x; together {_long(time.seconds)}"
+    price = (
+        "price unknown" if time.dollars is None else f"${time.dollars:,.0f} at ${time.dollars_per_hour:,.2f} an hour"
+    )
+    yield f"  cost      {time.device_hours:,.0f} device hours, {price}"
+
+
+def _long(seconds: float) -> str:
+    """Years, days or less."""
+    if seconds >= _YEAR:
+        return f"{seconds / _YEAR:,.3g} years"
+    if seconds >= 2 * 3600:
+        return f"{seconds / _DAY:,.3g} days" if seconds >= 2 * _DAY else f"{seconds / 3600:.3g} hours"
+    return format_seconds(seconds)
+
+
+def _states_line(made: TrainingAnswer) -> str:
     """69 G parameters x 16 B = 1,028 GiB; 8 devices hold 192 GiB: 5.4x too little before the first activation."""
-    setup, held = answer.attempt.setup, sum(answer.device_bytes)
-    optimizer, count = OPTIMIZERS[setup.optimizer], len(answer.device_bytes)
+    setup, held = made.attempt.setup, sum(made.device_bytes)
+    optimizer, count = OPTIMIZERS[setup.optimizer], len(made.device_bytes)
     holds = f"{count} devices hold" if count > 1 else "the device holds"
     if setup.lora_rank is None:
         text = (
-            f"{format_count(answer.num_parameters)} parameters x {optimizer.bytes_per_parameter} B "
+            f"{format_count(made.num_parameters)} parameters x {optimizer.bytes_per_parameter} B "
             f"({optimizer.weight_bytes} weights + {optimizer.gradient_bytes} gradients + {optimizer.state_bytes} "
             f"optimizer: {optimizer.states})"
         )
     else:
         frozen = setup.frozen_format or "16 bits"
-        text = f"{format_count(answer.num_parameters)} frozen parameters in {frozen} and adapters"
-    text += f" = {_gib(answer.states_bytes)}; {holds} {_gib(held)}"
-    if setup.offload == "none" and answer.states_bytes > held:
-        text += f": {answer.states_bytes / held:.1f}x too little before the first activation"
+        text = f"{format_count(made.num_parameters)} frozen parameters in {frozen} and adapters"
+    text += f" = {_gib(made.states_bytes)}; {holds} {_gib(held)}"
+    if setup.offload == "none" and made.states_bytes > held:
+        text += f": {made.states_bytes / held:.1f}x too little before the first activation"
     return f"  states    {text}"
 
 
@@ -212,7 +202,7 @@ def _parts(memory: TrainingMemory) -> str:
 
 def _size(attempt: Attempt) -> str:
     """Bytes of the heaviest device against its room."""
-    total, room = attempt.memory.total_bytes, attempt.room_bytes
+    total, room = attempt.needed_bytes, attempt.room_bytes
     edge = ", near the edge: may run out" if attempt.fits and attempt.tight else ""
     return f"{_gib(total)} of {_gib(room)} a device{edge}"
 
@@ -223,10 +213,16 @@ def _count_needed(fewest: int | None, count: int) -> str:
     return f"{fewest:,} of them would hold it, here {'is' if count == 1 else 'are'} {count}"
 
 
-def _alternative(alternative: Alternative, count: int) -> str:
+def _alternative(alternative: Alternative, count: int, host_bytes: int | None) -> str:
     attempt = alternative.attempt
     host = f" and {_gib(attempt.host_bytes)} of host memory" if attempt.host_bytes else ""
-    verdict = "fits" if attempt.fits else f"does not fit ({_count_needed(alternative.fewest_devices, count)})"
+    match attempt.outcome(host_bytes):
+        case "runs":
+            verdict = "fits"
+        case "host OOM":
+            verdict = "host memory runs out"
+        case "GPU OOM":
+            verdict = f"does not fit ({_count_needed(alternative.fewest_devices, count)})"
     return f"{alternative.name}: {verdict}, {_size(attempt)}{host}"
 
 

@@ -1,9 +1,9 @@
 """How to use a number of devices for training: tensor, pipeline and data parallel ranks, ZeRO stage, recomputation.
 
-Finds the best setup that fits, and how many devices one takes. Compares bytes only: how long a step takes is unknown.
+Finds the best setup that fits, and how many devices one takes. Compares bytes; how long a setup takes is told to it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -78,6 +78,28 @@ def best_attempt(spec: ModelSpec, wanted: TrainingSetup, num_devices: int, room_
                 if (found := next((attempt for attempt in attempts if attempt.fits), None)) is not None:
                     return found
     return min(smallest, key=lambda attempt: attempt.needed_bytes)
+
+
+def fastest_attempt(
+    spec: ModelSpec,
+    wanted: TrainingSetup,
+    num_devices: int,
+    room_bytes: int,
+    seconds_of: Callable[[TrainingSetup], float],
+) -> Attempt | None:
+    """Of every division, recomputation and ZeRO stage that fits, the one that takes least time; None if none does."""
+    fitting: list[tuple[float, int, Attempt]] = []
+    zero_stages = range(4) if wanted.offload == "none" else (3,)
+    for num_parts in (parts for parts in range(1, num_devices + 1) if num_devices % parts == 0):
+        for tp, stages in _splits(spec, num_parts):
+            split = replace(wanted, tp=tp, pp=len(stages), data_parallel=num_devices // num_parts)
+            for recompute in RECOMPUTE:
+                for zero_stage in zero_stages if split.data_parallel > 1 else (0,):
+                    attempt = _attempt(stages, replace(split, recompute=recompute, zero_stage=zero_stage), room_bytes)
+                    if attempt.fits:
+                        fitting.append((seconds_of(attempt.setup), len(fitting), attempt))
+                        break  # a higher stage saves memory, not time
+    return min(fitting)[-1] if fitting else None
 
 
 def _attempt(stages: Sequence[ModelSpec], setup: TrainingSetup, room_bytes: int) -> Attempt:
