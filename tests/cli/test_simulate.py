@@ -1,0 +1,158 @@
+"""`farthing simulate` as a user meets it: figures, one JSON object, or one line and exit code 2."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from farthing.cli import app, output
+
+SMALL = ("--on", "rtx-4090", "--requests", "40", "--input-tokens", "U(50,400)", "--output-tokens", "20")
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+Farthing = Callable[..., Done]
+
+
+@pytest.fixture
+def run_farthing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Farthing:
+    """The command line in this process, at home in an empty folder, on a terminal 100 columns wide."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    if not any(name == "simulate" for name, *_ in app._COMMANDS):
+        command = ("simulate", "farthing.cli.simulate:simulate", "A load.", "")
+        monkeypatch.setattr(app, "_COMMANDS", (*app._COMMANDS, command))
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(output.stdout, "_width", 100)
+        with pytest.raises(SystemExit) as ended:
+            app.main(["simulate", *arguments])
+        printed = capsys.readouterr()
+        return Done(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run
+
+
+def test_the_answer_says_waits_goodput_and_cost(run_farthing: Farthing):
+    done = run_farthing("llama-3.1-8b", *SMALL, "--format", "int4", "--rate", "5", "--ttft", "1", "--tpot", "0.05")
+    assert done.code == 0 and not done.err
+    for words in ("time to first token", "p99", "goodput: ", "per million output tokens", "what binds", "40 requests"):
+        assert words in done.out
+
+
+def test_json_is_one_object_whose_figures_agree(run_farthing: Farthing):
+    done = run_farthing("llama-3.1-8b", *SMALL, "--format", "int4", "--rate", "5", "--ttft", "1", "--json")
+    found = json.loads(done.out)
+    assert found["schema"] == "farthing.simulate/1" and done.code == 0
+    assert found["answered"] == 40 and found["output_tokens"] == 800
+    assert found["output_tokens_per_second"] == pytest.approx(800 / found["seconds"])
+    assert found["goodput"]["share"] == 1.0 and found["goodput"]["ttft"] == 1.0
+    hour = found["cost"]["dollars_per_hour"]
+    assert found["cost"]["dollars_per_million_output_tokens"] == pytest.approx(
+        hour / 3600 / found["output_tokens_per_second"] * 1e6
+    )
+    used = found["utilisation"]
+    assert math.fsum(used[part] for part in ("bandwidth", "compute", "link", "latency", "waiting", "idle")) == (
+        pytest.approx(1.0)
+    )
+    again = json.loads(
+        run_farthing("llama-3.1-8b", *SMALL, "--format", "int4", "--rate", "5", "--ttft", "1", "--json").out
+    )
+    assert again == found, "the same seed, the same figures"
+
+
+def test_users_take_turns_and_replicas_share_them(run_farthing: Farthing):
+    done = run_farthing(
+        "llama-3.1-8b", "--on", "2x rtx-4090", "--users", "6", "--think", "1", "--requests", "30", "--format", "int4",
+        "--tp", "1", "--pp", "1", "--json",
+    )  # fmt: skip
+    found = json.loads(done.out)
+    assert (found["replicas"], found["workload"]["users"], found["answered"]) == (2, 6, 30)
+
+
+def test_a_pipeline_is_simulated_stage_by_stage(run_farthing: Farthing):
+    done = run_farthing("llama-3.1-70b", "--on", "4x4090", "--pp", "4", "--tp", "1", "--rate", "1", "--requests", "20",
+                        "--format", "int4", "--json")  # fmt: skip
+    found = json.loads(done.out)
+    assert found["pp"] == 4 and found["answered"] == 20
+
+
+def test_a_trace_is_played(run_farthing: Farthing, tmp_path: Path):
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival,input_tokens,output_tokens\n3.5,100,10\n4.0,200,20\n5.25,50,5\n")
+    found = json.loads(run_farthing("llama-3.1-8b", "--on", "h100-sxm", "--trace", str(trace), "--json").out)
+    assert (found["answered"], found["input_tokens"], found["output_tokens"]) == (3, 350, 35)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [("1.0,many,5", "line 2"), ("1.0,5", "line 2"), ("-1,5,5", "line 2"), ("nan,5,5", "line 2")]
+)
+def test_garbage_in_a_trace_is_told_with_its_line(run_farthing: Farthing, tmp_path: Path, line: str, said: str):
+    trace = tmp_path / "trace.csv"
+    trace.write_text(f"0.5,100,10\n{line}\n")
+    done = run_farthing("llama-3.1-8b", "--on", "h100-sxm", "--trace", str(trace))
+    assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and not done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--rate", "0"), "--rate is 0"),
+        (("--rate", "-3"), "--rate is -3"),
+        (("--rate", "nan"), "--rate is nan"),
+        (("--rate", "inf"), "--rate is inf"),
+        (("--users", "0"), "--users is 0"),
+        (("--users", "3", "--think", "-1"), "--think"),
+        (("--users", "3", "--think", "nan"), "--think"),
+        (("--rate", "1", "--think", "2"), "--think"),
+        ((), "--rate, --users and --trace"),
+        (("--rate", "1", "--users", "2"), "--rate, --users and --trace"),
+        (("--rate", "1", "--requests", "0"), "--requests is 0"),
+        (("--rate", "1", "--ttft", "0"), "--ttft is 0"),
+        (("--rate", "1", "--tpot", "nan"), "--tpot is nan"),
+        (("--rate", "1", "--price-per-hour", "-1"), "--price-per-hour"),
+        (("--rate", "1", "--input-tokens", "U(9,1)"), "--input-tokens"),
+        (("--rate", "1", "--prefixes", "0"), "--prefixes is 0"),
+        (("--rate", "1", "--prefix-tokens", "-1"), "--prefix-tokens is -1"),
+        (("--rate", "1", "--max-num-seqs", "0"), "--max-num-seqs"),
+        (("--rate", "1", "--on", "rtx-9999"), "rtx-9999"),
+        (("--trace", "nowhere.csv"), "nowhere.csv"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_and_exit_code_2(run_farthing: Farthing, arguments: tuple[str, ...], said: str):
+    where = () if "--on" in arguments else ("--on", "h100-sxm")
+    done = run_farthing("llama-3.1-8b", *where, *arguments)
+    assert done.code == 2 and said in done.err and done.err.count("\n") == 1 and not done.out
+
+
+def test_what_does_not_fit_is_told_with_what_would(run_farthing: Farthing):
+    done = run_farthing("llama-3.1-70b", "--on", "rtx-4090", "--format", "bf16", "--rate", "1")
+    assert done.code == 2 and "does not fit" in done.err and "would fit" in done.err
+
+
+def test_an_impossible_objective_is_answered_with_the_nearest_and_what_stands_in_the_way(run_farthing: Farthing):
+    done = run_farthing("llama-3.1-8b", *SMALL, "--rate", "1", "--tpot", "0.0001", "--ttft", "0.0001")
+    assert done.code == 0
+    assert "no request meets the objective; the nearest" in done.out and "bandwidth-bound" in done.out
+
+
+def test_a_context_that_no_request_fits_is_an_error_and_one_that_cuts_some_is_told(run_farthing: Farthing):
+    some = run_farthing("llama-3.1-8b", "--on", "h100-sxm", "--rate", "1", "--requests", "40", "--input-tokens",
+                        "U(100,800)", "--output-tokens", "50", "--context", "600")  # fmt: skip
+    assert some.code == 0 and "requests are refused" in some.out
+
+
+def test_a_queue_that_grows_is_told(run_farthing: Farthing):
+    done = run_farthing("llama-3.1-8b", "--on", "rtx-4090", "--format", "int4", "--rate", "50", "--requests", "300",
+                        "--max-num-seqs", "8")  # fmt: skip
+    assert done.code == 0 and "the queue grows" in done.out and "--max-num-seqs" in done.out
