@@ -16,7 +16,7 @@ from farthing.planner.forecast import StepForecast
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, RankMemory
 from farthing.planner.plan import Choice, Plan
-from farthing.planner.report_levers import Lever, LengthRow, length_rows, levers
+from farthing.planner.report_levers import LengthRow, Lever, length_rows, levers
 from farthing.planner.report_roof import Roof, roof_of
 from farthing.planner.request import DEFAULT_INPUT, DEFAULT_OUTPUT, PlanRequest
 from farthing.planner.speed import Speed

@@ -1,0 +1,305 @@
+"""The plots of a report, with matplotlib: as SVG for its page, or as one picture in a file.
+
+Loaded by name, and only where somebody asks for a plot. The same report gives the same bytes. In the page, colours are
+the page's own (`var(--p-1)`), so that a plot is light or dark as the page is. Knows no flags.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from farthing.planner.page import figures
+from farthing.planner.page.words import Words
+from farthing.planner.report_page import Curve, ReportPage
+from farthing.planner.report_roof import Roof, RoofPoint
+from farthing.units import format_count
+
+_TEXT, _FAINT, _LINE, _GROUND = "#211c16", "#675e52", "#d8cfc1", "#fffdfa"
+_SERIES = ("#97501c", "#2f7391", "#6f7a2c")
+_AS_PAGE = {_TEXT: "text", _FAINT: "faint", _LINE: "line", _GROUND: "ground"} | {
+    colour: str(number) for number, colour in enumerate(_SERIES, start=1)
+}
+_CHINESE = ("Noto Sans CJK", "Noto Sans SC", "Source Han Sans", "PingFang", "Hiragino Sans GB", "Microsoft YaHei")
+_CHINESE += ("SimHei", "WenQuanYi", "Sarasa", "LXGW", "Droid Sans Fallback", "Noto Serif CJK", "Arial Unicode MS")
+_SIZE = (4.5, 3.5)  # inches of 72 points: as wide as a phone, so that the text is not shrunk there
+_DPI = 160
+
+Draw = Callable[[Axes, ReportPage, Words], None]
+
+
+def page_plots(page: ReportPage, words: Words) -> dict[str, str]:
+    """SVG by name: curve, roofline, and pareto where there are options."""
+    wanted: dict[str, Draw] = {}
+    if page.curves:
+        wanted["curve"] = draw_curves
+    if page.roof is not None:
+        wanted["roofline"] = draw_roof
+    if page.options:
+        wanted["pareto"] = draw_options
+    return {name: _svg(name, draw, page, words) for name, draw in wanted.items()}
+
+
+def save_plot(page: ReportPage, words: Words, path: Path) -> None:
+    """Curve and roofline side by side; the kind of file is its ending. Only of a page that has curves. OSError."""
+    with matplotlib.rc_context(_rc(words, "path")):
+        figure = Figure(figsize=(10.4, 4.7), facecolor=_GROUND, layout="constrained")
+        drawn = [("curve", draw_curves)] + ([("roofline", draw_roof)] if page.roof else [])
+        for number, (name, draw) in enumerate(drawn):
+            axes = figure.add_subplot(1, len(drawn), number + 1)
+            draw(axes, page, words)
+            axes.set_title(_title(name, page, words), loc="left", fontsize=11, color=_TEXT, fontweight="bold", pad=10)
+        figure.suptitle(_head(page, words), x=0.01, ha="left", fontsize=12.5, color=_TEXT)
+        figure.savefig(path, dpi=_DPI, metadata=_undated(path.suffix))
+
+
+def can_write_chinese() -> bool:
+    """Whether a font of this machine has the characters."""
+    return _chinese_font() is not None
+
+
+def _chinese_font() -> str | None:
+    names = sorted({font.name for font in fontManager.ttflist})
+    return next((name for wanted in _CHINESE for name in names if name.startswith(wanted)), None)
+
+
+def _undated(suffix: str) -> dict[str, Any]:
+    """Metadata without what changes from run to run."""
+    return {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(suffix.lower(), {"Software": None})
+
+
+def _rc(words: Words, svg_text: str) -> dict[str, Any]:
+    chinese = _chinese_font() if words.language == "zh" else None
+    fonts = ["DejaVu Sans"] if chinese is None else ["DejaVu Sans", chinese]
+    return {
+        "svg.hashsalt": "farthing",
+        "svg.fonttype": svg_text,
+        "pdf.fonttype": 42,
+        "font.family": fonts,
+        "font.size": 9.5,
+        "axes.edgecolor": _LINE,
+        "axes.labelcolor": _FAINT,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.facecolor": _GROUND,
+        "grid.color": _LINE,
+        "grid.linewidth": 0.6,
+        "xtick.color": _FAINT,
+        "ytick.color": _FAINT,
+        "text.color": _TEXT,
+        "legend.frameon": False,
+        "legend.labelcolor": _TEXT,
+        "axes.unicode_minus": False,
+    }
+
+
+def _svg(name: str, draw: Draw, page: ReportPage, words: Words) -> str:
+    """For the page: no ids that another plot has, no size, no address, the page's fonts and colours."""
+    with matplotlib.rc_context(_rc(words, "none")):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0)
+        draw(axes, page, words)
+        written = StringIO()
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    text = written.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None
+    label = _title(name, page, words).replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    text = re.sub(r"<svg[^>]*>", f'<svg {box[0]} role="img" aria-label="{label}">', text, count=1)
+    text = text.replace("xlink:href", "href")
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", text)
+    text = re.sub(r'(href="#|url\(#)', rf"\1{name}-", text)
+    text = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", text)
+    for colour, variable in _AS_PAGE.items():
+        text = text.replace(colour, f"var(--p-{variable})")
+    return text.strip()
+
+
+def _title(name: str, page: ReportPage, words: Words) -> str:
+    if name == "roofline" and page.roof is not None:
+        return words.say("plots.roofline", {"device": page.roof.ceiling.device, "math": page.roof.ceiling.math})
+    return words[f"plots.{name}"]
+
+
+def _head(page: ReportPage, words: Words) -> str:
+    plan = page.plan
+    title = words.say("page.title", {"model": plan.model, "hardware": plan.hardware})
+    return _plain(f"{title} · {plan.spec.precision.format.name}")
+
+
+def _plain(text: str) -> str:
+    """A dollar sign is no formula."""
+    return text.replace("$", r"\$")
+
+
+def draw_curves(axes: Axes, page: ReportPage, words: Words) -> None:
+    """Output tokens/s against time per token, a line for each layout, its batches at the dots."""
+    for number, curve in enumerate(page.curves):
+        milliseconds = [point.speed.decode.seconds * 1e3 for point in curve.points]
+        rates = [point.speed.output_tokens_per_second for point in curve.points]
+        colour = _SERIES[number % len(_SERIES)]
+        first = number == 0
+        axes.plot(
+            milliseconds,
+            rates,
+            color=colour,
+            linewidth=2.2 if first else 1.4,
+            marker="o",
+            markersize=5 if first else 3.5,
+            label=figures.split(curve.layout) or words["plots.one_rank"],
+        )
+    _label_batches(axes, page.curves)
+    if all(point.speed.decode.seconds > 0 for curve in page.curves for point in curve.points):
+        _log(axes, page.curves)
+    axes.set_xlabel(words["plots.tpot"])
+    axes.set_ylabel(words["plots.throughput"])
+    if len(page.curves) > 1:
+        axes.legend(loc="lower right", fontsize=8.5)
+
+
+def _log(axes: Axes, curves: Sequence[Curve]) -> None:
+    axes.set_yscale("log")
+    axes.set_xscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.12, y=0.12)
+
+
+def _label_batches(axes: Axes, curves: Sequence[Curve]) -> None:
+    """At the first and the last dot of every line, and at every other dot of the first line."""
+    for number, curve in enumerate(curves):
+        last = len(curve.points) - 1
+        colour = _SERIES[number % len(_SERIES)]
+        for index, point in enumerate(curve.points):
+            if index == last or (number == 0 and index % 2 == 0 and index < last - 1):
+                place = (point.speed.decode.seconds * 1e3, point.speed.output_tokens_per_second)
+                axes.annotate(
+                    f"{point.batch:,}",
+                    place,
+                    xytext=(0, 7),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=8.5,
+                    color=colour,
+                    fontweight="bold" if index == last else "normal",
+                )
+
+
+def draw_roof(axes: Axes, page: ReportPage, words: Words) -> None:
+    """The roof that is reached and the data sheet's, and the steps under it."""
+    roof = page.roof
+    assert roof is not None
+    ceiling = roof.ceiling
+    xs = [point.intensity for point in roof.points] + [roof.ridge]
+    low, high = min(xs) / 2.5, max(xs) * 4
+    _roof_line(axes, ceiling.bandwidth, ceiling.rate, low, high, words["plots.reached"], "-")
+    if ceiling.peak_bandwidth and ceiling.peak_rate:
+        _roof_line(axes, ceiling.peak_bandwidth, ceiling.peak_rate, low, high, words["plots.sheet"], "--")
+    for phase, colour, marker in (("prefill", _SERIES[1], "s"), ("decode", _SERIES[0], "o")):
+        points = [point for point in roof.points if point.phase == phase]
+        axes.plot(
+            [point.intensity for point in points],
+            [point.flops_per_second for point in points],
+            linestyle="none",
+            marker=marker,
+            markersize=7,
+            color=colour,
+            label=words[f"plots.{phase}"],
+        )
+        for point in points:
+            _point_label(axes, point, roof, colour, words)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(low, high)
+    rates = [point.flops_per_second for point in roof.points] + [low * ceiling.bandwidth]
+    axes.set_ylim(min(rates) / 2, max(ceiling.rate, ceiling.peak_rate or 0) * 3)
+    for axis, unit in ((axes.xaxis, ""), (axes.yaxis, "")):
+        axis.set_major_locator(LogLocator(numticks=8))
+        axis.set_major_formatter(FuncFormatter(lambda value, _, unit=unit: _short(value, unit)))
+        axis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(words["plots.intensity"])
+    axes.set_ylabel(words["plots.flops"])
+    axes.legend(loc="upper left", fontsize=8.5, ncols=2, columnspacing=1.2, handlelength=1.6)
+
+
+def _short(value: float, unit: str) -> str:
+    return format_count(value, unit).replace(" ", "") if value >= 1 else f"{value:g}"
+
+
+def _roof_line(axes: Axes, bandwidth: float, rate: float, low: float, high: float, label: str, style: str) -> None:
+    ridge = rate / bandwidth
+    color, width = (_TEXT, 1.8) if style == "-" else (_FAINT, 1.1)
+    axes.plot([low, ridge, high], [low * bandwidth, rate, rate], style, color=color, linewidth=width, label=label)
+
+
+def _point_label(axes: Axes, point: RoofPoint, roof: Roof, colour: str, words: Words) -> None:
+    """Below and right of the point, where the roof is not; a point at the right edge to its left."""
+    batches = ", ".join(f"{batch:,}" for batch in point.batches)
+    axes.annotate(
+        words.say("plots.batch", {"batches": batches}),
+        (point.intensity, point.flops_per_second),
+        xytext=(7, -4),
+        textcoords="offset points",
+        ha="left",
+        va="top",
+        fontsize=8.5,
+        color=colour,
+    )
+
+
+def draw_options(axes: Axes, page: ReportPage, words: Words) -> None:
+    """Money a month against output tokens/s; the front as a line."""
+    factor = page.currency.per_dollar
+    front = sorted((one for one in page.options if one.on_front), key=lambda one: one.dollars_per_month)
+    others = [one for one in page.options if not one.on_front]
+    for options, colour, style, size, label in (
+        (others, _FAINT, "none", 4.5, words["plots.dominated"]),
+        (front, _SERIES[0], "-", 6.0, words["plots.front"]),
+        ([one for one in page.options if one.is_chosen], _SERIES[1], "none", 10.0, words["plots.chosen"]),
+    ):
+        if options:
+            axes.plot(
+                [one.dollars_per_month * factor for one in options],
+                [one.tokens_per_second for one in options],
+                linestyle=style,
+                marker="o",
+                markersize=size,
+                color=colour,
+                label=label,
+            )
+    for one in front:
+        axes.annotate(
+            _plain(one.name),
+            (one.dollars_per_month * factor, one.tokens_per_second),
+            xytext=(6, -4),
+            textcoords="offset points",
+            va="top",
+            fontsize=8,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value, "")))
+        axis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.2, y=0.15)
+    axes.set_xlabel(words.say("plots.monthly", {"currency": page.currency.code}))
+    axes.set_ylabel(words["plots.throughput"])
+    axes.legend(loc="lower right", fontsize=8.5)
