@@ -1,0 +1,291 @@
+"""Which hardware carries a load within a promise, and what is cheapest: every configuration, ranked, by closed forms.
+
+Memory is asked first, because it costs nothing, then the capacity of one replica (planner/capacity.py); how many replicas
+and what they cost follows. The winners are confirmed by simulation (planner/confirm.py). Knows no terminal.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from farthing.errors import FarthingError, UnsupportedError
+from farthing.models.config_reader import ConfigReader
+from farthing.models.spec import Precision
+from farthing.planner.candidates import (
+    Configuration,
+    Descriptions,
+    Target,
+    Wishes,
+    engines_of,
+    fits_shape,
+    precisions,
+    shapes,
+)
+from farthing.planner.capacity import Capacity, ReplicaLoad, Steady
+from farthing.planner.engine_profile import find_engine
+from farthing.planner.loads import Demand
+from farthing.planner.monthly import Monthly
+from farthing.planner.offers import WAYS, Offers, num_nodes
+from farthing.planner.pareto import front
+from farthing.planner.quality import Quality, quality_of
+from farthing.planner.slo import Slo
+from farthing.planner.step_times import NODE_DEVICES, StepTimes, least_memory_bytes, step_times
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Of ten such forecasts, eight are right within it."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """`replicas` of a configuration that carry the load within the promise, by `steady`, that of the fullest replica.
+
+    `max_num_seqs`: the batch limit up to which the promise holds. `monthly`: by way; a text says why it has no price.
+    """
+
+    configuration: Configuration
+    replicas: int
+    steady: Steady
+    capacity: Capacity
+    max_num_seqs: int
+    kv_tokens: int
+    ttft_range: Range
+    tpot_range: Range
+    quality: Quality
+    watts: float | None
+    monthly: dict[str, Monthly | str]
+
+    @property
+    def num_devices(self) -> int:
+        return self.configuration.num_devices * self.replicas
+
+    @property
+    def num_nodes(self) -> int:
+        return num_nodes(self.configuration.accelerator, self.num_devices)
+
+    def dollars(self, way: str) -> float:
+        """A month; infinite without a price."""
+        price = self.monthly[way]
+        return price.dollars if isinstance(price, Monthly) else math.inf
+
+    def is_safe(self, slo: Slo) -> bool:
+        """Within the promise even at the slow end of the range."""
+        return slo.is_met(self.ttft_range.high, self.tpot_range.high)
+
+    def rank(self, way: str) -> tuple[object, ...]:
+        """Cheap first; of the same cost, better answers, then faster ones."""
+        worst = self.quality.worst
+        unknown = worst is None
+        return (
+            self.dollars(way), unknown, -(worst or 0.0), self.steady.tpot, self.steady.ttft, self.configuration.key,
+        )  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        return f"{self.num_devices}x {self.configuration.accelerator.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A configuration that was priced, and what one replica of it carries, maybe nothing."""
+
+    configuration: Configuration
+    capacity: Capacity
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """An accelerator that was not looked at, and why."""
+
+    target: Target
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What was found. `options`: all that carry the load, in no order; `attempts` also those that don't."""
+
+    model: str
+    demand: Demand
+    slo: Slo
+    wishes: Wishes
+    options: tuple[Option, ...]
+    attempts: tuple[Attempt, ...]
+    passed: tuple[Passed, ...]
+    num_considered: int
+    num_priced: int
+
+    def ranked(self, way: str) -> list[Option]:
+        """Those with a price for this way, the cheapest first."""
+        found = [option for option in self.options if math.isfinite(option.dollars(way))]
+        return sorted(found, key=lambda option: option.rank(way))
+
+    def front(self, way: str) -> list[Option]:
+        """Those that no other beats in cost, time to first token and time per token, the cheapest first."""
+        ranked = self.ranked(way)
+        points = [(option.dollars(way), option.steady.ttft, option.steady.tpot) for option in ranked]
+        return [ranked[index] for index in front(points)]
+
+    def best(self, way: str) -> Option | None:
+        ranked = self.ranked(way)
+        return ranked[0] if ranked else None
+
+    @property
+    def found(self) -> bool:
+        return any(self.best(way) for way in WAYS)
+
+
+def search(
+    model: str,
+    config: ConfigReader,
+    targets: Sequence[Target],
+    demand: Demand,
+    slo: Slo,
+    offers: Offers,
+    wishes: Wishes | None = None,
+) -> Search:
+    """Answers also when nothing does it: then there are attempts alone. FarthingError for a format or engine that no
+    target has."""
+    asked = wishes or Wishes()
+    descriptions = Descriptions(config)
+    passed: list[Passed] = []
+    jobs: dict[Precision, list[Target]] = {}
+    for target in targets:
+        why = None if offers.is_proposed(target.accelerator) else offers.why_not_proposed(target.accelerator)
+        if why is None:
+            try:
+                for precision in precisions(target.accelerator, config, asked):
+                    jobs.setdefault(precision, []).append(target)
+            except UnsupportedError as error:
+                why = error.what
+        if why is not None:
+            passed.append(Passed(target, why))
+    options: list[Option] = []
+    attempts: list[Attempt] = []
+    num_considered = num_priced = 0
+    for configuration, target in _configurations(descriptions, jobs, asked):
+        num_considered += 1
+        priced = _attempt(descriptions, configuration, demand, slo, asked)
+        if priced is None:
+            continue
+        num_priced += 1
+        attempt, load, times = priced
+        attempts.append(attempt)
+        if _is_too_poor(attempt.quality, asked):
+            continue
+        option = _option(attempt, load, times, target, demand, slo, offers, asked)
+        if option is not None:
+            options.append(option)
+    return Search(
+        model, demand, slo, asked, tuple(options), tuple(attempts), tuple(passed), num_considered, num_priced
+    )
+
+
+def _configurations(
+    descriptions: Descriptions, jobs: dict[Precision, list[Target]], wishes: Wishes
+) -> Iterator[tuple[Configuration, Target]]:
+    """By precision and division, so that each is described once. Over several nodes only what one node can't hold."""
+    for precision, targets in jobs.items():
+        spec = descriptions.spec(precision)
+        for tp, pp in shapes(wishes):
+            if not descriptions.is_divisible(precision, tp, pp):
+                continue
+            for target in targets:
+                accelerator = target.accelerator
+                if not fits_shape(accelerator, tp, pp) or tp * pp > (target.count or wishes.max_devices):
+                    continue
+                if tp * pp > NODE_DEVICES and wishes.tp is None and _fits_node(spec.weight_bytes, target):
+                    continue
+                engine = engines_of(accelerator, spec, tp, pp, wishes)
+                if engine is not None:
+                    yield Configuration(accelerator, precision, tp, pp, *engine), target
+
+
+def _fits_node(weight_bytes: int, target: Target) -> bool:
+    memory = target.accelerator.memory_bytes or 0
+    return weight_bytes < 0.7 * memory * NODE_DEVICES
+
+
+def _attempt(
+    descriptions: Descriptions, configuration: Configuration, demand: Demand, slo: Slo, wishes: Wishes
+) -> tuple[Attempt, ReplicaLoad, StepTimes] | None:
+    """None where the weights are too large: bounds first."""
+    spec = descriptions.spec(configuration.precision)
+    engine = find_engine(configuration.engine)
+    memory = configuration.accelerator.memory_bytes
+    if memory is None or least_memory_bytes(spec, engine, configuration.num_devices) > memory:
+        return None
+    try:
+        times = step_times(spec, configuration.accelerator, configuration.tp, configuration.pp, engine, wishes.network)
+    except FarthingError:  # a bandwidth or a rate that nobody knows
+        return None
+    load = ReplicaLoad(times, demand)
+    capacity = load.capacity(slo)
+    quality = quality_of(configuration.precision, spec.num_parameters)
+    return Attempt(configuration, capacity, quality), load, times
+
+
+def _is_too_poor(quality: Quality, wishes: Wishes) -> bool:
+    return wishes.min_quality is not None and not quality.is_at_least(wishes.min_quality)
+
+
+def _option(
+    attempt: Attempt,
+    load: ReplicaLoad,
+    times: StepTimes,
+    target: Target,
+    demand: Demand,
+    slo: Slo,
+    offers: Offers,
+    wishes: Wishes,
+) -> Option | None:
+    """As few replicas as carry the load; of a target with a count, as many as that makes."""
+    capacity, configuration = attempt.capacity, attempt.configuration
+    replicas = capacity.replicas_for(demand.amount)
+    if replicas is None or capacity.at is None:
+        return None
+    if target.count is not None:
+        if replicas * configuration.num_devices > target.count:
+            return None
+        replicas = target.count // configuration.num_devices
+    num_devices = replicas * configuration.num_devices
+    if num_devices > wishes.max_devices and target.count is None:
+        return None
+    steady = load.steady(share_of(demand, replicas), capacity.at.keeps_prefix)
+    if not slo.is_met(steady.ttft, steady.tpot):
+        return None
+    count = target.count or num_devices
+    watts = offers.watts(configuration.accelerator, count)
+    if wishes.max_watts is not None and (watts is None or watts > wishes.max_watts):
+        return None
+    monthly = {way: offers.monthly(configuration.accelerator, count, way) for way in WAYS}
+    if wishes.max_dollars is not None:
+        limit = wishes.max_dollars
+        monthly = {
+            way: price if isinstance(price, str) or price.dollars <= limit else f"over the budget of {limit:,.0f} $"
+            for way, price in monthly.items()
+        }
+    ttft, tpot = times.interval("ttft"), times.interval("tpot")
+    return Option(
+        configuration=configuration,
+        replicas=replicas,
+        steady=steady,
+        capacity=capacity,
+        max_num_seqs=min(times.max_num_seqs, max(1, math.floor(capacity.at.most_running))),
+        kv_tokens=times.kv_tokens,
+        ttft_range=Range(steady.ttft * ttft.low, steady.ttft * ttft.high),
+        tpot_range=Range(steady.tpot * tpot.low, steady.tpot * tpot.high),
+        quality=attempt.quality,
+        watts=watts,
+        monthly=monthly,
+    )
+
+
+def share_of(demand: Demand, replicas: int) -> float:
+    """What the fullest of so many replicas has."""
+    return float(math.ceil(demand.amount / replicas)) if demand.users is not None else demand.amount / replicas

@@ -1,0 +1,139 @@
+"""What a search asks of a forecast: seconds of decode steps and prompts of one replica, its KV room, how sure that is.
+
+The one place where a search meets the pricing of steps (planner/engine_replica.py). Knows no load and no money.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from farthing.hardware.accelerator import Accelerator
+from farthing.models.spec import ModelSpec
+from farthing.planner.efficiency import LinkEfficiency
+from farthing.planner.engine_profile import EngineProfile, Interval
+from farthing.planner.engine_replica import Replica, replica_of
+from farthing.planner.load_steps import StepUse
+
+NODE_DEVICES = 8
+_MAX_CHUNKS = 32
+_NO_LINK = LinkEfficiency(share=1.0, seconds=0.0)
+_ENDLESS = 1e30  # bytes/s
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Seconds of a prompt: `service` is what it takes of the replica's time, `latency` until it is through."""
+
+    service: float
+    latency: float
+    chunks: int
+
+
+class StepTimes:
+    """Of one replica. Steps are asked once for each number of sequences; between two numbers they lie on a line."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self.engine = replica.engine
+        self.num_stages = len(replica.stages)
+        self.kv_tokens = replica.kv_tokens or 0
+        self.max_num_seqs = replica.engine.max_num_seqs
+        self.request_seconds = replica.stages[0].efficiency.request_seconds
+        self._rounds: dict[tuple[int, int], tuple[float, float]] = {}
+
+    def decode_seconds(self, running: float, context: int) -> float:
+        """Until each of `running` sequences (a mean, so not whole) has one more token; `context`: before each.
+
+        In a pipeline they go round in as many groups as there are stages.
+        """
+        groups = min(float(self.num_stages), max(1.0, running))
+        each = max(1.0, running / groups)
+        below = math.floor(each)
+        share = each - below
+        passing, slowest = self._stages(below, context)
+        if share > 0:
+            more, more_slowest = self._stages(below + 1, context)
+            passing += share * (more - passing)
+            slowest += share * (more_slowest - slowest)
+        return max(passing, groups * slowest)
+
+    def _stages(self, count: int, context: int) -> tuple[float, float]:
+        """Seconds of a group through all stages, and in the slowest."""
+        key = (count, context)
+        if key not in self._rounds:
+            stages = self.replica.stage_seconds(StepUse(1.0, count, 1, context))
+            self._rounds[key] = sum(stages), max(stages)
+        return self._rounds[key]
+
+    def prompt(self, new_tokens: int, cached_tokens: int) -> Prompt:
+        """Of one prompt, in chunks, behind what a cache has of it."""
+        most = self.engine.max_batch_tokens
+        whole, rest = divmod(new_tokens, most)
+        run = -(-whole // _MAX_CHUNKS) or 1
+        steps = [
+            (most, cached_tokens + (first + min(run, whole - first) // 2) * most, min(run, whole - first))
+            for first in range(0, whole, run)
+        ]
+        if rest:
+            steps.append((rest, cached_tokens + whole * most, 1))
+        service = latency = 0.0
+        beside = self.engine.stage_overlap if self.num_stages > 1 else 0.0
+        for index, (tokens, context, alike) in enumerate(steps):
+            stages = self.replica.stage_seconds(StepUse(1.0, 1, tokens, context))
+            passing, slowest = sum(stages), max(stages)
+            service += alike * slowest
+            alone = 1 if index == len(steps) - 1 else 0
+            latency += alone * passing + (alike - alone) * (beside * slowest + (1.0 - beside) * passing)
+        return Prompt(service, latency, whole + bool(rest))
+
+    def interval(self, metric: str) -> Interval:
+        """Of ten measurements, eight lie within it: factors of the forecast of "ttft" or "tpot"."""
+        return self.engine.interval(metric)
+
+    def without_links(self) -> "StepTimes":
+        """The same devices, if what they say to each other took no time."""
+        stages = tuple(
+            replace(
+                stage,
+                link=_NO_LINK,
+                send=_NO_LINK,
+                speeds=replace(stage.speeds, link=_ENDLESS, stage_link=_ENDLESS),
+            )
+            for stage in self.replica.stages
+        )
+        return StepTimes(replace(self.replica, stages=stages))
+
+
+def step_times(
+    spec: ModelSpec, accelerator: Accelerator, tp: int, pp: int, engine: EngineProfile, network: float
+) -> StepTimes:
+    """`spec`: the whole model. `network`: bytes/s between nodes, of which a replica of more than eight devices crosses
+    some. UnsupportedError for sizes that do not divide, a rate or a bandwidth that nobody knows."""
+    replica = replica_of(spec, [accelerator] * (tp * pp), tp, pp, engine)
+    if tp * pp > NODE_DEVICES:
+        replica = replace(replica, stages=_over_nodes(replica, tp, network))
+    return StepTimes(replica)
+
+
+def _over_nodes(replica: Replica, tp: int, network: float) -> tuple[object, ...]:
+    """The last stage of each node hands on over the network."""
+    stages = list(replica.stages)
+    per_node = max(1, NODE_DEVICES // tp)
+    for index in range(per_node - 1, len(stages) - 1, per_node):
+        stage = stages[index]
+        stages[index] = replace(
+            stage, send=replica.engine.link("network"), speeds=replace(stage.speeds, stage_link=network)
+        )
+    return tuple(stages)
+
+
+def least_memory_bytes(spec: ModelSpec, engine: EngineProfile, num_devices: int) -> float:
+    """What each of so many devices has at least, if the model is to be on them: a bound that divides evenly."""
+    return spec.weight_bytes / num_devices / engine.memory.share
+
+
+def memory_bytes_of(accelerators: Sequence[Accelerator]) -> int | None:
+    """Of the smallest; None where it is unknown."""
+    sizes = [one.memory_bytes for one in accelerators]
+    known = [size for size in sizes if size is not None]
+    return min(known) if len(known) == len(sizes) else None
