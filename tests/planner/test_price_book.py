@@ -120,3 +120,14 @@ def test_from_so_many_hours_a_day_on_owning_is_the_cheaper() -> None:
     assert not isinstance(both.buy, str) and not isinstance(both.rent, str)
     assert both.buy.dollars_at(hours / 24) == pytest.approx(both.rent.dollars * hours / 24)
     assert priced(PriceAssumptions(device_price=1e6)).even_hours_per_day is None
+
+
+def test_the_file_of_the_documentation_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "prices.md").read_text(encoding="utf-8")
+    path = tmp_path / "prices.toml"
+    path.write_text(page.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    book = price_book(PriceAssumptions(prices=str(path)))
+    assert (book.years, book.utilisation, book.currency.code) == (4, 0.6, "EUR")
+    assert book.devices["rtx-4090"].rental == 0.31
+    for figure in ("server_cards_1", "server_cards_4", "server_cards_8", "server_board_8", "network_board"):
+        assert f"${owning_figures()[figure].value:,.0f}" in page, figure
