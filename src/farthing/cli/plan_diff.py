@@ -4,7 +4,7 @@ Knows plan files and a terminal; planner/plan_diff.py compares. Loads no torch.
 """
 
 from farthing.cli import output
-from farthing.cli.planned_model import find_config
+from farthing.cli.planned_model import config_of
 from farthing.errors import UsageError
 from farthing.planner.hardware import find_hardware
 from farthing.planner.plan import make_plan
@@ -33,6 +33,6 @@ def _side(name: str, book: PriceBook) -> Side:
     if not is_plan_file(name):
         raise UsageError(f"{name!r:.80} is no plan file", fix="write one: farthing plan MODEL --on HW --save FILE.toml")
     kept = load_plan_file(name)
-    model, config = find_config(kept.model)
+    model, config = config_of(kept.model)
     hardware = find_hardware(kept.request)
     return side_of(make_plan(model, config, hardware, kept.request), hardware, book)
