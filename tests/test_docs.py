@@ -124,7 +124,7 @@ def test_every_flag_in_a_document_exists(document: str):
         of_command = flags_of(*(words if words in SUBCOMMANDS else (name for name in words[:1] if name in COMMANDS)))
         assert flags_in(invocation) <= of_command | flags_of(), invocation
     alone = {flag for span in code_spans(text) if span.startswith("--") for flag in flags_in(span)}
-    assert alone <= flags_of().union(*map(flags_of, COMMANDS))
+    assert alone <= flags_of().union(*map(flags_of, COMMANDS), *(flags_of(*words) for words in SUBCOMMANDS))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -19,6 +19,16 @@ _ERRORS = {
 }
 
 
+class Cost(BaseModel):
+    """What an answer took of the machine: `seconds` of its steps, their `dollars` (null without a price), the share of
+    them that the machine's measured peaks would allow (null where nothing was measured), tokens from the cache."""
+
+    seconds: float
+    dollars: float | None
+    share_of_limit: float | None
+    cached_tokens: int
+
+
 class ErrorDetail(BaseModel):
     message: str
     type: str

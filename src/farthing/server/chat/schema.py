@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from farthing.server.documented import Cost
 from farthing.server.fields import MAX_LIST, Fields, SamplingFields
 
 Name = Annotated[str, Field(max_length=1024)]
@@ -128,6 +129,7 @@ class Usage(BaseModel):
     total_tokens: int
     prompt_tokens_details: PromptDetails
     completion_tokens_details: CompletionDetails
+    farthing: Cost
 
 
 class ChatAnswer(BaseModel):

@@ -41,6 +41,7 @@ def router(desk: Desk) -> APIRouter:
                 conversation,
                 params,
                 MessagesDialect(model),
+                priority=fields.priority or 0,
                 streamed=bool(fields.stream),
                 unknown_fields=[*ignored(fields), *unknown],
                 key_id=http.state.key_id or "",

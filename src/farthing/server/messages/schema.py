@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from farthing.server.documented import Cost
 from farthing.server.fields import MAX_LIST, Fields
 
 
@@ -94,6 +95,7 @@ class MessagesRequest(CountRequest):
     stop_sequences: Annotated[list[str], Field(max_length=MAX_LIST)] | None = None
     stream: bool | None = None
     metadata: Metadata | None = None
+    priority: int | None = None
 
 
 class ThinkingBlock(BaseModel):
@@ -126,6 +128,7 @@ class Usage(BaseModel):
     cache_read_input_tokens: int
     output_tokens: int
     output_tokens_details: OutputDetails
+    farthing: Cost
 
 
 class MessageAnswer(BaseModel):

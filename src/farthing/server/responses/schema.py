@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from farthing.server.documented import Cost
 from farthing.server.fields import MAX_LIST, Fields, SamplingFields
 
 MAX_TOOLS = 512
@@ -235,6 +236,7 @@ class Usage(BaseModel):
     output_tokens: int
     output_tokens_details: OutputDetails
     total_tokens: int
+    farthing: Cost
 
 
 class ResponsesAnswer(BaseModel):

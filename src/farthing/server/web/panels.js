@@ -9,6 +9,7 @@ import { Bar, Lines, Rows } from "./plots.js";
 
 const MAX_FINDINGS = 5;
 const BUCKET_SECONDS = 2; // between two points of the history
+const SPANS = [1, 2, 5]; // minutes; the ledger has five
 const SHARES = [0.05, 0.1, 0.25, 0.5, 1]; // where a plot of shares may end
 const LEAST_PART = 0.005; // of the time; less is left out of the legend
 
@@ -91,10 +92,12 @@ function why() {
 
 /** Cause and remedy in the person's language where the page knows them, else in the server's words. */
 function finding({ cause, speeds, gain, what, remedy }) {
-  const advice = has(`remedy_${cause}`) ? say(`remedy_${cause}`) : h("span", { lang: "en" }, remedy);
+  const isOurs = has(`remedy_${cause}`);
+  const advice = (isOurs ? say(`remedy_${cause}`) : remedy).split(/(--[a-z-]+)/)
+    .map((part) => (part.startsWith("--") ? h("span", { class: "flag" }, part) : part));
   return h("li", {},
     h("div", { class: "cause" }, h("b", { title: what }, nameOf(cause)), h("span", { class: "gain" }, times(gain))),
-    h("p", {}, advice),
+    h("p", { lang: isOurs ? null : "en" }, ...advice),
     h("small", {}, say(speeds === "answers" ? "speedsAnswers" : "speedsThroughput")));
 }
 
@@ -197,7 +200,7 @@ const known = (value) => value !== null && value !== undefined;
 const rate = (value) => (known(value) ? `${short(value)} ${say("tokensPerSecond")}` : "–");
 
 /** The lines of some fields of the history, up to now. The ledger has no points for times at rest: there, `rests`. */
-function draw(lines, { time, history }, fields, { name, tell, tops = [], rests = 0 }) {
+function draw(lines, { time, history, uptime_seconds: uptime }, fields, { name, tell, tops = [], rests = 0 }) {
   const atRest = (at) => ({ time: at, ...Object.fromEntries(fields.map((field) => [field, rests])) });
   const points = [...history];
   if (points.length) points.unshift(atRest(points[0].time - BUCKET_SECONDS));
@@ -205,7 +208,8 @@ function draw(lines, { time, history }, fields, { name, tell, tops = [], rests =
   if (time - end > 2 * BUCKET_SECONDS) points.push(atRest(end + BUCKET_SECONDS), atRest(time));
   const series = fields.map((field) => points.map((point) => point[field]));
   const peak = Math.max(0, ...series.flat().filter(known));
-  const told = `${say("lastMinutes", { count: 5 })} · ≤ ${tell(peak)}`;
+  const minutes = SPANS.find((one) => one * 60 >= uptime) ?? SPANS.at(-1);
+  const told = `${say("lastMinutes", { count: minutes })} · ≤ ${tell(peak)}`;
   lines.show(points.map((point) => time - point.time), series,
-    { most: tops.find((one) => one >= peak) ?? peak, peak: told, label: `${say(name)}, ${told}` });
+    { span: minutes * 60, most: tops.find((one) => one >= peak) ?? peak, peak: told, label: `${say(name)}, ${told}` });
 }

@@ -2,11 +2,11 @@
 
 import { h, s } from "./dom.js";
 
-const WIDTH = 300; // a unit a second
+const WIDTH = 300;
 const HEIGHT = 44;
 const TOP = 3; // room for half a stroke
 
-/** Lines over the last five minutes. `show` takes as many series as there are names; null is a gap. */
+/** Lines over the last minutes. `show` takes as many series as there are names; null is a gap. */
 export class Lines {
   #areas;
   #lines;
@@ -22,9 +22,12 @@ export class Lines {
     this.node = h("div", { class: "plot" }, this.#svg, this.#peak);
   }
 
-  /** `ages` in seconds, the oldest first; `most` is the top of the plot; `label` says in words what is to be seen. */
-  show(ages, series, { most, peak, label }) {
-    const x = ages.map((age) => WIDTH - age);
+  /**
+   * `ages` in seconds, the oldest first, of which those up to `span` are drawn; `most` is the top of the plot; `label`
+   * says in words what is to be seen.
+   */
+  show(ages, series, { span, most, peak, label }) {
+    const x = ages.map((age) => WIDTH * (1 - age / span));
     series.forEach((values, number) => {
       const runs = runsOf(values, x, most || 1);
       this.#lines[number].setAttribute("d", runs.map((points) => `M${points.join("L")}`).join(""));
