@@ -32,8 +32,8 @@ ENOUGH = 40  # rows of a source, from which each counts less
 # Standard deviations of the logarithm of a constant around what it starts with.
 BASE = {"weights": 0.2, "kv": 0.5, "gemm": 0.4, "half_rows": 1.0, "attention": 0.8, "kernel_seconds": 0.7,
         "step_seconds": 1.2, "sequence_seconds": 1.5, "request_seconds": 1.5}  # fmt: skip
-BY_CLASS = {"weights": 0.2, "kv": 0.3, "gemm": 0.3, "attention": 0.4, "kernel_seconds": 0.4, "step_seconds": 0.4,
-            "sequence_seconds": 0.5}  # fmt: skip
+BY_CLASS = {"weights": 0.15, "kv": 0.15, "gemm": 0.3, "attention": 0.4, "kernel_seconds": 0.2, "step_seconds": 0.2,
+            "sequence_seconds": 0.25}  # fmt: skip
 BY_FORMAT = {"weights": 0.25, "gemm": 0.35, "kernel_seconds": 0.3}
 BY_LINK = {"share": 0.5, "seconds": 0.6}
 PROMPT_SHARE = 0.7

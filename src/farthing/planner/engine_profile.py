@@ -44,7 +44,7 @@ class EngineProfile:
 
     `lockstep`: of the other requests of a closed loop, the share whose prompts come before one's own first token.
     `prompt_share`: of the prompt tokens of a load, those that no prefix cache held where the engine was measured.
-    `overlaps_stages`: whether chunks of one prompt follow each other through the stages of a pipeline.
+    `stage_overlap`: how much of a prompt's chunks follow each other through the stages of a pipeline, 0 to 1.
     `like`: the profile whose constants stand where this one was never measured.
     `accumulates_in_16`: whether 16-bit products sum in 16 bits where that is faster.
     """
@@ -55,7 +55,7 @@ class EngineProfile:
     max_num_seqs: int
     max_batch_tokens: int
     chunked: bool
-    overlaps_stages: bool
+    stage_overlap: float
     accumulates_in_16: bool
     lockstep: float
     prompt_share: float
@@ -158,7 +158,7 @@ def _profile(name: str, fitted: Mapping[str, Any]) -> EngineProfile:
         max_num_seqs=facts["max_num_seqs"],
         max_batch_tokens=facts["max_batch_tokens"],
         chunked=facts["chunked"],
-        overlaps_stages=facts["overlaps_stages"],
+        stage_overlap=facts["stage_overlap"],
         accumulates_in_16=facts["accumulates_in_16"],
         lockstep=next(one["lockstep"] for one in reversed(parents) if "lockstep" in one),
         prompt_share=next((one["prompt_share"] for one in reversed(parents) if "prompt_share" in one), 1.0),

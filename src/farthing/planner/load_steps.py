@@ -30,20 +30,20 @@ def decode_steps(times: float, context: float, batch: float, stages: int) -> Ite
     yield StepUse(times * groups, -(-running // groups), 1, max(0, round(context)), overlapped=groups > 1)
 
 
-def prefill_steps(prompts: float, tokens: float, max_batch_tokens: int, *, overlapped: bool) -> Iterator[StepUse]:
-    """The prompts as steps of at most `max_batch_tokens`: whole ones together, long ones in chunks. Where they overlap
-    in a pipeline, the last one alone passes all stages."""
+def prefill_steps(prompts: float, tokens: float, max_batch_tokens: int, overlap: float) -> Iterator[StepUse]:
+    """The prompts as steps of at most `max_batch_tokens`: whole ones together, long ones in chunks. Of all but the last
+    step, `overlap` follow each other through the stages of a pipeline."""
     length = max(1, round(tokens))
     together = max(1, min(round(prompts), max_batch_tokens // length))
     chunks = list(_chunks(length, max_batch_tokens))
     for index, (chunk, done, alike) in enumerate(chunks):
         times = alike * prompts / together
-        last = min(1.0, times) if index == len(chunks) - 1 or not overlapped else 0.0
-        last = times if not overlapped else last
-        if last:
-            yield StepUse(last, together, chunk, done)
-        if times > last:
-            yield StepUse(times - last, together, chunk, done, overlapped=True)
+        alone = min(1.0, times) if index == len(chunks) - 1 else 0.0
+        beside = overlap * (times - alone)
+        if times > beside:
+            yield StepUse(times - beside, together, chunk, done)
+        if beside > 0:
+            yield StepUse(beside, together, chunk, done, overlapped=True)
 
 
 def _chunks(length: int, most: int) -> Iterator[tuple[int, int, int]]:

@@ -81,9 +81,8 @@ class _Load:
         return self._prefill(prompts * self.engine.prompt_share)
 
     def _prefill(self, prompts: float) -> tuple[StepUse, ...]:
-        overlapped = self.engine.overlaps_stages and self.num_stages > 1
-        steps = prefill_steps(prompts, self.prompt, self.engine.max_batch_tokens, overlapped=overlapped)
-        return tuple(steps)
+        overlap = self.engine.stage_overlap if self.num_stages > 1 else 0.0
+        return tuple(prefill_steps(prompts, self.prompt, self.engine.max_batch_tokens, overlap))
 
     def _recipe(self, uses: Iterable[StepUse], group: str, **how: float) -> Recipe:
         return Recipe(self.replica, tuple(uses), group, **how)
