@@ -103,7 +103,7 @@ def columns_of(rows: Sequence[Measured], engine: Callable[[Measured], EngineProf
                     (
                         index,
                         use.times,
-                        *astuple(stage.work.at(use.count, use.new, use.context)),
+                        *astuple(stage.work.at(use)),
                         *astuple(stage.speeds),
                         keys.devices.index(device_class(device)),
                         keys.formats.index(format_class(stage.spec.precision.format)),

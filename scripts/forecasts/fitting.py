@@ -36,7 +36,7 @@ BY_CLASS = {"weights": 0.15, "kv": 0.15, "gemm": 0.3, "attention": 0.4, "kernel_
             "sequence_seconds": 0.25}  # fmt: skip
 BY_FORMAT = {"weights": 0.25, "gemm": 0.35, "kernel_seconds": 0.3}
 BY_LINK = {"share": 0.5, "seconds": 0.6}
-PROMPT_SHARE = 0.7
+PROMPT_SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
 
 START: Fitted = {
     "lockstep": 1.0,
@@ -78,9 +78,9 @@ def fit_all(rows: Sequence[Measured], scale: float = 1.0) -> Fitted:
         sources = Counter(one.row["source"] for one in own)
         weights = [min(1.0, (ENOUGH / sources[one.row["source"]]) ** 0.25) for one in own]
         parent = fitted["engines"].get(find_engine(name).like, fitted["engines"][GENERIC])
-        rounds = 4 if find_engine(name).caches_prefixes else 2
-        for _ in range(rounds):  # what runs at a time under arrivals depends on the constants themselves
-            fitted["engines"][name] = _fit(own, weights, parent, fitted, name, scale, sigma=SIGMA)
+        shares = PROMPT_SHARES if find_engine(name).caches_prefixes else (parent.get("prompt_share", 1.0),)
+        tried = [_settled(own, weights, {**parent, "prompt_share": share}, fitted, name, scale) for share in shares]
+        fitted["engines"][name] = min(tried, key=lambda one: float(one["cost"]))
     for name in (GENERIC, *fitted["engines"]):
         waiting = [one for one in rows if one.setting.metric == "ttft" and one.setting.kind == "closed"]
         if name != GENERIC:
@@ -88,6 +88,18 @@ def fit_all(rows: Sequence[Measured], scale: float = 1.0) -> Fitted:
         if len(waiting) >= FEW:
             fitted["engines"][name]["lockstep"] = _lockstep(waiting, fitted)
     return fitted
+
+
+def _settled(
+    rows: Sequence[Measured], weights: Sequence[float], start: Fitted, fitted: Fitted, name: str, scale: float
+) -> Fitted:
+    """Twice: what runs at a time under arrivals depends on the constants themselves."""
+    for _ in range(2):
+        trial = {"engines": {**fitted["engines"], name: {**start, **fitted["engines"].get(name, {})}}}
+        trial["engines"][name]["prompt_share"] = start["prompt_share"]
+        table = _fit(rows, weights, start, trial, name, scale, sigma=SIGMA)
+        fitted = {"engines": {**fitted["engines"], name: table}}
+    return table
 
 
 def _parents_first() -> list[str]:
@@ -117,7 +129,7 @@ class _Unknown:
     deviation: float
 
 
-def _unknowns(columns: Columns, caches: bool) -> list[_Unknown]:
+def _unknowns(columns: Columns) -> list[_Unknown]:
     found = [_Unknown("base", "", name, deviation) for name, deviation in BASE.items()]
     for index in sorted(set(columns.device)):
         found += [_Unknown("classes", DEVICE_CLASSES[index], name, one) for name, one in BY_CLASS.items()]
@@ -127,7 +139,7 @@ def _unknowns(columns: Columns, caches: bool) -> list[_Unknown]:
     links = {*columns.link[columns.work.messages > 0], *columns.send[columns.work.sends > 0]}
     for index in sorted(links):
         found += [_Unknown("links", LINK_CLASSES[index], name, one) for name, one in BY_LINK.items()]
-    return [*found, _Unknown("prompt_share", "", "", PROMPT_SHARE)] if caches else found
+    return found
 
 
 def _fit(
@@ -144,35 +156,29 @@ def _fit(
     columns = columns_of(rows, lambda one: profiles[one.setting.engine.name], KEYS)
     kept = {id(one) for one in columns.rows}
     row_weights = numpy.array([weight for one, weight in zip(rows, weights, strict=True) if id(one) in kept])
-    present = profiles[name] if name else None
-    caches = present is not None and present.caches_prefixes
-    unknowns = _unknowns(columns, caches)
+    unknowns = _unknowns(columns)
     deviations = scale * numpy.array([one.deviation for one in unknowns])
     measured = numpy.log([one.value for one in columns.rows])
-    cached = numpy.array([one.setting.kind in ("closed", "rate") for one in columns.rows])[columns.owner]
-    cached &= columns.work.rows > columns.work.sequences
-    times = columns.times.copy()
 
     def residuals(x: Array) -> Array:
         table = _moved(start, unknowns, x)
-        if caches:
-            columns.times = numpy.where(cached, times * numpy.exp(x[-1]), times)
         off = (numpy.log(_figures(columns, table)) - measured) / sigma * row_weights
         bent = numpy.sign(off) * numpy.sqrt(2 * (numpy.sqrt(1 + off * off) - 1))
         return numpy.concatenate([bent, x / deviations])
 
     found = _minimum(residuals, numpy.zeros(len(unknowns)), deviations)
     table = _moved(start, unknowns, found)
+    left = residuals(found)
     errors = numpy.exp(numpy.log(_figures(columns, table)) - measured) - 1
     result: Fitted = {
         "rows": len(columns.rows),
         "sources": sorted({one.row["source"] for one in columns.rows}),
         "median_error": float(numpy.median(numpy.abs(errors))),
+        "cost": float(left @ left) / len(columns.rows),
         "lockstep": start["lockstep"],
+        "prompt_share": start.get("prompt_share", 1.0),
         **table,
     }
-    if caches and present is not None:
-        result["prompt_share"] = min(1.0, present.prompt_share * float(numpy.exp(found[-1])))
     if name is None:
         result["intervals"] = START["intervals"]
     return result
@@ -186,7 +192,7 @@ def _moved(start: Fitted, unknowns: Sequence[_Unknown], x: Array) -> Fitted:
     for one, value in zip(unknowns, x, strict=True):
         if one.table == "base":
             table["base"][one.name] *= float(numpy.exp(value))
-        elif one.table != "prompt_share":
+        else:
             values = table[one.table].setdefault(one.key, {})
             values[one.name] = values.get(one.name, 1.0) * float(numpy.exp(value))
     return table

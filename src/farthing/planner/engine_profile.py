@@ -20,6 +20,7 @@ from farthing.planner.efficiency import Efficiency, LinkEfficiency
 from farthing.planner.engine_memory import MemoryRule
 
 GENERIC = "generic"
+LONG_CONTEXT = 32_768
 _FOLDER = Path(__file__).with_name("engines")
 _FITTED = _FOLDER / "fitted.toml"
 _MOST_SHARE = 0.98
@@ -42,6 +43,8 @@ class Interval:
 class EngineProfile:
     """`max_num_seqs`: of one replica; `max_batch_tokens`: of one step, in whose chunks prompts are computed.
 
+    `mixes_phases`: whether prompts are computed in the steps of others' answers. `long_context_batch_tokens`: tokens of
+    one step, prompts and answers mixed, of models of more than LONG_CONTEXT positions, where that is another number.
     `lockstep`: of the other requests of a closed loop, the share whose prompts come before one's own first token.
     `prompt_share`: of the prompt tokens of a load, those that no prefix cache held where the engine was measured.
     `stage_overlap`: how much of a prompt's chunks follow each other through the stages of a pipeline, 0 to 1.
@@ -54,7 +57,7 @@ class EngineProfile:
     what: str
     max_num_seqs: int
     max_batch_tokens: int
-    chunked: bool
+    mixes_phases: bool
     stage_overlap: float
     accumulates_in_16: bool
     lockstep: float
@@ -68,6 +71,7 @@ class EngineProfile:
     intervals: Mapping[str, Interval]
     caches_prefixes: bool = False
     like: str = GENERIC
+    long_context_batch_tokens: int | None = None
     before_version: tuple[int, int] | None = None
     before_date: str | None = None
 
@@ -157,7 +161,7 @@ def _profile(name: str, fitted: Mapping[str, Any]) -> EngineProfile:
         what=facts["what"],
         max_num_seqs=facts["max_num_seqs"],
         max_batch_tokens=facts["max_batch_tokens"],
-        chunked=facts["chunked"],
+        mixes_phases=facts["mixes_phases"],
         stage_overlap=facts["stage_overlap"],
         accumulates_in_16=facts["accumulates_in_16"],
         lockstep=next(one["lockstep"] for one in reversed(parents) if "lockstep" in one),
@@ -171,6 +175,7 @@ def _profile(name: str, fitted: Mapping[str, Any]) -> EngineProfile:
         intervals={key: Interval(*value) for key, value in merged("intervals").items()},
         caches_prefixes=facts["caches_prefixes"],
         like=facts.get("like", GENERIC),
+        long_context_batch_tokens=facts.get("long_context_batch_tokens"),
         before_version=(before[0], before[1]) if before else None,
         before_date=facts.get("before_date"),
     )

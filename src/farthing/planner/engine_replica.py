@@ -46,7 +46,7 @@ class Replica:
     def stage_seconds(self, use: StepUse) -> list[float]:
         return [
             work_seconds(
-                stage.work.at(use.count, use.new, use.context),
+                stage.work.at(use),
                 stage.speeds,
                 stage.efficiency,
                 stage.link,

@@ -12,7 +12,8 @@ _MAX_CHUNKS = 24
 
 @dataclass(frozen=True, slots=True)
 class StepUse:
-    """`times` steps of `count` sequences with `new` tokens each behind `context` others. `overlapped`: they follow each
+    """`times` steps of `count` sequences with `new` tokens each behind `context` others, and `prompts` whole prompts of
+    `prompt_tokens` beside them (a step in the middle of many holds a fraction of one). `overlapped`: they follow each
     other through the stages of a pipeline, so that the slowest stage counts."""
 
     times: float
@@ -20,14 +21,20 @@ class StepUse:
     new: int
     context: int
     overlapped: bool = False
+    prompts: float = 0.0
+    prompt_tokens: int = 0
 
 
-def decode_steps(times: float, context: float, batch: float, stages: int) -> Iterator[StepUse]:
-    """Steps of one token for each of `batch` sequences. In a pipeline they go round in as many groups as there are
-    stages."""
+def decode_steps(
+    times: float, context: float, batch: float, stages: int, prompts: float = 0.0, prompt_tokens: float = 0.0
+) -> Iterator[StepUse]:
+    """Steps of one token for each of `batch` sequences, and beside them a part of the prompts that follow. In a pipeline
+    they go round in as many groups as there are stages."""
     running = max(1, round(batch))
     groups = min(stages, running)
-    yield StepUse(times * groups, -(-running // groups), 1, max(0, round(context)), overlapped=groups > 1)
+    each = -(-running // groups)
+    length = max(1, round(prompt_tokens)) if prompts else 0
+    yield StepUse(times * groups, each, 1, max(0, round(context)), groups > 1, prompts / groups, length)
 
 
 def prefill_steps(prompts: float, tokens: float, max_batch_tokens: int, overlap: float) -> Iterator[StepUse]:

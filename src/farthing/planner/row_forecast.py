@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from farthing.errors import FarthingError
 from farthing.planner.load_steps import StepUse, decode_steps, prefill_steps
 from farthing.planner.measured_row import Setting, SkippedRowError
+from farthing.planner.engine_profile import LONG_CONTEXT
 from farthing.planner.engine_replica import Replica, replica_of
 
 NO_ROOM = "the forecast says it does not fit, and it ran"
@@ -71,18 +72,35 @@ class _Load:
         self.prompt, self.answer = setting.input_tokens, setting.output_tokens
         self.context = self.prompt + self.answer / 2
         self.num_stages = len(replica.stages)
+        long_context = setting.spec.max_positions > LONG_CONTEXT and self.engine.long_context_batch_tokens
+        self.budget = long_context or self.engine.max_batch_tokens
+        self.mixes = self.engine.mixes_phases or bool(long_context)
         self.before = replica.stages[0].efficiency.request_seconds
 
     def _decode(self, times: float, batch: float) -> tuple[StepUse, ...]:
         return tuple(decode_steps(times, self.context, batch, self.num_stages))
 
-    def _cached_prefill(self, prompts: float) -> tuple[StepUse, ...]:
-        """Of requests that follow each other, a part is in the prefix cache."""
-        return self._prefill(prompts * self.engine.prompt_share)
-
     def _prefill(self, prompts: float) -> tuple[StepUse, ...]:
         overlap = self.engine.stage_overlap if self.num_stages > 1 else 0.0
-        return tuple(prefill_steps(prompts, self.prompt, self.engine.max_batch_tokens, overlap))
+        return tuple(prefill_steps(prompts, self.prompt, self.budget, overlap))
+
+    def _turn(self, running: float) -> tuple[StepUse, ...]:
+        """What lies between the first and the last token of an answer when `running` requests follow each other: a step
+        for each token, and as many prompts as answers end. Of a prompt, a part is in the prefix cache."""
+        share = self.engine.prompt_share
+        steps = max(1.0, self.answer - 1)
+        if not self.mixes:
+            return self._prefill(running * share) + self._decode(steps, running)
+        prompts = running * share / self.answer
+        return tuple(decode_steps(steps, self.context, running, self.num_stages, prompts, self.prompt))
+
+    def _most(self, limit: int) -> int:
+        """Requests that run at a time: of so many, what the pool holds and what a step of mixed phases has tokens for."""
+        room = self.replica.running(self.prompt + self.engine.reserved_answer * self.answer)
+        if self.mixes:
+            each = 1 + self.prompt * self.engine.prompt_share / self.answer
+            room = min(room, max(1, int(self.budget / each)))
+        return max(1, min(limit, room))
 
     def _recipe(self, uses: Iterable[StepUse], group: str, **how: float) -> Recipe:
         return Recipe(self.replica, tuple(uses), group, **how)
@@ -130,82 +148,68 @@ class _Load:
         return self.static(mixed=True)
 
     def closed(self) -> Recipe:
-        """As many requests as the batch, each followed by the next: in an answer's time every other one's prompt is
-        computed, too."""
-        most = min(self.setting.batch, self.replica.running(self.prompt + self.engine.reserved_answer * self.answer))
-        every = self._cached_prefill(most) + self._decode(self.answer - 1, most)
+        """As many requests as the batch, each followed by the next."""
+        most = self._most(self.setting.batch)
         match self.setting.metric:
             case "tpot":
-                return self._recipe(every, "tpot", share=1 / self.answer)
+                return self._recipe(self._turn(most), "tpot", share=1 / self.answer)
             case "output_tok_s_total":
-                return self._recipe(every, "throughput", tokens=most * self.answer, before=self.before)
+                return self._recipe(self._turn(most), "throughput", tokens=most * self.answer, before=self.before)
             case "e2e":
-                return self._recipe(every, "e2e", before=self.before)
+                return self._recipe(self._turn(most), "e2e", before=self.before)
             case "ttft":
                 ahead = 1 + self.engine.lockstep * (most - 1) / 2
                 return self._recipe(self._prefill(ahead), "ttft", before=self.before)
         raise self._no_forecast()
 
-    def _most(self) -> int:
-        limit = self.setting.batch or self.engine.max_num_seqs
-        room = self.replica.running(self.prompt + self.engine.reserved_answer * self.answer)
-        return min(limit, room)
-
     def saturated(self) -> Recipe:
         """Someone always waits: as many run as the limits and the pool allow."""
-        most = self._most()
-        every = self._prefill(most) + self._decode(self.answer, most)
+        most = self._most(self.setting.batch or self.engine.max_num_seqs)
         match self.setting.metric:
             case "output_tok_s_total":
-                return self._recipe(every, "saturated", tokens=most * self.answer)
+                return self._recipe(self._turn(most), "saturated", tokens=most * self.answer)
             case "tpot":
-                return self._recipe(every, "tpot", share=1 / self.answer)
+                return self._recipe(self._turn(most), "tpot", share=1 / self.answer)
         raise self._no_forecast()
 
     def at_rate(self) -> Recipe:
         """Little's law: as many run as arrive in the time that one takes, and that time grows with how many run."""
-        rate, most = self.setting.rate, self._most()
+        rate, most = self.setting.rate, self._most(self.setting.batch or self.engine.max_num_seqs)
         if not rate:
             raise SkippedRowError("the rate of arrivals is not stated")
-        prompt_seconds = self.replica.seconds(self._cached_prefill(1))
-        busy = min(0.95, rate * prompt_seconds)
         low, high = 1.0, float(most)
         for _ in range(30):
             running = (low + high) / 2
-            token_seconds = self.replica.seconds(self._decode(1, running)) / (1 - busy)
-            if rate * self.answer * token_seconds > running:
+            if rate * self.replica.seconds(self._turn(running)) > running:
                 low = running
             else:
                 high = running
-        overloaded = high > 0.97 * most
-        running = float(most) if overloaded else max(1.0, high)
-        slower = 1 / (1 - busy)
-        match self.setting.metric:
-            case "output_tok_s_total" if not overloaded:
-                return self._recipe((), "throughput", tokens=rate * self.answer, before=1.0)
-            case "output_tok_s_total":
-                every = self._cached_prefill(most) + self._decode(self.answer, most)
-                return self._recipe(every, "throughput", tokens=most * self.answer)
-            case "tpot" if not overloaded:
-                return self._recipe(self._decode(slower, running), "tpot")
-            case "tpot":
-                every = self._cached_prefill(most) + self._decode(self.answer - 1, most)
-                return self._recipe(every, "tpot", share=1 / self.answer)
-        if overloaded:
+        running = max(1.0, high)
+        if high > 0.97 * most:
             return self._overload(rate, most)
-        wait = 1 + busy / (2 * (1 - busy))
-        first = self._prefill(wait) + self._decode(0.5, running)
+        match self.setting.metric:
+            case "output_tok_s_total":
+                return self._recipe((), "throughput", tokens=rate * self.answer, before=1.0)
+            case "tpot":
+                return self._recipe(self._turn(running), "tpot", share=1 / self.answer)
+        busy = min(0.9, rate * self.replica.seconds(self._prefill(1)) * self.engine.prompt_share)
+        first = self._prefill(1 + busy / (2 * (1 - busy))) + self._decode(0.5, running)
         match self.setting.metric:
             case "ttft":
                 return self._recipe(first, "ttft", before=self.before)
             case "e2e":
-                return self._recipe(first + self._decode(self.answer * slower, running), "e2e", before=self.before)
+                return self._recipe(first + self._turn(running), "e2e", before=self.before)
         raise self._no_forecast()
 
     def _overload(self, rate: float, most: int) -> Recipe:
         """Each request waits longer than the one before: the mean of a run, of the requests that come after those that
         start at once."""
-        every = self._cached_prefill(most) + self._decode(self.answer, most)
+        every = self._turn(most)
+        match self.setting.metric:
+            case "output_tok_s_total":
+                return self._recipe(every, "throughput", tokens=most * self.answer)
+            case "tpot":
+                return self._recipe(every, "tpot", share=1 / self.answer)
         answered = most / self.replica.seconds(every)
         late = max(0, (self.setting.requests or _REQUESTS_OF_A_RUN) - most)
         wait = late / 2 * max(0.0, 1 / answered - 1 / rate) * late / (late + most)

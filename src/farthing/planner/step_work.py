@@ -14,6 +14,7 @@ from farthing.ops.batch import BatchShape, causal_pairs, touched_tokens
 from farthing.ops.comm import Comm
 from farthing.ops.linear import Linear
 from farthing.ops.moe import Experts
+from farthing.planner.load_steps import StepUse
 from farthing.planner.efficiency import (
     Efficiency,
     LinkEfficiency,
@@ -115,20 +116,25 @@ class WorkLines:
             attended = one_behind - a_token - pair
             self._lines.append((empty, a_token - empty - attended - pair, a_logit - empty, attended, pair))
 
-    def at(self, count: int, new: int, context: int) -> StepWork:
-        """`count` sequences of `new` tokens, each behind `context` others."""
+    def at(self, use: StepUse) -> StepWork:
+        """Of one step of a use."""
         if not self._is_sum:
-            return step_work(self._spec, BatchShape.of([(new, context)] * count))
-        tokens = count * new
-        attended = count * touched_tokens(new, context, self._window)
-        pairs = count * causal_pairs(new, context, self._window)
+            groups = [(use.new, use.context)] * use.count + [(use.prompt_tokens, 0)] * round(use.prompts)
+            return step_work(self._spec, BatchShape.of(groups))
+        window = self._window
+        sequences = use.count + use.prompts
+        tokens = use.count * use.new + use.prompts * use.prompt_tokens
+        attended = use.count * touched_tokens(use.new, use.context, window) + use.prompts * use.prompt_tokens
+        pairs = use.count * causal_pairs(use.new, use.context, window)
+        if use.prompts:
+            pairs += use.prompts * causal_pairs(use.prompt_tokens, 0, window)
         work = StepWork(
             *(
-                constant + token * tokens + logit * count + position * attended + pair * pairs
+                constant + token * tokens + logit * sequences + position * attended + pair * pairs
                 for constant, token, logit, position, pair in self._lines
             )
         )
-        return replace(work, log_ranks=self._lines[_LOG_RANKS][0], sequences=float(count))
+        return replace(work, log_ranks=self._lines[_LOG_RANKS][0], sequences=float(sequences))
 
 
 def _of_op(op: Op, batch: BatchShape) -> tuple[float, ...]:
