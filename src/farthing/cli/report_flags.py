@@ -15,6 +15,8 @@ from cyclopts import Parameter
 from farthing import discover
 from farthing.cli import output
 from farthing.errors import FarthingError, MissingExtraError, UsageError
+from farthing.models.config_reader import ConfigReader
+from farthing.planner.hardware import Hardware
 from farthing.planner.plan import Plan
 
 _ENDINGS = (".png", ".svg", ".pdf")
@@ -43,13 +45,23 @@ def check(flags: ReportFlags) -> None:
         _plots()
 
 
-def write_reports(plan: Plan, flags: ReportFlags) -> None:
-    """Writes what was asked for, and says so on stderr. UsageError where a plan has nothing to draw."""
+def write_reports(
+    plan: Plan,
+    flags: ReportFlags,
+    config: ConfigReader | None = None,
+    hardware: Hardware | None = None,
+    search: object = None,
+) -> None:
+    """Writes what was asked for, and says so on stderr. UsageError where a plan has nothing to draw.
+
+    `config` of the model and `hardware`, as make_plan had them; `search`: the Search that found the plan, if one did.
+    """
     if not flags.wanted:
         return
     plots = _plots()
     # The page is loaded by name: a plan without a report does not need it.
-    report = discover.load("farthing.planner", "report_page").report_page(plan, date.today().isoformat())
+    pages = discover.load("farthing.planner", "report_page")
+    report = pages.report_page(plan, date.today().isoformat(), config=config, hardware=hardware, search=search)
     language = discover.load("farthing.planner.page", "words")
     words = language.words_of(flags.lang)
     if flags.html is not None:

@@ -14,12 +14,12 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from farthing.planner.page import figures
 from farthing.planner.page.words import Words
 from farthing.planner.report_page import Curve, ReportPage
-from farthing.planner.report_roof import Roof, RoofPoint
+from farthing.planner.report_roof import RoofPoint
 from farthing.units import format_count
 
 _TEXT, _FAINT, _LINE, _GROUND = "#211c16", "#675e52", "#d8cfc1", "#fffdfa"
@@ -27,10 +27,13 @@ _SERIES = ("#97501c", "#2f7391", "#6f7a2c")
 _AS_PAGE = {_TEXT: "text", _FAINT: "faint", _LINE: "line", _GROUND: "ground"} | {
     colour: str(number) for number, colour in enumerate(_SERIES, start=1)
 }
-_CHINESE = ("Noto Sans CJK", "Noto Sans SC", "Source Han Sans", "PingFang", "Hiragino Sans GB", "Microsoft YaHei")
-_CHINESE += ("SimHei", "WenQuanYi", "Sarasa", "LXGW", "Droid Sans Fallback", "Noto Serif CJK", "Arial Unicode MS")
+_CHINESE = (  # fonts that have the characters, the best first: how their names begin
+    *("Noto Sans CJK", "Noto Sans SC", "Source Han Sans", "PingFang", "Hiragino Sans GB", "Microsoft YaHei", "SimHei"),
+    *("WenQuanYi", "Sarasa", "LXGW", "Droid Sans Fallback", "Noto Serif CJK", "Arial Unicode MS"),
+)
 _SIZE = (4.5, 3.5)  # inches of 72 points: as wide as a phone, so that the text is not shrunk there
 _DPI = 160
+_MAX_NAMES = 6
 
 Draw = Callable[[Axes, ReportPage, Words], None]
 
@@ -75,7 +78,7 @@ def _undated(suffix: str) -> dict[str, Any]:
     return {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(suffix.lower(), {"Software": None})
 
 
-def _rc(words: Words, svg_text: str) -> dict[str, Any]:
+def _rc(words: Words, svg_text: str) -> dict[Any, Any]:
     chinese = _chinese_font() if words.language == "zh" else None
     fonts = ["DejaVu Sans"] if chinese is None else ["DejaVu Sans", chinese]
     return {
@@ -164,42 +167,65 @@ def draw_curves(axes: Axes, page: ReportPage, words: Words) -> None:
             label=figures.split(curve.layout) or words["plots.one_rank"],
         )
     _label_batches(axes, page.curves)
-    if all(point.speed.decode.seconds > 0 for curve in page.curves for point in curve.points):
-        _log(axes, page.curves)
+    points = [point.speed for curve in page.curves for point in curve.points]
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis, values in (
+        (axes.xaxis, [speed.decode.seconds for speed in points]),
+        (axes.yaxis, [speed.output_tokens_per_second for speed in points]),
+    ):
+        _logarithmic(axis, min(values), max(values))
+    axes.margins(x=0.14, y=0.12)
     axes.set_xlabel(words["plots.tpot"])
     axes.set_ylabel(words["plots.throughput"])
-    if len(page.curves) > 1:
-        axes.legend(loc="lower right", fontsize=8.5)
+    _legend_above(axes, len(page.curves))
 
 
-def _log(axes: Axes, curves: Sequence[Curve]) -> None:
-    axes.set_yscale("log")
-    axes.set_xscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-    axes.margins(x=0.12, y=0.12)
+def _logarithmic(axis: Any, lowest: float, highest: float) -> None:
+    """Ticks at round numbers, more of them where the range is short."""
+    steps = (1.0, 2.0, 5.0) if highest / lowest > 12 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+
+
+def _short(value: float) -> str:
+    """500, 1K, 2.5M; 0.5."""
+    return format_count(value).replace(" ", "") if value >= 1000 else f"{value:.4g}"
+
+
+def _legend_above(axes: Axes, columns: int) -> None:
+    """Where no line can cross it."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=columns,
+        fontsize=8.5,
+        columnspacing=1.2,
+        handlelength=1.6,
+        borderaxespad=0.2,
+    )
 
 
 def _label_batches(axes: Axes, curves: Sequence[Curve]) -> None:
-    """At the first and the last dot of every line, and at every other dot of the first line."""
+    """Above the last dot of every line, and left of every other dot of the first one."""
     for number, curve in enumerate(curves):
         last = len(curve.points) - 1
         colour = _SERIES[number % len(_SERIES)]
         for index, point in enumerate(curve.points):
-            if index == last or (number == 0 and index % 2 == 0 and index < last - 1):
-                place = (point.speed.decode.seconds * 1e3, point.speed.output_tokens_per_second)
-                axes.annotate(
-                    f"{point.batch:,}",
-                    place,
-                    xytext=(0, 7),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8.5,
-                    color=colour,
-                    fontweight="bold" if index == last else "normal",
-                )
+            if index != last and (number or index % 2 or index == last - 1):
+                continue
+            axes.annotate(
+                f"{point.batch:,}",
+                (point.speed.decode.seconds * 1e3, point.speed.output_tokens_per_second),
+                xytext=(0, 7) if index == last else (-7, 2),
+                textcoords="offset points",
+                ha="center" if index == last else "right",
+                va="bottom" if index == last else "center",
+                fontsize=8.5,
+                color=colour,
+                fontweight="bold" if index == last else "normal",
+            )
 
 
 def draw_roof(axes: Axes, page: ReportPage, words: Words) -> None:
@@ -223,24 +249,20 @@ def draw_roof(axes: Axes, page: ReportPage, words: Words) -> None:
             color=colour,
             label=words[f"plots.{phase}"],
         )
-        for point in points:
-            _point_label(axes, point, roof, colour, words)
+        for number, point in enumerate(points):
+            _point_label(axes, point, colour, words, above=phase == "prefill" and number % 2 == 1)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(low, high)
     rates = [point.flops_per_second for point in roof.points] + [low * ceiling.bandwidth]
-    axes.set_ylim(min(rates) / 2, max(ceiling.rate, ceiling.peak_rate or 0) * 3)
-    for axis, unit in ((axes.xaxis, ""), (axes.yaxis, "")):
+    axes.set_ylim(min(rates) / 2, max(ceiling.rate, ceiling.peak_rate or 0) * 2)
+    for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(numticks=8))
-        axis.set_major_formatter(FuncFormatter(lambda value, _, unit=unit: _short(value, unit)))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel(words["plots.intensity"])
     axes.set_ylabel(words["plots.flops"])
-    axes.legend(loc="upper left", fontsize=8.5, ncols=2, columnspacing=1.2, handlelength=1.6)
-
-
-def _short(value: float, unit: str) -> str:
-    return format_count(value, unit).replace(" ", "") if value >= 1 else f"{value:g}"
+    _legend_above(axes, 4)
 
 
 def _roof_line(axes: Axes, bandwidth: float, rate: float, low: float, high: float, label: str, style: str) -> None:
@@ -249,57 +271,59 @@ def _roof_line(axes: Axes, bandwidth: float, rate: float, low: float, high: floa
     axes.plot([low, ridge, high], [low * bandwidth, rate, rate], style, color=color, linewidth=width, label=label)
 
 
-def _point_label(axes: Axes, point: RoofPoint, roof: Roof, colour: str, words: Words) -> None:
-    """Below and right of the point, where the roof is not; a point at the right edge to its left."""
+def _point_label(axes: Axes, point: RoofPoint, colour: str, words: Words, *, above: bool) -> None:
+    """Right of the point and below it, where the roof is not; of two that are close, one above."""
     batches = ", ".join(f"{batch:,}" for batch in point.batches)
     axes.annotate(
         words.say("plots.batch", {"batches": batches}),
         (point.intensity, point.flops_per_second),
-        xytext=(7, -4),
+        xytext=(-4, 7) if above else (7, -5),
         textcoords="offset points",
         ha="left",
-        va="top",
+        va="bottom" if above else "top",
         fontsize=8.5,
         color=colour,
     )
 
 
 def draw_options(axes: Axes, page: ReportPage, words: Words) -> None:
-    """Money a month against output tokens/s; the front as a line."""
+    """Money a month against time per token; what none beats as a line."""
     factor = page.currency.per_dollar
-    front = sorted((one for one in page.options if one.on_front), key=lambda one: one.dollars_per_month)
+    front = [one for one in page.options if one.on_front]
     others = [one for one in page.options if not one.on_front]
-    for options, colour, style, size, label in (
-        (others, _FAINT, "none", 4.5, words["plots.dominated"]),
-        (front, _SERIES[0], "-", 6.0, words["plots.front"]),
-        ([one for one in page.options if one.is_chosen], _SERIES[1], "none", 10.0, words["plots.chosen"]),
+    chosen = [one for one in page.options if one.is_chosen]
+    for options, colour, size, label in (
+        (others, _FAINT, 3.5, words["plots.dominated"]),
+        (front, _SERIES[0], 6.0, words["plots.front"]),
+        (chosen, _SERIES[1], 8.0, words["plots.chosen"]),
     ):
         if options:
             axes.plot(
                 [one.dollars_per_month * factor for one in options],
-                [one.tokens_per_second for one in options],
-                linestyle=style,
+                [one.tpot_seconds * 1e3 for one in options],
+                linestyle="none",
                 marker="o",
                 markersize=size,
                 color=colour,
                 label=label,
             )
-    for one in front:
+    for number, one in enumerate(front[:_MAX_NAMES]):
         axes.annotate(
             _plain(one.name),
-            (one.dollars_per_month * factor, one.tokens_per_second),
-            xytext=(6, -4),
+            (one.dollars_per_month * factor, one.tpot_seconds * 1e3),
+            xytext=(6, 5 if number % 2 else -5),
             textcoords="offset points",
-            va="top",
+            va="bottom" if number % 2 else "top",
             fontsize=8,
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value, "")))
-        axis.set_minor_formatter(NullFormatter())
+    for axis, values in (
+        (axes.xaxis, [one.dollars_per_month * factor for one in page.options]),
+        (axes.yaxis, [one.tpot_seconds * 1e3 for one in page.options]),
+    ):
+        _logarithmic(axis, min(values), max(values))
     axes.margins(x=0.2, y=0.15)
     axes.set_xlabel(words.say("plots.monthly", {"currency": page.currency.code}))
-    axes.set_ylabel(words["plots.throughput"])
-    axes.legend(loc="lower right", fontsize=8.5)
+    axes.set_ylabel(words["plots.tpot"])
+    _legend_above(axes, 3)

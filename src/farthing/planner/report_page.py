@@ -9,17 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 
 from farthing.hardware.accelerator import Accelerator
+from farthing.models.config_reader import ConfigReader
 from farthing.planner import report_sources as ask
 from farthing.planner.cost import Cost
 from farthing.planner.currency import Currency
-from farthing.planner.forecast import StepForecast
+from farthing.planner.explain import Explanation, explain, ledger
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, RankMemory
 from farthing.planner.plan import Choice, Plan
 from farthing.planner.report_levers import LengthRow, Lever, length_rows, levers
 from farthing.planner.report_roof import Roof, roof_of
 from farthing.planner.request import DEFAULT_INPUT, DEFAULT_OUTPUT, PlanRequest
-from farthing.planner.speed import Speed
+from farthing.planner.search import Search
+from farthing.planner.speed import Phase, Speed
 
 _MAX_CURVES = 3
 _UNSAID = {"input_tokens": DEFAULT_INPUT, "output_tokens": DEFAULT_OUTPUT}
@@ -72,27 +74,6 @@ class DeviceFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Remedy:
-    """What to change, with its flag where there is one; `gain` times as fast or as cheap, None where that is unsaid."""
-
-    what: str
-    gain: float | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A configuration that a search found: what it is, dollars a month, output tokens/s, and whether nothing is both
-    cheaper and faster."""
-
-    name: str
-    dollars_per_month: float
-    tokens_per_second: float
-    on_front: bool
-    is_chosen: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class ReportPage:
     """Without a known time, `best`, `roof`, `curves`, `levers` and `lengths` are empty. `command` makes the plan again.
 
@@ -111,8 +92,8 @@ class ReportPage:
     levers: tuple[Lever, ...]
     lengths: tuple[LengthRow, ...]
     intervals: Mapping[str, tuple[float, float]]
-    remedies: tuple[Remedy, ...]
-    options: tuple[Option, ...]
+    explanation: Explanation | None
+    options: tuple[ask.Option, ...]
     facts: tuple[DeviceFacts, ...]
     currency: Currency
     command: str
@@ -124,14 +105,12 @@ def report_page(
     plan: Plan,
     date: str,
     *,
+    config: ConfigReader | None = None,
     hardware: Hardware | None = None,
-    intervals: Mapping[str, tuple[float, float]] | None = None,
-    remedies: Sequence[Remedy] = (),
-    options: Sequence[Option] = (),
+    search: Search | None = None,
 ) -> ReportPage:
-    """`date`: the day, as people write it. `hardware`: what the plan was made for, by default found by its name.
-
-    `remedies`, `options`: of planner/explain.py and planner/search.py, where they were asked.
+    """`date`: the day, as people write it. `config`: of the model; without it nothing is explained. `hardware`: what
+    the plan was made for, by default found by its name. `search`: what found it, if one did.
     """
     hardware = hardware or ask.hardware_of(plan)
     best = plan.best if plan.choices else None
@@ -148,9 +127,9 @@ def report_page(
         costs_unknown=() if costs else box.unknown if box else (plan.price.note,),
         levers=levers(plan, hardware) if best else (),
         lengths=length_rows(plan, hardware) if best else (),
-        intervals=dict(intervals or {}),
-        remedies=tuple(remedies) or tuple(Remedy(phrase) for phrase in plan.would_fit),
-        options=tuple(options),
+        intervals=ask.intervals_of(plan),
+        explanation=explain(plan, config, hardware) if config and best else None,
+        options=ask.options_of(search, plan) if search else (),
         facts=tuple(_facts(one) for one in plan.accelerators),
         currency=ask.currency_of(plan),
         command=command_of(plan),
@@ -247,6 +226,8 @@ def _facts(one: Accelerator) -> DeviceFacts:
     )
 
 
-def split_shares(step: StepForecast) -> tuple[tuple[str, float], ...]:
-    """(bound, part of the step), in the order in which they are drawn."""
-    return tuple((bound, seconds / step.seconds) for bound, seconds in step.by_bound.items() if seconds > 0)
+def shares(phase: Phase, layout: Layout) -> tuple[tuple[str, float], ...]:
+    """(part, share) of a phase's work, in the order in which they are drawn."""
+    parts = ledger(phase.step, layout)
+    whole = sum(parts.values())
+    return tuple((name, seconds / whole) for name, seconds in parts.items() if seconds > 0)

@@ -16,10 +16,12 @@ from farthing.planner.forecast import forecast_step
 from farthing.planner.hardware import Hardware, find_hardware
 from farthing.planner.layout import Placement, place
 from farthing.planner.market import rentals
+from farthing.planner.offers import WAYS
 from farthing.planner.plan import Plan
 from farthing.planner.price import BoxPrice, box_price
 from farthing.planner.price_book import price_book
 from farthing.planner.request import PlanRequest
+from farthing.planner.search import Search
 from farthing.planner.speed import Speed, links_of, max_running, speed_of
 
 _MANY_ROWS = 4096  # of a matrix product that is as fast as they get
@@ -48,6 +50,21 @@ class RankStep:
     moved_bytes: float
     seconds: float
     bound: str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A configuration that a search found. `on_front`: none is both cheaper and faster."""
+
+    name: str
+    format: str
+    split: str
+    engine: str
+    dollars_per_month: float
+    tpot_seconds: float
+    ttft_seconds: float
+    on_front: bool
+    is_chosen: bool
 
 
 def hardware_of(plan: Plan) -> Hardware:
@@ -127,3 +144,40 @@ def rent_range(devices: Sequence[Device]) -> tuple[float, float] | None:
 def currency_of(plan: Plan) -> Currency:
     """In which a person reads the amounts."""
     return find_currency("USD")
+
+
+def intervals_of(plan: Plan) -> dict[str, tuple[float, float]]:
+    """Times the forecast, by tpot, ttft and throughput; empty while a plan is not priced by an engine's profile."""
+    return {}
+
+
+def options_of(search: Search, plan: Plan) -> tuple[Option, ...]:
+    """Of the way to pay that is cheapest, the cheapest first; the plan's own is marked."""
+    priced = [way for way in WAYS if search.best(way) is not None]
+    if not priced:
+        return ()
+    way = min(priced, key=lambda way: search.ranked(way)[0].dollars(way))
+    front = {id(option) for option in search.front(way)}
+    layout, found = plan.placement.layout, []
+    for option in search.ranked(way):
+        one = option.configuration
+        parts = (("tp", one.tp), ("pp", one.pp), ("replicas", option.replicas))
+        is_plan = (
+            option.num_devices == len(plan.placement.ranks)
+            and {one.accelerator.id} == {accelerator.id for accelerator in plan.accelerators}
+            and (one.tp, one.pp, one.precision) == (layout.tp, layout.pp, plan.spec.precision)
+        )
+        found.append(
+            Option(
+                name=option.name,
+                format=one.precision.format.name,
+                split=" · ".join(f"{name} {count}" for name, count in parts if count > 1),
+                engine=one.engine,
+                dollars_per_month=option.dollars(way),
+                tpot_seconds=option.steady.tpot,
+                ttft_seconds=option.steady.ttft,
+                on_front=id(option) in front,
+                is_chosen=is_plan,
+            )
+        )
+    return tuple(found)

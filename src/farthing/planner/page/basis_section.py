@@ -1,12 +1,12 @@
-"""What moves the answer, and what it rests on: levers, lengths, options, assumptions, data sheets, sources, command."""
+"""What moves the answer, and what it rests on: levers, lengths, assumptions, data sheets, sources, the command.
 
-from collections.abc import Mapping
+Knows no plot.
+"""
 
 from farthing.hardware.figure import sources
 from farthing.planner.page import figures
 from farthing.planner.page.bars import ranged
 from farthing.planner.page.html import Html, element, listed, table
-from farthing.planner.page.speed_section import figure
 from farthing.planner.page.words import Words
 from farthing.planner.report_levers import Lever, LeverEnd
 from farthing.planner.report_page import ReportPage
@@ -28,7 +28,7 @@ def lever_section(page: ReportPage, words: Words) -> Html:
     parts: list[Html] = []
     for lever, answers in spans:
         moves = [f"{_moved(page, lever, end)} → {text(answer(end))}" for end in sorted(lever.ends, key=answer)]
-        name = f"{words[f'lever.{lever.name}']} {_moved(page, lever, lever.base)}"
+        name = f"{words[f'lever.{lever.name}']}: {_moved(page, lever, lever.base)}"
         parts.append(element("p.bar-title", [element("b", name), element("span.faint", " · ".join(moves))]))
         parts.append(ranged(min(answers), answers[0], max(answers), whole, " · ".join(moves)))
     lead = words["lever.dollars_lead" if in_dollars else "lever.rate_lead"]
@@ -64,42 +64,12 @@ def _lengths(page: ReportPage, words: Words) -> list[Html]:
     ]
 
 
-def remedy_section(page: ReportPage, words: Words) -> Html:
-    """What helps; empty where a plan that fits has nothing."""
-    if page.plan.fits and not page.remedies:
-        return Html()
-    title = words["remedy.title" if page.plan.fits else "remedy.would_fit"]
-    if not page.remedies:
-        return element("section", [element("h2", title), element("p.lead", words["remedy.none"])])
-    items = []
-    for remedy in page.remedies:
-        gain = words.say("remedy.gain", {"gain": f"{remedy.gain:.2g}"}) if remedy.gain is not None else ""
-        note = element("span.faint", remedy.note) if remedy.note else ""
-        items.append([element("b.gain", gain) if gain else "", element("span", remedy.what), note])
-    return element("section.remedies", [element("h2", title), listed(items)])
-
-
-def options_section(page: ReportPage, words: Words, plots: Mapping[str, str]) -> Html:
-    """What a search found; empty without one."""
-    if not page.options:
-        return Html()
-    rows = [
-        [
-            option.name,
-            page.currency.text(option.dollars_per_month),
-            figures.rate(option.tokens_per_second),
-            "✓" if option.on_front else "",
-        ]
-        for option in sorted(page.options, key=lambda option: option.dollars_per_month)
-    ]
-    heads = [words[f"options.{key}"] for key in ("name", "month", "rate", "front")]
-    drawn = figure(plots["pareto"], words["plots.pareto"], words["plots.pareto_lead"]) if "pareto" in plots else ""
-    return element("section", [element("h2", words["options.title"]), drawn, table(heads, rows)])
-
-
 def basis_section(page: ReportPage, words: Words) -> Html:
     """Assumptions, data sheets of the devices, and who says so."""
-    parts: list[Html] = [element("h3", words["basis.assumptions"]), listed(page.plan.assumptions)]
+    parts: list[Html] = [
+        element("h3", words["basis.assumptions"]),
+        listed(words.note(note) for note in page.plan.assumptions),
+    ]
     named: dict[str, None] = {}
     for facts in page.facts:
         rows = []

@@ -16,7 +16,14 @@ _COLOURS = ("weights", "activations", "compute", "link", "kv", "latency")
 def cost_section(page: ReportPage, words: Words) -> Html:
     heading = element("h2", words["cost.title"])
     if not page.costs:
-        return element("section", [heading, element("p.lead", words["cost.unknown"]), listed(page.costs_unknown)])
+        return element(
+            "section",
+            [
+                heading,
+                element("p.lead", words["cost.unknown"]),
+                listed(words.note(note) for note in page.costs_unknown),
+            ],
+        )
     whole = max(cost.dollars_per_month for cost in page.costs)
     bars: list[Html] = []
     for cost in page.costs:
@@ -82,7 +89,7 @@ def _joules(cost: Cost, words: Words) -> str:
 def _basis(page: ReportPage, words: Words) -> Html:
     """Where each part is from; folded on a screen."""
     rows = [
-        [f"{words[f'cost.{cost.monthly.way}']}: {_name(part.name, words)}", part.note]
+        [f"{words[f'cost.{cost.monthly.way}']}: {_name(part.name, words)}", words.note(part.note)]
         for cost in page.costs
         for part in cost.monthly.parts
     ]
@@ -92,6 +99,6 @@ def _basis(page: ReportPage, words: Words) -> Html:
         [
             element("summary", words["cost.parts"]),
             table([words["cost.part"], words["cost.basis"]], rows),
-            listed([*notes, *page.costs_unknown]),
+            listed(words.note(note) for note in (*notes, *page.costs_unknown)),
         ],
     )

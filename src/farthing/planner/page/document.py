@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from farthing.planner.page.basis_section import basis_section, foot, lever_section, options_section, remedy_section
+from farthing.models.config_reader import ConfigReader
+from farthing.planner.page.advice_section import options_section, remedy_section, would_fit_section
+from farthing.planner.page.basis_section import basis_section, foot, lever_section
 from farthing.planner.page.cost_section import cost_section
 from farthing.planner.page.head import cautions, head
 from farthing.planner.page.html import Html, element
@@ -22,7 +24,7 @@ def page_html(page: ReportPage, words: Words, plots: Mapping[str, str] = _NOTHIN
     """`plots`: SVG that cli/report_plots.py drew, by name (curve, roofline, pareto); else tables only."""
     sections: list[Html] = [head(page, words), cautions(page, words)]
     if not page.plan.fits:
-        sections.append(remedy_section(page, words))
+        sections.append(would_fit_section(page, words))
     sections.append(memory_section(page, words))
     if page.best is not None:
         sections += [speed_section(page, words, plots), time_section(page, words)]
@@ -45,6 +47,6 @@ def page_html(page: ReportPage, words: Words, plots: Mapping[str, str] = _NOTHIN
     return f"<!doctype html>\n{whole}\n"
 
 
-def report_html(plan: Plan, lang: str, date: str) -> str:
+def report_html(plan: Plan, lang: str, date: str, config: ConfigReader | None = None) -> str:
     """The page of a plan without plots: what a server shows. UsageError for a language that it does not have."""
-    return page_html(report_page(plan, date), words_of(lang))
+    return page_html(report_page(plan, date, config=config), words_of(lang))

@@ -118,10 +118,10 @@ def _tile(name: str, figure: str, unit: str, note: str, interval: str = "") -> H
 def cautions(page: ReportPage, words: Words) -> Html:
     """Empty where there is nothing to be careful of."""
     plan = page.plan
-    notes = [words.say("caution.plan_only", {"reason": reason}) for reason in plan.plan_only]
-    notes += plan.cautions
+    notes = [words.say("caution.plan_only", {"reason": words.note(reason)}) for reason in plan.plan_only]
+    notes += [words.note(caution) for caution in plan.cautions]
     if plan.untimed:
-        notes.append(words.say("caution.untimed", {"reason": plan.untimed}))
+        notes.append(words.say("caution.untimed", {"reason": words.note(plan.untimed)}))
     if plan.tried:
         notes.append(words.say("caution.tried", {"formats": ", ".join(plan.tried)}))
     if not notes:

@@ -39,13 +39,14 @@ def joined(content: Content) -> Html:
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], *, marked: Iterable[int] = ()) -> Html:
     """The first cell of a row names it; rows whose numbers are `marked` stand out. It scrolls where it is too wide."""
     marks = frozenset(marked)
-    top = element("tr", [element("th", cell, {"scope": "col"}) for cell in head])
+    names = list(head)
+    top = element("tr", [element("th", cell, {"scope": "col"}) for cell in names])
     body = []
     for number, row in enumerate(rows):
         first, *others = row
         cells = [element("th", first, {"scope": "row"}), *(element("td", cell) for cell in others)]
         body.append(element("tr.marked" if number in marks else "tr", cells))
-    whole = element("table", [element("thead", top), element("tbody", body)])
+    whole = element("table.narrow" if len(names) <= 3 else "table", [element("thead", top), element("tbody", body)])
     return element("div.scroll", whole, {"tabindex": "0"})
 
 

@@ -9,10 +9,10 @@ from farthing.planner.page import figures
 from farthing.planner.page.bars import Segment, legend, stacked
 from farthing.planner.page.html import Html, element, joined, table
 from farthing.planner.page.words import Words
-from farthing.planner.report_page import Curve, ReportPage, split_shares
+from farthing.planner.report_page import Curve, ReportPage, shares
 from farthing.planner.speed import Speed
 
-_BOUNDS = ("bandwidth", "compute", "link", "latency")
+_PARTS = ("weights", "kv_cache", "activations", "compute", "link", "latency")
 _MAX_OPS = 8
 
 
@@ -42,7 +42,7 @@ def speed_section(page: ReportPage, words: Words, plots: Mapping[str, str]) -> H
 
 
 def _curve_table(page: ReportPage, curve: Curve, words: Words) -> Html:
-    heads = [words[f"table.{key}"] for key in ("batch", "first", "tpot", "each", "decode", "output", "dollars")]
+    heads = [words[f"table.{key}"] for key in ("batch", "first", "tpot", "each", "output", "dollars")]
     rows, marked = [], []
     assert page.best is not None
     asked, full = page.best.speed.batch, page.best.full.batch
@@ -59,7 +59,6 @@ def _speed_cells(speed: Speed) -> Iterator[str]:
     yield figures.seconds(speed.prefill.seconds)
     yield figures.seconds(speed.decode.seconds)
     yield figures.rate(speed.decode.tokens_per_second / speed.batch)
-    yield figures.rate(speed.decode.tokens_per_second)
     yield figures.rate(speed.output_tokens_per_second)
 
 
@@ -71,24 +70,19 @@ def time_section(page: ReportPage, words: Words) -> Html:
     """Of a plan that has choices."""
     best = page.plan.best
     bars: list[Html] = []
-    seen = []
-    for speed in (best.speed, best.full):
-        if speed.batch in seen:
-            continue
-        seen.append(speed.batch)
-        for phase, step in (("prefill", speed.prefill.step), ("decode", speed.decode.step)):
-            said = {"phase": words[f"plots.{phase}"], "batch": f"{speed.batch:,}"}
-            shares = split_shares(step)
-            told = " · ".join(
-                f"{words.named('bound', bound)} {figures.percent(share)}"
-                for bound, share in sorted(shares, key=lambda pair: -pair[1])
+    for speed in {one.batch: one for one in (best.speed, best.full)}.values():
+        for name, phase in (("prefill", speed.prefill), ("decode", speed.decode)):
+            said = {"phase": words[f"plots.{name}"], "batch": f"{speed.batch:,}"}
+            parts = shares(phase, best.placement.layout)
+            told = [
+                f"{words[f'part.{part}']} {figures.percent(share)}"
+                for part, share in sorted(parts, key=lambda pair: -pair[1])
                 if share >= 0.005
-            )
-            title = [element("b", words.say("time.row", said)), element("span.faint", told)]
+            ]
+            title = [element("b", words.say("time.row", said)), element("span.faint", " · ".join(told))]
             bars.append(element("p.bar-title", title))
             segments = [
-                Segment(share, bound, f"{words.named('bound', bound)}: {figures.percent(share)}")
-                for bound, share in shares
+                Segment(share, part, f"{words[f'part.{part}']}: {figures.percent(share)}") for part, share in parts
             ]
             bars.append(stacked(segments, 1.0, words.say("time.label", said)))
     step = best.speed.decode.step
@@ -109,7 +103,7 @@ def time_section(page: ReportPage, words: Words) -> Html:
             element("h2", words["time.title"]),
             element("p.lead", words["time.lead"]),
             *bars,
-            legend([(bound, words[f"bound.{bound}"]) for bound in _BOUNDS]),
+            legend([(part, words[f"part.{part}"]) for part in _PARTS]),
             element("h3", words.say("time.ops", {"batch": f"{best.speed.batch:,}"})),
             table(heads, rows),
         ],
