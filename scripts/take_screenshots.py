@@ -20,7 +20,7 @@ from server_process import ServerProcess, serving
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "screenshots"
 DOLLARS_PER_HOUR = 0.05
-LOAD_SECONDS = 60.0
+LOAD_SECONDS = 45.0
 LOAD_STREAMS = 2
 PATIENCE_MS = 120_000
 PROMPTS = ("Once upon a time there was a kind", "Tell me a story about a hen.", "What colour is the sky?")
@@ -30,7 +30,7 @@ PHONE_SCREEN: dict[str, Any] = {"viewport": PHONE, "device_scale_factor": 2, "is
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with serving(engine={"threads": 2}, price_per_hour=DOLLARS_PER_HOUR) as server, chromium() as browser:
+    with serving(price_per_hour=DOLLARS_PER_HOUR) as server, chromium() as browser:
         done = threading.Event()
         loads = [threading.Thread(target=load, args=(server.url, done), daemon=True) for _ in range(LOAD_STREAMS)]
         for thread in loads:
