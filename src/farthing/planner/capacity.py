@@ -23,7 +23,6 @@ from farthing.planner.step_times import Prompt, StepTimes
 Binds = Literal["memory", "kv", "ttft", "tpot", "max_num_seqs", "none"]
 _NINE_OF_TEN = 1.2816  # deviations of a normal above its mean
 _NINE_OF_TEN_WAITS = 1.3  # of an exponential: ln 10 - 1
-_HALVINGS = 26
 _LEAST_RUNNING = 1e-6
 
 
@@ -90,7 +89,7 @@ class ReplicaLoad:
         """With so many requests running on average."""
         times, demand, prompt = self._times, self._demand, self.prompt(keeps)
         step = times.decode_seconds(running, self._context)
-        rate = running / (self._steps * step + running * prompt.service)
+        rate = running / (self._steps * step + running * prompt.delay)
         new = demand.new_tokens if keeps else demand.input_tokens
         between = step * new / times.engine.max_batch_tokens
         service = prompt.service + between
@@ -99,7 +98,7 @@ class ReplicaLoad:
         wait, wait_variance = busy * tail, busy * tail * tail * (2 - busy)
         ttft_mean = times.request_seconds + step / 2 + prompt.latency + prompt.chunks * step + wait
         longer = math.hypot(_NINE_OF_TEN_WAITS * math.sqrt(wait_variance), prompt.latency * self._long_prompt)
-        tpot_mean = step + running * prompt.service / self._steps
+        tpot_mean = step + running * prompt.delay / self._steps
         users = running + rate * (demand.think_seconds + ttft_mean)
         most = running + _NINE_OF_TEN * math.sqrt(running)
         if demand.users is not None:
@@ -114,7 +113,7 @@ class ReplicaLoad:
             ttft_mean=ttft_mean,
             ttft=ttft_mean + longer + step_of_most / 2,
             tpot_mean=tpot_mean,
-            tpot=step_of_most + most * prompt.service / self._steps,
+            tpot=step_of_most + most * prompt.delay / self._steps,
             kv_tokens=self._kv_tokens(most, users, keeps),
             keeps_prefix=keeps,
         )
@@ -123,8 +122,9 @@ class ReplicaLoad:
         demand = self._demand
         if not keeps:
             return running * (demand.input_tokens + self._answer)
-        kept = demand.prefix_tokens * (users if demand.prefix_of == "user" else 1.0)
-        return kept + running * (demand.new_tokens + self._answer)
+        if demand.prefix_of == "user":  # the whole last conversation of each waits in the pool for the next request
+            return users * (demand.input_tokens + demand.output_tokens) + running * self._answer
+        return demand.prefix_tokens + running * (demand.new_tokens + self._answer)
 
     def capacity(self, slo: Slo) -> Capacity:
         """With prefixes kept or computed again, whichever carries more."""
@@ -139,28 +139,26 @@ class ReplicaLoad:
         return best
 
     def _capacity(self, slo: Slo, keeps: bool) -> Capacity:
+        """No more is looked for than is asked."""
         least = self._least(keeps)
         reason = self._exceeded(least, slo)
         if reason is not None:
             return Capacity(0.0, reason, least)
-        low, high = least.running, float(self._times.max_num_seqs)
-        reason = self._exceeded(self.at(high, keeps), slo) or "none"
-        if reason == "none":
-            low = high
-        for _ in range(_HALVINGS):
-            if high - low < 1e-4 * high:
-                break
-            middle = (low + high) / 2
-            exceeded = self._exceeded(self.at(middle, keeps), slo)
+        asked = self.steady(self._demand.amount, keeps)
+        reason = self._exceeded(asked, slo)
+        if reason is None and asked.amount >= self._demand.amount * (1 - 1e-3):
+            return Capacity(self._demand.amount, "none", asked)
+        low, high = least, asked.running
+        reason = reason or "max_num_seqs"
+        while high - low.running > 1e-4 * high:
+            middle = self.at((low.running + high) / 2, keeps)
+            exceeded = self._exceeded(middle, slo)
             if exceeded is None:
                 low = middle
             else:
-                high, reason = middle, exceeded
-        there = self.at(low, keeps)
-        amount = there.amount if self._demand.users is None else math.floor(there.amount + 1e-6)
-        if self._demand.users is not None and there.amount < 1:
-            amount = 1  # `least` is one user, and within the promise
-        return Capacity(float(amount), reason, there)
+                high, reason = middle.running, exceeded
+        amount = low.amount if self._demand.users is None else max(1.0, math.floor(low.amount + 1e-3))
+        return Capacity(amount, reason, low)
 
     def _least(self, keeps: bool) -> Steady:
         """The smallest load that there is: one user, or hardly any requests."""
@@ -169,19 +167,20 @@ class ReplicaLoad:
         return self.steady(1.0, keeps)
 
     def steady(self, amount: float, keeps: bool) -> Steady:
-        """Carrying that; where it can't, as much as it can. The state is on the safe side of the halving."""
-        low, high = _LEAST_RUNNING, float(self._times.max_num_seqs)
-        if (full := self.at(high, keeps)).amount <= amount:
-            return full
-        for _ in range(_HALVINGS + 8):
-            middle = (low + high) / 2
-            if self.at(middle, keeps).amount < amount:
-                low = middle
+        """Carrying that, or a little less by rounding; where it can't, as much as it can."""
+        is_closed = self._demand.users is not None  # then no more run than there are users
+        most = float(self._times.max_num_seqs)
+        state = self.at(min(most, amount) if is_closed else most, keeps)
+        if state.amount <= amount:
+            return state
+        low, high = self.at(_LEAST_RUNNING, keeps), state.running
+        while high - low.running > 1e-4 * high and low.amount < amount * (1 - 1e-4):
+            state = self.at((low.running + high) / 2, keeps)
+            if state.amount <= amount:
+                low = state
             else:
-                high = middle
-            if high - low < 1e-6 * high:
-                break
-        return self.at(low, keeps)
+                high = state.running
+        return low
 
     def _exceeded(self, state: Steady, slo: Slo) -> Binds | None:
         if state.kv_tokens > self._times.kv_tokens:

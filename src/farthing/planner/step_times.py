@@ -1,9 +1,11 @@
 """What a search asks of a forecast: seconds of decode steps and prompts of one replica, its KV room, how sure that is.
 
+Decode steps are priced at a few numbers of sequences and lie on lines between them. A step's time bends upwards with
+that number (planner/efficiency.py's knee), so a line lies above it, by 1 % at most.
 The one place where a search meets the pricing of steps (planner/engine_replica.py). Knows no load and no money.
 """
 
-import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,21 +18,24 @@ from farthing.planner.load_steps import StepUse
 
 NODE_DEVICES = 8
 _MAX_CHUNKS = 32
+_COUNTS = (1, 2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 181, 256, 362, 512, 724, 1024, 2048, 4096)
 _NO_LINK = LinkEfficiency(share=1.0, seconds=0.0)
 _ENDLESS = 1e30  # bytes/s
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Seconds of a prompt: `service` is what it takes of the replica's time, `latency` until it is through."""
+    """Seconds of a prompt: `service` is what the next one waits for, `latency` until it is through, `delay` how long the
+    answers that run are held up by it (in a pipeline at every stage)."""
 
     service: float
     latency: float
+    delay: float
     chunks: int
 
 
 class StepTimes:
-    """Of one replica. Steps are asked once for each number of sequences; between two numbers they lie on a line."""
+    """Of one replica."""
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
@@ -47,12 +52,14 @@ class StepTimes:
         In a pipeline they go round in as many groups as there are stages.
         """
         groups = min(float(self.num_stages), max(1.0, running))
-        each = max(1.0, running / groups)
-        below = math.floor(each)
-        share = each - below
+        each = min(max(1.0, running / groups), float(_COUNTS[-1]))
+        index = bisect_right(_COUNTS, each) - 1
+        below = _COUNTS[index]
         passing, slowest = self._stages(below, context)
-        if share > 0:
-            more, more_slowest = self._stages(below + 1, context)
+        if each > below:
+            above = _COUNTS[index + 1]
+            share = (each - below) / (above - below)
+            more, more_slowest = self._stages(above, context)
             passing += share * (more - passing)
             slowest += share * (more_slowest - slowest)
         return max(passing, groups * slowest)
@@ -60,10 +67,11 @@ class StepTimes:
     def _stages(self, count: int, context: int) -> tuple[float, float]:
         """Seconds of a group through all stages, and in the slowest."""
         key = (count, context)
-        if key not in self._rounds:
+        found = self._rounds.get(key)
+        if found is None:
             stages = self.replica.stage_seconds(StepUse(1.0, count, 1, context))
-            self._rounds[key] = sum(stages), max(stages)
-        return self._rounds[key]
+            found = self._rounds[key] = sum(stages), max(stages)
+        return found
 
     def prompt(self, new_tokens: int, cached_tokens: int) -> Prompt:
         """Of one prompt, in chunks, behind what a cache has of it."""
@@ -76,15 +84,16 @@ class StepTimes:
         ]
         if rest:
             steps.append((rest, cached_tokens + whole * most, 1))
-        service = latency = 0.0
+        service = latency = delay = 0.0
         beside = self.engine.stage_overlap if self.num_stages > 1 else 0.0
         for index, (tokens, context, alike) in enumerate(steps):
             stages = self.replica.stage_seconds(StepUse(1.0, 1, tokens, context))
             passing, slowest = sum(stages), max(stages)
             service += alike * slowest
+            delay += alike * passing
             alone = 1 if index == len(steps) - 1 else 0
             latency += alone * passing + (alike - alone) * (beside * slowest + (1.0 - beside) * passing)
-        return Prompt(service, latency, whole + bool(rest))
+        return Prompt(service, latency, delay, whole + bool(rest))
 
     def interval(self, metric: str) -> Interval:
         """Of ten measurements, eight lie within it: factors of the forecast of "ttft" or "tpot"."""
