@@ -87,6 +87,17 @@ def test_a_pipeline_is_simulated_stage_by_stage(run_farthing: Farthing):
     assert found["pp"] == 4 and found["answered"] == 20
 
 
+def test_another_engine_has_its_own_limits(run_farthing: Farthing):
+    load = ("llama-3.1-8b", "--on", "h100-sxm", "--rate", "5", "--requests", "30", "--json")
+    own, other = json.loads(run_farthing(*load).out), json.loads(run_farthing(*load, "--engine", "vllm").out)
+    assert (own["engine"], other["engine"]) == (None, "vllm")
+    assert other["max_batch_tokens"] != own["max_batch_tokens"] and other["kv"]["blocks"] != own["kv"]["blocks"]
+    fewer = json.loads(run_farthing(*load, "--engine", "vllm", "--max-num-seqs", "3").out)
+    assert fewer["max_num_seqs"] == 3
+    unknown = run_farthing(*load, "--engine", "vllmm")
+    assert unknown.code == 2 and "did you mean vllm" in unknown.err
+
+
 def test_a_trace_is_played(run_farthing: Farthing, tmp_path: Path):
     trace = tmp_path / "trace.csv"
     trace.write_text("arrival,input_tokens,output_tokens\n3.5,100,10\n4.0,200,20\n5.25,50,5\n")

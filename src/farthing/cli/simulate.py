@@ -3,6 +3,7 @@
 Knows flags and the order of things; planner/simulator.py simulates, simulate_view.py shows. Loads no torch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +17,9 @@ from farthing.cli.said import may_be_unsaid, said
 from farthing.client.load_trace import read_trace
 from farthing.errors import DoesNotFitError, UnsupportedError, UsageError
 from farthing.models.config_reader import ConfigReader
-from farthing.planner.deployment import deployment_of
+from farthing.planner.deployment import Deployment, deployment_of
+from farthing.planner.engine_pricer import engine_deployment
+from farthing.planner.engine_profile import EngineProfile, find_engine
 from farthing.planner.hardware import Hardware, find_hardware
 from farthing.planner.lengths import Lengths
 from farthing.planner.plan import Plan, make_plan
@@ -55,6 +58,9 @@ class LoadFlags:
     dealing: Annotated[Literal["least-loaded", "round-robin"], Parameter(help="Which replica gets a request.")] = (
         "least-loaded"
     )
+    engine: Annotated[
+        str | None, Parameter(help="As another engine would: its limits, memory and speed (vllm, sglang, ...).")
+    ] = None
     seed: Annotated[int, Parameter(help="The same seed makes the same load, here and in bench serve.")] = 0
     json: Annotated[bool, Parameter(help="Print one JSON object.")] = False
 
@@ -91,20 +97,47 @@ def simulate(
     """What users of a deployment would wait, and what it would cost."""
     load.check()
     objective = Objective(load.ttft, load.tpot)
-    model, request = asked_of(model, said(deployment))
+    flagged = said(deployment)
+    engine = None if load.engine is None else find_engine(load.engine)
+    model, request = asked_of(model, flagged)
     name, config = config_of(model)
     hardware = find_hardware(request)
     workload, plan = _planned(name, config, hardware, request, load)
     choice = plan.best
-    deployed = deployment_of(choice.placement, hardware, plan.request, dealing=load.dealing)
+    if engine is None:
+        deployed = deployment_of(choice.placement, hardware, plan.request, dealing=load.dealing)
+    else:
+        deployed = _under(engine, plan, hardware, load, flagged)
     view = discover.load("farthing.cli", "simulate_view")
     with view.telling() as tell:
         run = run_load(workload, deployed, tell)
-    done = SimulatedLoad(plan, choice, workload, deployed, summarize(run, deployed, objective))
+    done = SimulatedLoad(plan, choice, workload, deployed, summarize(run, deployed, objective), engine)
     if load.json:
         output.print_json(to_json_object(done))
     else:
         view.print_load(done)
+
+
+def _under(
+    engine: EngineProfile, plan: Plan, hardware: Hardware, load: LoadFlags, flagged: Mapping[str, Any]
+) -> Deployment:
+    """The plan's layout and format under an engine's profile; limits are the engine's where no flag says others."""
+    accelerators = [device.accelerator for device in hardware.devices]
+    if any(one is None for one in accelerators) or any(device.is_here for device in hardware.devices):
+        raise UsageError("--engine is a profile for hardware of the catalogue", fix="name it: --on rtx-4090")
+    layout = plan.best.placement.layout
+    return engine_deployment(
+        plan.spec,
+        [one for one in accelerators if one is not None][: layout.num_devices],
+        engine,
+        tp=layout.tp,
+        pp=layout.pp,
+        context=plan.best.placement.context,
+        max_num_seqs=flagged.get("max_num_seqs"),
+        max_batch_tokens=flagged.get("max_batch_tokens"),
+        block_size=plan.request.block_size,
+        dealing=load.dealing,
+    )
 
 
 def _planned(

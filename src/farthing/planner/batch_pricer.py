@@ -1,6 +1,7 @@
 """Seconds of millions of batches: what planner/forecast.py says of a step, from the sums of its batch in microseconds.
 
-The one place where the simulator asks for a price. Every op's bytes and FLOPs are a constant plus so much for each
+With planner/engine_pricer.py, which does so under an engine's profile, the one place where the simulator asks for a
+price. Every op's bytes and FLOPs are a constant plus so much for each
 token, row of logits, attended position and causal pair; these are found once by asking the description, and a step is
 then a few products an op. Equal to `forecast_step` (tests/planner/test_batch_pricer.py); where a description is no such
 sum (experts, windows), `forecast_step` itself is asked. Knows no arrivals and no scheduler's state.
@@ -8,6 +9,7 @@ sum (experts, windows), `forecast_step` itself is asked. Knows no arrivals and n
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from farthing.models.memory import step_working_set_bytes
 from farthing.models.spec import ModelSpec, Op
@@ -21,7 +23,7 @@ from farthing.planner.links import RankLink
 from farthing.scheduler.batch import Batch
 
 Links = tuple[RankLink | None, RankLink | None]
-_BASIS: tuple[tuple[list[tuple[int, int]], int], ...] = (
+BASIS: tuple[tuple[list[tuple[int, int]], int], ...] = (
     ([], 0),
     ([], 1),
     ([(1, 0)], 0),
@@ -65,8 +67,15 @@ class StageTime:
         return self.bandwidth + self.compute + self.link + self.latency
 
 
+class Pricer(Protocol):
+    """One rank of a stage."""
+
+    def price(self, batch: Batch, sums: BatchSums) -> StageTime:
+        """`sums`: those of `batch`, which every stage shares."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Line:
+class Line:
     """A value that is linear in the sums of a batch."""
 
     constant: float
@@ -92,8 +101,8 @@ class _OpLines:
     count: int
     calls: int
     calls_per_sequence: int
-    moved: _Line
-    flops: tuple[tuple[str, _Line], ...]
+    moved: Line
+    flops: tuple[tuple[str, Line], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,7 @@ class _Message:
     """`count` equal messages: `seconds` each, whatever the payload, and more by the bytes."""
 
     count: int
-    seconds: _Line
+    seconds: Line
 
 
 class StagePricer:
@@ -122,7 +131,6 @@ class StagePricer:
         self._working_set_per_position = step_working_set_bytes(spec, BatchShape.decode(0)) - self._working_set
 
     def price(self, batch: Batch, sums: BatchSums) -> StageTime:
-        """`sums`: those of `batch`, which every stage shares."""
         if not self._is_sum:
             parts = forecast_step(self._spec, batch.shape, self._device, self._links).by_bound
             return StageTime(parts["bandwidth"], parts["compute"], parts["link"], parts["latency"])
@@ -151,15 +159,15 @@ def slowest(times: Sequence[StageTime]) -> StageTime:
 
 
 def _op_lines(op: Op, count: int, device: Device) -> _OpLines:
-    costs = [op.cost(BatchShape.of(sequences, num_logits)) for sequences, num_logits in _BASIS]
+    costs = [op.cost(BatchShape.of(sequences, num_logits)) for sequences, num_logits in BASIS]
     maths = sorted({math for cost in costs for math in cost.flops})
     eager = device.is_eager
     return _OpLines(
         count,
         CALLS_PER_OP if eager else num_fused_kernels(op),
         CALLS_PER_ATTENTION if eager and isinstance(op, Attention) else 0,
-        _line([cost.moved_bytes for cost in costs]),
-        tuple((math, _line([cost.flops.get(math, 0) for cost in costs])) for math in maths),
+        line_of([cost.moved_bytes for cost in costs]),
+        tuple((math, line_of([cost.flops.get(math, 0) for cost in costs])) for math in maths),
     )
 
 
@@ -167,13 +175,13 @@ def _message(op: Comm, count: int, links: Links) -> _Message:
     collective, send = links
     link = send if op.kind == "send" else collective
     assert link is not None, f"{op.name} has no link"
-    costs: list[Cost] = [op.cost(BatchShape.of(sequences, num_logits)) for sequences, num_logits in _BASIS]
-    return _Message(count, _line([link.seconds(op, cost.comm_bytes) for cost in costs]))
+    costs: list[Cost] = [op.cost(BatchShape.of(sequences, num_logits)) for sequences, num_logits in BASIS]
+    return _Message(count, line_of([link.seconds(op, cost.comm_bytes) for cost in costs]))
 
 
-def _line(values: Sequence[float]) -> _Line:
+def line_of(values: Sequence[float]) -> Line:
     """From the values for no token; one row of logits; one token; two of one sequence; one behind another."""
     nothing, one_logit, one_token, two_tokens, one_more_behind = values
     pair = two_tokens - 2 * one_token + nothing
     attended = one_more_behind - one_token - pair
-    return _Line(nothing, one_token - nothing - attended - pair, one_logit - nothing, attended, pair)
+    return Line(nothing, one_token - nothing - attended - pair, one_logit - nothing, attended, pair)

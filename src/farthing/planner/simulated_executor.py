@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import compress
 
-from farthing.planner.batch_pricer import BatchSums, StagePricer, StageTime, slowest
+from farthing.planner.batch_pricer import BatchSums, Pricer, StageTime, slowest
 from farthing.planner.workload import OUTPUT_TOKEN
 from farthing.scheduler.batch import Batch, Done
 from farthing.scheduler.loop import Clock
@@ -20,7 +20,7 @@ class SimulatedExecutor:
     As many batches are in flight as there are stages. `busy`: seconds of all stages together, by what they went to.
     """
 
-    def __init__(self, stages: Sequence[Sequence[StagePricer]], clock: Clock, *, step_seconds: float = 0.0) -> None:
+    def __init__(self, stages: Sequence[Sequence[Pricer]], clock: Clock, *, step_seconds: float = 0.0) -> None:
         assert stages and step_seconds >= 0
         self.busy = StageTime(0.0, 0.0, 0.0, 0.0)
         self.num_batches = 0

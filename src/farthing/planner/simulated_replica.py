@@ -9,7 +9,7 @@ from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
 
 from farthing.errors import RequestError
-from farthing.planner.batch_pricer import StagePricer
+from farthing.planner.batch_pricer import Pricer
 from farthing.planner.simulated_executor import SimulatedExecutor
 from farthing.planner.workload import Request, Workload
 from farthing.scheduler.loop import VirtualClock, step
@@ -23,7 +23,7 @@ class ReplicaShape:
     tokens: those of the rank with the least room. `context`: tokens of the longest sequence. `step_seconds`: of the
     host before each batch."""
 
-    stages: tuple[tuple[StagePricer, ...], ...]
+    stages: tuple[tuple[Pricer, ...], ...]
     num_blocks: int
     block_size: int
     max_num_seqs: int

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from farthing.planner.deployment import Deployment
+from farthing.planner.engine_profile import EngineProfile
 from farthing.planner.plan import Choice, Plan
 from farthing.planner.simulation import Binding, Simulation
 from farthing.planner.workload import Workload
@@ -26,13 +27,14 @@ _WHAT_BINDS: dict[Binding, str] = {
 
 @dataclass(frozen=True, slots=True)
 class SimulatedLoad:
-    """What was simulated and what came of it. `choice`: the layout of the plan."""
+    """What was simulated and what came of it. `choice`: the layout of the plan. `engine`: None is our own forecast."""
 
     plan: Plan
     choice: Choice
     workload: Workload
     deployment: Deployment
     simulation: Simulation
+    engine: EngineProfile | None = None
 
     @property
     def dollars_per_million_output_tokens(self) -> float | None:
@@ -100,7 +102,15 @@ class SimulatedLoad:
 
     def assumptions(self) -> list[str]:
         notes = [note for note in self.plan.assumptions if not note.startswith(_SAME_TIME)]
-        return ["steps take what the forecast says; no speculation, no network to the users", *notes]
+        steps = "steps take what the forecast says; no speculation, no network to the users"
+        if self.engine is None:
+            return [steps, *notes]
+        limits = self.deployment.replicas[0]
+        under = (
+            f"as {self.engine.name}: {self.engine.what}; {limits.max_num_seqs:,} places, {limits.max_batch_tokens:,} "
+            "tokens a step, its share of the memory, efficiencies fitted to published measurements"
+        )
+        return [steps, under, self.plan.price.note]
 
 
 def to_json_object(load: SimulatedLoad) -> dict[str, Any]:
@@ -117,6 +127,7 @@ def to_json_object(load: SimulatedLoad) -> dict[str, Any]:
         "tp": layout.tp,
         "pp": layout.pp,
         "replicas": layout.replicas,
+        "engine": None if load.engine is None else load.engine.name,
         "dealing": load.deployment.dealing,
         "context": shape.context,
         "max_num_seqs": shape.max_num_seqs,
@@ -177,6 +188,7 @@ def headline(load: SimulatedLoad) -> str:
     parts = [("tp", layout.tp), ("pp", layout.pp), ("replicas", layout.replicas)]
     split = ", ".join(f"{name} {count}" for name, count in parts if count > 1)
     where = f"{plan.model} · {plan.spec.precision.format.name} on {plan.hardware}{f' ({split})' if split else ''}"
+    where += f" · as {load.engine.name}" if load.engine is not None else ""
     return f"{where} · {load.workload.line}"
 
 
