@@ -20,7 +20,7 @@ export class Chat {
   #plain = false;
   #follows = true; // whether the view keeps to the end
 
-  /** `options`: {model(), parameters(), enterKey(), changed(), answered()}; `changed`: the list of conversations did. */
+  /** `options`: {model(), parameters(), enterKey(), answered(), changed()}: the last when the list of them is another. */
   constructor(options) {
     this.#options = options;
     byId("composer").addEventListener("submit", (event) => (event.preventDefault(), this.#submit()));

@@ -31,8 +31,8 @@ export function icon(name) {
 
 /** A button with an icon; its label is for screen readers and shown while one points at it. */
 export function iconButton(name, label, onclick, attributes = {}) {
-  return h("button", { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, ...attributes },
-    icon(name));
+  const named = { type: "button", class: "icon-button", "aria-label": label, title: label };
+  return h("button", { ...named, onclick, ...attributes }, icon(name));
 }
 
 /** A button that copies `text()` and shows for a moment that it did. */

@@ -59,12 +59,17 @@ export function dollars(value) {
 }
 
 /** "×1.7" */
-export const times = (value) => (isNumber(value) ? `×${format(value, { maximumSignificantDigits: value < 2 || value > 10 ? 3 : 2 })}` : "–");
+export function times(value) {
+  if (!isNumber(value)) return "–";
+  return `×${format(value, { maximumSignificantDigits: value < 2 || value > 10 ? 3 : 2 })}`;
+}
 
 /** A moment of today as a time, of another day as a date. */
 export function moment(milliseconds) {
   const date = new Date(milliseconds);
   const isToday = date.toDateString() === new Date().toDateString();
-  const options = isToday ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" } : { day: "numeric", month: "short" };
+  const options = isToday
+    ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }
+    : { day: "numeric", month: "short" };
   return new Intl.DateTimeFormat(language(), options).format(date);
 }

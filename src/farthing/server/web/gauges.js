@@ -101,11 +101,12 @@ export class Gauges {
     const note = byId("gauges-note");
     note.hidden = this.#problem === null;
     if (status === undefined && this.#problem === null) return;
+    const nothingYet = h("b", {}, say("noFiguresYet"));
     if (status === 401) {
       const enter = h("button", { type: "button", class: "primary", onclick: this.#options.enterKey }, say("enterKey"));
       note.replaceChildren(h("p", {}, say("figuresKey")), enter);
     } else if (this.#ledger) note.replaceChildren(h("p", {}, say("figuresLost")));
-    else if (status === 404) note.replaceChildren(h("p", {}, h("b", {}, say("noFiguresYet"))), h("p", {}, say("noFiguresHint")));
-    else note.replaceChildren(h("p", {}, h("b", {}, say("noFiguresYet"))), h("p", {}, say("errorUnreachable")));
+    else if (status === 404) note.replaceChildren(nothingYet, h("p", {}, say("noFiguresHint")));
+    else note.replaceChildren(nothingYet, h("p", {}, say("errorUnreachable")));
   }
 }

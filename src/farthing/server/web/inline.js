@@ -47,6 +47,7 @@ function special(text, at, unclosed, depth) {
     case "\n":
       return [h("br"), at + 1];
     case "\\":
+      if (text[at + 1] === "\n") return [h("br"), at + 2];
       return ESCAPED.test(text[at + 1] ?? "") ? [text[at + 1], at + 2] : [null, at + 1];
     case "`":
       return code(text, at, unclosed);

@@ -60,7 +60,9 @@ byId("scrim").addEventListener("click", () => openDrawer(null));
 function openDrawer(name, focused = null) {
   if (name) document.body.dataset.open = name;
   else delete document.body.dataset.open;
-  for (const drawer of ["history", "gauges"]) byId(`open-${drawer}`).setAttribute("aria-expanded", String(drawer === name));
+  for (const drawer of ["history", "gauges"]) {
+    byId(`open-${drawer}`).setAttribute("aria-expanded", String(drawer === name));
+  }
   document.querySelector("main").inert = name !== null && hasDrawers(); // what lies below it can't be reached
   if (name) byId(name).querySelector("button").focus();
   else if (focused) byId(focused).focus();

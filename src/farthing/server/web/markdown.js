@@ -66,7 +66,8 @@ function blockAt(lines, at) {
   if (ITEM.test(line)) return listAt(lines, at);
   if (line.includes("|") && lines[at + 1]?.includes("-") && DELIMITERS.test(lines[at + 1])) return tableAt(lines, at);
   const end = endOf(lines, at, (other) => other.trim() && !interrupts(other));
-  return [{ type: "paragraph", text: lines.slice(at, end).map((other) => other.trimStart()).join("\n").trimEnd() }, end];
+  const text = lines.slice(at, end).map((other) => other.trimStart()).join("\n").trimEnd();
+  return [{ type: "paragraph", text }, end];
 }
 
 const interrupts = (line) =>
@@ -106,10 +107,11 @@ function listAt(lines, at) {
     }
     end += 1;
   }
-  return [{ type: "list", start: isOrdered ? Number.parseInt(mark, 10) : null, items: items.map((item) => item.lines) }, end];
+  const start = isOrdered ? Number.parseInt(mark, 10) : null;
+  return [{ type: "list", start, items: items.map((item) => item.lines) }, end];
 }
 
-/** Whether the line belongs to the item above: further in, or the rest of its paragraph; an empty one if such follows. */
+/** Whether the line belongs to the item above: further in, or the rest of its paragraph; an empty one if one does. */
 function continues(lines, at, indent) {
   const line = lines[at];
   if (line.trim()) return leading(line) > indent + 1 || (lines[at - 1].trim() !== "" && !interrupts(line));
@@ -121,7 +123,8 @@ const leading = (line) => line.length - line.trimStart().length;
 
 function tableAt(lines, at) {
   const end = endOf(lines, at + 1, (line) => line.includes("|") && line.trim());
-  const sides = cells(lines[at + 1]).map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "right") : null));
+  const sideOf = (cell) => (cell.startsWith(":") ? "center" : "right");
+  const sides = cells(lines[at + 1]).map((cell) => (cell.endsWith(":") ? sideOf(cell) : null));
   return [{ type: "table", sides, head: cells(lines[at]), rows: lines.slice(at + 2, end).map(cells) }, end];
 }
 

@@ -85,7 +85,8 @@ export class MessageView {
       known(bill?.share_of_limit) && say("usageShare", { share: percent(bill.share_of_limit) }),
       bill?.cached_tokens > 0 && say("usageCached", { count: count(bill.cached_tokens) }),
     ].filter(Boolean);
-    return facts.length ? h("span", { class: "facts", title: bill ? say("usageHint") : null }, facts.join(" · ")) : null;
+    if (!facts.length) return null;
+    return h("span", { class: "facts", title: bill ? say("usageHint") : null }, facts.join(" · "));
   }
 }
 

@@ -1,6 +1,6 @@
 // The panels beside the chat: what each shows of a ledger document. Knows farthing.ledger/1, not where it is from.
 //
-// A panel is a node and `show(ledger)`, which changes texts and paths in place, so that nothing flickers or loses focus.
+// A panel is a node and `show(ledger)`, which changes texts and paths in place: nothing flickers or loses focus.
 
 import { h } from "./dom.js";
 import { count, dollars, percent, seconds, short, times } from "./format.js";
@@ -113,7 +113,8 @@ function kv() {
   return { node: panel.node, show({ kv: pool }) {
     panel.set(percent(pool.usage_ratio));
     const blocks = say("kvBlocks", { used: count(pool.used_blocks), all: count(pool.blocks) });
-    bar.show([["accent", pool.used_blocks / (pool.blocks || 1)], ["soft", pool.cached_blocks / (pool.blocks || 1)]], blocks);
+    const share = (part) => part / (pool.blocks || 1);
+    bar.show([["accent", share(pool.used_blocks)], ["soft", share(pool.cached_blocks)]], blocks);
     rows.show([
       [say("kvUsed"), blocks, { part: "accent" }],
       [say("kvCached"), count(pool.cached_blocks), { part: "soft" }],
@@ -169,8 +170,8 @@ function latency() {
   return { node: panel.node, show({ latency: percentiles }) {
     const { ttft_seconds: ttft, itl_seconds: itl, request_seconds: requestTime } = percentiles;
     const of = { ttft, itl, requestTime };
-    body.replaceChildren(...Object.entries(of).map(([name, values]) =>
-      h("tr", {}, h("th", { scope: "row" }, say(name)), ...["p50", "p99"].map((part) => h("td", {}, seconds(values?.[part]))))));
+    body.replaceChildren(...Object.entries(of).map(([name, values]) => h("tr", {}, h("th", { scope: "row" }, say(name)),
+      h("td", {}, seconds(values?.p50)), h("td", {}, seconds(values?.p99)))));
   } };
 }
 

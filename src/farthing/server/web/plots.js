@@ -48,7 +48,8 @@ function runsOf(values, x, most) {
     const y = HEIGHT - Math.min(1, Math.max(0, value / most)) * (HEIGHT - TOP);
     runs.at(-1).push(`${x[number].toFixed(1)} ${y.toFixed(1)}`);
   });
-  return runs.filter((points) => points.length).map((points) => (points.length === 1 ? [...points, points[0]] : points));
+  const drawn = runs.filter((points) => points.length);
+  return drawn.map((points) => (points.length === 1 ? [...points, points[0]] : points)); // a point is a line to itself
 }
 
 const areaOf = (points) =>
@@ -67,9 +68,9 @@ export class Bar {
     let at = 0;
     const rects = parts.filter(([, share]) => share > 0).map(([name, share]) => {
       const width = Math.min(100 - at, share * 100);
-      const rect = s("rect", { class: `is-${name}`, x: at.toFixed(3), y: 0, width: Math.max(0, width).toFixed(3), height: 1 });
+      const place = { x: at.toFixed(3), y: 0, width: Math.max(0, width).toFixed(3), height: 1 };
       at += width;
-      return rect;
+      return s("rect", { class: `is-${name}`, ...place });
     });
     this.#svg.replaceChildren(...rects);
     this.#svg.setAttribute("aria-label", label);

@@ -36,7 +36,10 @@ export class Run {
     const { message } = this;
     if (content || reasoning) message.firstSeconds ??= seconds;
     if (content) message.content += content;
-    if (reasoning) Object.assign(message, { reasoning: (message.reasoning ?? "") + reasoning, thoughtSeconds: seconds });
+    if (reasoning) {
+      message.reasoning = (message.reasoning ?? "") + reasoning;
+      message.thoughtSeconds = seconds;
+    }
     if (finish) message.finish = finish;
     if (usage) message.usage = usage;
   }
