@@ -22,6 +22,7 @@ from farthing.scheduler.block_pool import BlockPool
 from farthing.scheduler.sequence import FinishReason, Sequence, SequenceStatus
 
 _rank = attrgetter("rank")
+_new = tuple.__new__  # of a named tuple: its own constructor takes twice the time, and there are millions
 _IDLE_TURN = 8  # of so many batches of others, idle sequences join one
 
 WaitingFor = Literal["slots", "blocks", "tokens", ""]
@@ -70,7 +71,7 @@ class _Flight:
         if num_blocks < len(block_ids):
             block_ids = block_ids[:num_blocks]
         output_index = num_known + num_pending - sequence.num_prompt_tokens
-        self.items.append(BatchItem(sequence.seq_id, start, token_ids, block_ids, samples, output_index))
+        self.items.append(_new(BatchItem, (sequence.seq_id, start, token_ids, block_ids, samples, output_index)))
         self.members.append((sequence, sequence.num_preemptions))
         self.budget -= num_tokens
         sequence.num_scheduled_tokens = end
@@ -210,11 +211,15 @@ class Scheduler:
                 if end >= (sequence.num_published_blocks + 1) * block_size:
                     self._publish(sequence)
             if samples:  # a preempted sequence keeps its token too
-                token_id = drawn[seq_id]
-                reason = sequence.append(token_id)
-                if reason is not None:
-                    self._end(sequence, reason)
-                outputs.append(TokenOutput(seq_id, token_id, reason))
+                token_id, known, reason = drawn[seq_id], sequence.token_ids, None
+                num_output = len(known) - sequence.num_prompt_tokens + 1
+                if num_output >= sequence.max_output_tokens or token_id in sequence.ending_token_ids:
+                    reason = sequence.append(token_id)
+                    if reason is not None:
+                        self._end(sequence, reason)
+                else:
+                    known.append(token_id)
+                outputs.append(_new(TokenOutput, (seq_id, token_id, reason, "")))
             if num_new > 1:
                 self._refused = (-1, 0)  # what a prefill has published may be just what the head of the queue needs
         for block_ids in flight.tables:
