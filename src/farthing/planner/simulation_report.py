@@ -14,6 +14,15 @@ from farthing.units import format_count, format_seconds
 SCHEMA = "farthing.simulate/1"
 _SAME_TIME = "requests start together"  # what the plan assumes and a simulation does not
 _MANY_PREEMPTIONS = 0.05  # of the requests
+_LACKS: dict[Binding, str] = {
+    "kv": "KV room",
+    "slots": "a place among --max-num-seqs",
+    "bandwidth": "the memory traffic of others",
+    "compute": "the prompts of others",
+    "link": "the links",
+    "latency": "the launches of others",
+    "load": "the steps of others",
+}
 _WHAT_BINDS: dict[Binding, str] = {
     "kv": "KV room: requests wait for blocks, not for a place among those that run (--max-num-seqs)",
     "slots": "places: --max-num-seqs run at a time, and there is KV room for more",
@@ -54,17 +63,18 @@ class SimulatedLoad:
             return None
         objective, (ttft, tpot) = found.goodput.objective, found.nearest
         speed, parts = self.choice.speed, []
-        if objective.ttft is not None:
+        if objective.ttft is not None and ttft > objective.ttft:
             idle = speed.prefill.seconds
             why = f"its prompt alone takes {format_seconds(idle)} on an idle replica, {speed.prefill.step.bound}-bound"
             if idle < objective.ttft:
-                why = f"an idle replica would do it in {format_seconds(idle)}; here requests wait for {self.binds}"
+                why = f"{format_seconds(idle)} on an idle replica; here it waits for {_LACKS[found.binding]}"
             parts.append(f"first token {format_seconds(ttft)} for --ttft {objective.ttft:g} ({why})")
-        if objective.tpot is not None and tpot is not None:
+        if objective.tpot is not None and tpot is not None and tpot > objective.tpot:
             alone = speed.decode
             why = f"one request by itself takes {format_seconds(alone.seconds)} a token, {alone.step.bound}-bound"
             parts.append(f"{format_seconds(tpot)} a token for --tpot {objective.tpot:g} ({why})")
-        return f"no request meets the objective; the nearest: {'; '.join(parts)}"
+        nearest = "; ".join(parts) or "--ttft is met by some and --tpot by some, both by none"
+        return f"no request meets the objective; the nearest: {nearest}"
 
     def cautions(self) -> list[str]:
         """What a reader of the figures should know."""
