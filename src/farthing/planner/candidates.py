@@ -15,11 +15,11 @@ from farthing.models.config_reader import ConfigReader
 from farthing.models.parallel import parallelize
 from farthing.models.spec import ModelSpec, Precision
 from farthing.planner.device import Device, catalogue_device
-from farthing.planner.engine_profile import GENERIC
+from farthing.planner.engine_profile import GENERIC, find_engine
 from farthing.planner.formats import candidate_formats, precision_of
 from farthing.planner.request import PlanRequest
 from farthing.planner.runs_with import runs_with
-from farthing.planner.step_times import NODE_DEVICES
+from farthing.planner.step_times import NODE_DEVICES, StepTimes, least_memory_bytes, step_times
 from farthing.quantization.base import resolve
 
 ANY = "any"
@@ -172,17 +172,22 @@ def engines_of(
 
 
 class Descriptions:
-    """The model in each precision, described once; whether it can be divided."""
+    """The model in each precision, described once; each configuration, priced once."""
 
     def __init__(self, config: ConfigReader) -> None:
-        self._config = config
+        self.config = config
         self._specs: dict[Precision, ModelSpec] = {}
         self._divisible: dict[tuple[int, int], bool] = {}
+        self._times: dict[tuple[object, ...], StepTimes | None] = {}
 
     def spec(self, precision: Precision) -> ModelSpec:
         if precision not in self._specs:
-            self._specs[precision] = describe(self._config, precision)
+            self._specs[precision] = describe(self.config, precision)
         return self._specs[precision]
+
+    def specs(self) -> tuple[ModelSpec, ...]:
+        """All that were described."""
+        return tuple(self._specs.values())
 
     def is_divisible(self, precision: Precision, tp: int, pp: int) -> bool:
         if (tp, pp) not in self._divisible:
@@ -192,3 +197,21 @@ class Descriptions:
             except UnsupportedError:
                 self._divisible[tp, pp] = False
         return self._divisible[tp, pp]
+
+    def times(self, configuration: Configuration, network: float) -> StepTimes | None:
+        """None where the weights are too large, or a bandwidth or rate is not known. Bounds first."""
+        key = (*configuration.key, configuration.engine, id(configuration.accelerator), network)
+        if key not in self._times:
+            self._times[key] = self._priced(configuration, network)
+        return self._times[key]
+
+    def _priced(self, configuration: Configuration, network: float) -> StepTimes | None:
+        spec, engine = self.spec(configuration.precision), find_engine(configuration.engine)
+        accelerator, tp, pp = configuration.accelerator, configuration.tp, configuration.pp
+        memory = accelerator.memory_bytes
+        if memory is None or least_memory_bytes(spec, engine, tp * pp) > memory:
+            return None
+        try:
+            return step_times(spec, accelerator, tp, pp, engine, network)
+        except FarthingError:
+            return None

@@ -5,12 +5,11 @@ and what they cost follows. The winners are confirmed by simulation (planner/con
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from farthing.errors import FarthingError, UnsupportedError
-from farthing.models.config_reader import ConfigReader
-from farthing.models.spec import Precision
+from farthing.errors import UnsupportedError
+from farthing.models.spec import ModelSpec, Precision
 from farthing.planner.candidates import (
     Configuration,
     Descriptions,
@@ -22,14 +21,13 @@ from farthing.planner.candidates import (
     shapes,
 )
 from farthing.planner.capacity import Capacity, ReplicaLoad, Steady
-from farthing.planner.engine_profile import find_engine
 from farthing.planner.loads import Demand
 from farthing.planner.monthly import Monthly
 from farthing.planner.offers import WAYS, Offers, num_nodes
 from farthing.planner.pareto import front
 from farthing.planner.quality import Quality, quality_of
 from farthing.planner.slo import Slo
-from farthing.planner.step_times import NODE_DEVICES, StepTimes, least_memory_bytes, step_times
+from farthing.planner.step_times import NODE_DEVICES, StepTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +89,32 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A configuration that was priced, and what one replica of it carries, maybe nothing."""
+    """A configuration that was priced, and what one replica of it carries, maybe nothing. `prompt_seconds`: of the new
+    tokens of a prompt, alone."""
 
     configuration: Configuration
     capacity: Capacity
     quality: Quality
+    weight_bytes: int
+    kv_tokens: int
+    prompt_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """An accelerator that was not looked at, and why."""
+    """An accelerator that was not looked at, and why. `kind`: "market", "format"."""
 
     target: Target
+    kind: str
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What was found. `options`: all that carry the load, in no order; `attempts` also those that don't."""
+    """What was found. `options`: all that carry the load, in no order; `attempts` also those that don't.
+
+    `smallest`: of each accelerator, bytes of the weights in its narrowest format, and that format's name.
+    """
 
     model: str
     demand: Demand
@@ -117,6 +123,7 @@ class Search:
     options: tuple[Option, ...]
     attempts: tuple[Attempt, ...]
     passed: tuple[Passed, ...]
+    smallest: Mapping[str, tuple[int, str]]
     num_considered: int
     num_priced: int
 
@@ -142,47 +149,49 @@ class Search:
 
 def search(
     model: str,
-    config: ConfigReader,
+    descriptions: Descriptions,
     targets: Sequence[Target],
     demand: Demand,
     slo: Slo,
     offers: Offers,
     wishes: Wishes | None = None,
 ) -> Search:
-    """Answers also when nothing does it: then there are attempts alone. FarthingError for a format or engine that no
-    target has."""
+    """Answers also when nothing does it: then there are attempts alone."""
     asked = wishes or Wishes()
-    descriptions = Descriptions(config)
     passed: list[Passed] = []
     jobs: dict[Precision, list[Target]] = {}
+    smallest: dict[str, tuple[int, str]] = {}
     for target in targets:
-        why = None if offers.is_proposed(target.accelerator) else offers.why_not_proposed(target.accelerator)
-        if why is None:
-            try:
-                for precision in precisions(target.accelerator, config, asked):
-                    jobs.setdefault(precision, []).append(target)
-            except UnsupportedError as error:
-                why = error.what
-        if why is not None:
-            passed.append(Passed(target, why))
+        accelerator = target.accelerator
+        if not offers.is_proposed(accelerator):
+            passed.append(Passed(target, "market", offers.why_not_proposed(accelerator)))
+            continue
+        try:
+            found = precisions(accelerator, descriptions.config, asked)
+        except UnsupportedError as error:
+            passed.append(Passed(target, "format", error.what))
+            continue
+        weights = [(descriptions.spec(precision).weight_bytes, precision.format.name) for precision in found]
+        smallest[accelerator.id] = min(weights)
+        for precision in found:
+            jobs.setdefault(precision, []).append(target)
     options: list[Option] = []
     attempts: list[Attempt] = []
     num_considered = num_priced = 0
     for configuration, target in _configurations(descriptions, jobs, asked):
         num_considered += 1
-        priced = _attempt(descriptions, configuration, demand, slo, asked)
-        if priced is None:
+        times = descriptions.times(configuration, asked.network)
+        if times is None:
             continue
         num_priced += 1
-        attempt, load, times = priced
+        attempt, load = _attempt(descriptions.spec(configuration.precision), configuration, times, demand, slo)
         attempts.append(attempt)
-        if _is_too_poor(attempt.quality, asked):
-            continue
-        option = _option(attempt, load, times, target, demand, slo, offers, asked)
-        if option is not None:
-            options.append(option)
+        if not is_too_poor(attempt.quality, asked):
+            option = _option(attempt, load, times, target, demand, slo, offers, asked)
+            if option is not None:
+                options.append(option)
     return Search(
-        model, demand, slo, asked, tuple(options), tuple(attempts), tuple(passed), num_considered, num_priced
+        model, demand, slo, asked, tuple(options), tuple(attempts), tuple(passed), smallest, num_considered, num_priced
     )
 
 
@@ -212,25 +221,22 @@ def _fits_node(weight_bytes: int, target: Target) -> bool:
 
 
 def _attempt(
-    descriptions: Descriptions, configuration: Configuration, demand: Demand, slo: Slo, wishes: Wishes
-) -> tuple[Attempt, ReplicaLoad, StepTimes] | None:
-    """None where the weights are too large: bounds first."""
-    spec = descriptions.spec(configuration.precision)
-    engine = find_engine(configuration.engine)
-    memory = configuration.accelerator.memory_bytes
-    if memory is None or least_memory_bytes(spec, engine, configuration.num_devices) > memory:
-        return None
-    try:
-        times = step_times(spec, configuration.accelerator, configuration.tp, configuration.pp, engine, wishes.network)
-    except FarthingError:  # a bandwidth or a rate that nobody knows
-        return None
+    spec: ModelSpec, configuration: Configuration, times: StepTimes, demand: Demand, slo: Slo
+) -> tuple[Attempt, ReplicaLoad]:
     load = ReplicaLoad(times, demand)
     capacity = load.capacity(slo)
-    quality = quality_of(configuration.precision, spec.num_parameters)
-    return Attempt(configuration, capacity, quality), load, times
+    attempt = Attempt(
+        configuration,
+        capacity,
+        quality_of(configuration.precision, spec.num_parameters),
+        spec.weight_bytes,
+        times.kv_tokens,
+        load.prompt(capacity.at.keeps_prefix).latency if capacity.at else 0.0,
+    )
+    return attempt, load
 
 
-def _is_too_poor(quality: Quality, wishes: Wishes) -> bool:
+def is_too_poor(quality: Quality, wishes: Wishes) -> bool:
     return wishes.min_quality is not None and not quality.is_at_least(wishes.min_quality)
 
 

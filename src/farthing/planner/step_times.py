@@ -139,10 +139,3 @@ def _over_nodes(replica: Replica, tp: int, network: float) -> tuple[object, ...]
 def least_memory_bytes(spec: ModelSpec, engine: EngineProfile, num_devices: int) -> float:
     """What each of so many devices has at least, if the model is to be on them: a bound that divides evenly."""
     return spec.weight_bytes / num_devices / engine.memory.share
-
-
-def memory_bytes_of(accelerators: Sequence[Accelerator]) -> int | None:
-    """Of the smallest; None where it is unknown."""
-    sizes = [one.memory_bytes for one in accelerators]
-    known = [size for size in sizes if size is not None]
-    return min(known) if len(known) == len(sizes) else None
