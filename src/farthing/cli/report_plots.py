@@ -102,6 +102,7 @@ def _rc(words: Words, svg_text: str) -> dict[Any, Any]:
         "legend.frameon": False,
         "legend.labelcolor": _TEXT,
         "axes.unicode_minus": False,
+        "text.parse_math": False,  # a dollar sign in a name is no formula
     }
 
 
@@ -142,12 +143,7 @@ def _title(name: str, page: ReportPage, words: Words) -> str:
 def _head(page: ReportPage, words: Words) -> str:
     plan = page.plan
     title = words.say("page.title", {"model": plan.model, "hardware": plan.hardware})
-    return _plain(f"{title} · {plan.spec.precision.format.name}")
-
-
-def _plain(text: str) -> str:
-    """A dollar sign is no formula."""
-    return text.replace("$", r"\$")
+    return f"{title} · {plan.spec.precision.format.name}".encode("utf-8", "replace").decode()
 
 
 def draw_curves(axes: Axes, page: ReportPage, words: Words) -> None:
@@ -309,7 +305,7 @@ def draw_options(axes: Axes, page: ReportPage, words: Words) -> None:
             )
     for number, one in enumerate(front[:_MAX_NAMES]):
         axes.annotate(
-            _plain(one.name),
+            one.name,
             (one.dollars_per_month * factor, one.tpot_seconds * 1e3),
             xytext=(6, 5 if number % 2 else -5),
             textcoords="offset points",

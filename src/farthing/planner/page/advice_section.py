@@ -51,7 +51,7 @@ def _remedy(remedy: Remedy, words: Words) -> list[Html]:
 def _gains(remedy: Remedy, words: Words) -> Iterator[str]:
     for key, gain in (
         ("answers", remedy.answer_gain),
-        ("tokens", remedy.throughput_gain),
+        ("tokens_batch" if remedy.kind == "batch" else "tokens", remedy.throughput_gain),
         ("energy", remedy.energy_gain),
     ):
         if gain >= MIN_GAIN:

@@ -21,7 +21,8 @@ class Segment:
 
 
 def stacked(segments: Sequence[Segment], whole: float, name: str, *, mark: float | None = None) -> Html:
-    """`whole`: the length of the full width. `mark`: where a line stands across. `name`: what a screen reader says."""
+    """`whole`: the length of the full width. `mark`: where a line stands across, and what is beyond it is too much.
+    `name`: what a screen reader says."""
     drawn, start = [], 0.0
     for segment in segments:
         width = 100 * segment.value / whole
@@ -30,6 +31,8 @@ def stacked(segments: Sequence[Segment], whole: float, name: str, *, mark: float
             start += width
     if mark is not None:
         place = min(99.8, 100 * mark / whole)
+        if start > 100 * mark / whole + 0.01:
+            drawn.append(_rect(place, start - place, "c-over", ""))
         drawn.append(
             element("line.mark", "", {"x1": f"{place:.2f}%", "x2": f"{place:.2f}%", "y1": "0", "y2": f"{_HEIGHT + 8}"})
         )

@@ -59,7 +59,7 @@ def _cycled(count: int) -> list[str]:
 
 def _name(part: str, words: Words) -> str:
     """Parts that have a word; devices have their own names."""
-    return words.named("cost", part) if part in ("power", "space", "network", "servers") else part
+    return words.named("cost", part) if part in ("power", "space", "network", "servers") else words.note(part)
 
 
 def _figures(page: ReportPage, words: Words) -> Html:

@@ -28,8 +28,7 @@ def page_html(page: ReportPage, words: Words, plots: Mapping[str, str] = _NOTHIN
     sections.append(memory_section(page, words))
     if page.best is not None:
         sections += [speed_section(page, words, plots), time_section(page, words)]
-        sections += [remedy_section(page, words), layouts_section(page, words)]
-    sections.append(cost_section(page, words))
+        sections += [remedy_section(page, words), layouts_section(page, words), cost_section(page, words)]
     if page.levers:
         sections.append(lever_section(page, words))
     sections += [options_section(page, words, plots), basis_section(page, words), foot(page, words)]

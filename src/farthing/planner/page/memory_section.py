@@ -29,13 +29,14 @@ def memory_section(page: ReportPage, words: Words) -> Html:
         "context": context,
     }
     line = words.say("memory.kv_line", said) if plan.fits else words.say("memory.lacks_line", {"context": context})
+    lacking = [] if plan.fits else [("over", words["memory.missing"])]
     return element(
         "section",
         [
             element("h2", words["memory.title"]),
             element("p.lead", words["memory.lead"]),
             *bars,
-            legend([(part, words[f"memory.{part}"]) for part in _PARTS]),
+            legend([(part, words[f"memory.{part}"]) for part in _PARTS] + lacking),
             _figures(groups, words),
             element("p.note", line),
         ],
