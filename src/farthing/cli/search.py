@@ -1,0 +1,88 @@
+"""`farthing plan MODEL --on any`: which hardware carries a load, what is cheapest, how sure, why not less.
+
+Called by cli/plan.py with what the flags say. Loads no torch; tables only where a person reads.
+"""
+
+from farthing import discover
+from farthing.cli import output
+from farthing.cli.search_flags import SearchFlags
+from farthing.errors import UsageError
+from farthing.models.config_reader import ConfigReader
+from farthing.models.auto import describe
+from farthing.models.spec import Precision
+from farthing.planner.candidates import Descriptions, Wishes, targets_of
+from farthing.planner.loads import Demand, demand_of
+from farthing.planner.offers import Offers
+from farthing.planner.price_assumptions import PriceAssumptions
+from farthing.planner.price_book import price_book
+from farthing.planner.request import PlanRequest
+from farthing.planner.runs_with import check_engine
+from farthing.planner.search_answer import Answer, answer
+from farthing.planner.search_report import to_json_object
+from farthing.planner.slo import Slo
+from farthing.quantization.base import resolve
+
+
+def answer_search(
+    model: str,
+    config: ConfigReader,
+    *,
+    request: PlanRequest,
+    flags: SearchFlags,
+    prices: PriceAssumptions | None = None,
+    json: bool = False,
+) -> None:
+    """Prints the answer; that nothing does it is one, too."""
+    descriptions = Descriptions(config)
+    offers = Offers(price_book(prices), legal_only=flags.legal_only, include_all=flags.all)
+    targets = targets_of(request.on)
+    demand, slo = demand_and_slo(config, request, flags)
+    made = answer(
+        model, descriptions, targets, demand, slo, offers, wishes_of(request, flags), simulates=flags.simulate
+    )
+    if json:
+        output.print_json(to_json_object(made, offers, descriptions))
+    else:
+        _view(made, offers, descriptions)
+
+
+def _view(made: Answer, offers: Offers, descriptions: Descriptions) -> None:
+    discover.load("farthing.cli", "search_view").print_search(made, offers, descriptions)
+
+
+def demand_and_slo(config: ConfigReader, request: PlanRequest, flags: SearchFlags) -> tuple[Demand, Slo]:
+    """The load that flags say; where no promise is said, what is usual for its kind."""
+    spec = describe(config, Precision.of(resolve("bf16", "cuda")))
+    demand, usual = demand_of(
+        spec.max_positions,
+        users=flags.users,
+        rate=flags.rate,
+        workload=flags.workload,
+        input_tokens=request.input_tokens,
+        output_tokens=request.output_tokens,
+        context=request.context,
+        think_seconds=flags.think,
+    )
+    if flags.ttft is None and flags.tpot is None:
+        return demand, usual
+    return demand, Slo(flags.ttft, flags.tpot)
+
+
+def wishes_of(request: PlanRequest, flags: SearchFlags) -> Wishes:
+    if request.price_per_hour is not None:
+        raise UsageError("--price-per-hour is that of one box", fix="say prices by part in a file: --prices FILE.toml")
+    if request.replicas is not None:
+        raise UsageError("--replicas is what a search looks for", fix="leave it out")
+    return Wishes(
+        format=request.format,
+        kv_format=request.kv_format,
+        tp=request.tp,
+        pp=request.pp,
+        engine=None if flags.engine is None else check_engine(flags.engine),
+        min_quality=flags.quality_share(),
+        max_devices=flags.max_devices,
+        max_dollars=flags.budget,
+        max_watts=flags.max_watts,
+        network=request.network_bytes_per_second(),
+        include_all=flags.all,
+    )
