@@ -1,8 +1,9 @@
 """Servers that several tests share: started once, never broken by a test."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from server_process import ServerProcess, long_model, serving
@@ -73,3 +74,30 @@ def scripted_server(long_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def agent_server(scripted_server: ServerProcess) -> ServerProcess:
     return scripted_server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, for the tests of the page; they skip where playwright or a browser is absent."""
+    from browser import chromium
+
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def at(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens the page of a server in a fresh profile; asserts at the end that nothing went wrong unseen."""
+    from browser import visit
+
+    visits: list[Any] = []
+
+    def opened(server: ServerProcess, **context: Any) -> Any:
+        visits.append(visit(browser, server.url, **context))
+        visits[-1].open()
+        return visits[-1]
+
+    yield opened
+    for one in visits:
+        one.assert_clean()
+        one.page.context.close()
