@@ -4,8 +4,9 @@ Loaded by name, and only where somebody asks for a plot. The same report gives t
 the page's own (`var(--p-1)`), so that a plot is light or dark as the page is. Knows no flags.
 """
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from farthing.planner.page import figures
 from farthing.planner.page.words import Words
 from farthing.planner.report_page import Curve, ReportPage
-from farthing.planner.report_roof import RoofPoint
+from farthing.planner.report_sources import Option
 from farthing.units import format_count
 
 _TEXT, _FAINT, _LINE, _GROUND = "#211c16", "#675e52", "#d8cfc1", "#fffdfa"
@@ -33,7 +34,7 @@ _CHINESE = (  # fonts that have the characters, the best first: how their names 
 )
 _SIZE = (4.5, 3.5)  # inches of 72 points: as wide as a phone, so that the text is not shrunk there
 _DPI = 160
-_MAX_NAMES = 6
+_NAME_ROOM = (0.5, 0.09)  # decades of money and of time around a name
 
 Draw = Callable[[Axes, ReportPage, Words], None]
 
@@ -58,7 +59,7 @@ def save_plot(page: ReportPage, words: Words, path: Path) -> None:
         for number, (name, draw) in enumerate(drawn):
             axes = figure.add_subplot(1, len(drawn), number + 1)
             draw(axes, page, words)
-            axes.set_title(_title(name, page, words), loc="left", fontsize=11, color=_TEXT, fontweight="bold", pad=10)
+            axes.set_title(_title(name, page, words), loc="left", fontsize=11, color=_TEXT, fontweight="bold", pad=28)
         figure.suptitle(_head(page, words), x=0.01, ha="left", fontsize=12.5, color=_TEXT)
         figure.savefig(path, dpi=_DPI, metadata=_undated(path.suffix))
 
@@ -246,7 +247,17 @@ def draw_roof(axes: Axes, page: ReportPage, words: Words) -> None:
             label=words[f"plots.{phase}"],
         )
         for number, point in enumerate(points):
-            _point_label(axes, point, colour, words, above=phase == "prefill" and number % 2 == 1)
+            left = phase == "prefill" and number < len(points) - 1  # of two that are close, away from the next
+            axes.annotate(
+                ", ".join(f"{batch:,}" for batch in point.batches),
+                (point.intensity, point.flops_per_second),
+                xytext=(-1 if left else 5, -5),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                va="top",
+                fontsize=8.5,
+                color=colour,
+            )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(low, high)
@@ -265,21 +276,6 @@ def _roof_line(axes: Axes, bandwidth: float, rate: float, low: float, high: floa
     ridge = rate / bandwidth
     color, width = (_TEXT, 1.8) if style == "-" else (_FAINT, 1.1)
     axes.plot([low, ridge, high], [low * bandwidth, rate, rate], style, color=color, linewidth=width, label=label)
-
-
-def _point_label(axes: Axes, point: RoofPoint, colour: str, words: Words, *, above: bool) -> None:
-    """Right of the point and below it, where the roof is not; of two that are close, one above."""
-    batches = ", ".join(f"{batch:,}" for batch in point.batches)
-    axes.annotate(
-        words.say("plots.batch", {"batches": batches}),
-        (point.intensity, point.flops_per_second),
-        xytext=(-4, 7) if above else (7, -5),
-        textcoords="offset points",
-        ha="left",
-        va="bottom" if above else "top",
-        fontsize=8.5,
-        color=colour,
-    )
 
 
 def draw_options(axes: Axes, page: ReportPage, words: Words) -> None:
@@ -303,13 +299,13 @@ def draw_options(axes: Axes, page: ReportPage, words: Words) -> None:
                 color=colour,
                 label=label,
             )
-    for number, one in enumerate(front[:_MAX_NAMES]):
+    for one in _apart(front):
         axes.annotate(
             one.name,
             (one.dollars_per_month * factor, one.tpot_seconds * 1e3),
-            xytext=(6, 5 if number % 2 else -5),
+            xytext=(6, 2),
             textcoords="offset points",
-            va="bottom" if number % 2 else "top",
+            va="bottom",
             fontsize=8,
         )
     axes.set_xscale("log")
@@ -323,3 +319,17 @@ def draw_options(axes: Axes, page: ReportPage, words: Words) -> None:
     axes.set_xlabel(words.say("plots.monthly", {"currency": page.currency.code}))
     axes.set_ylabel(words["plots.tpot"])
     _legend_above(axes, 3)
+
+
+def _apart(options: Sequence[Option]) -> Iterator[Option]:
+    """Those whose names do not cover each other: each name once, with room around it."""
+    kept: list[Option] = []
+    for one in options:
+        near = (
+            abs(math.log10(one.tpot_seconds / other.tpot_seconds)) < _NAME_ROOM[1]
+            and abs(math.log10(one.dollars_per_month / other.dollars_per_month)) < _NAME_ROOM[0]
+            for other in kept
+        )
+        if one.dollars_per_month > 0 and one.name not in {other.name for other in kept} and not any(near):
+            kept.append(one)
+            yield one

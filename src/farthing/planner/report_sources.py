@@ -21,6 +21,7 @@ from farthing.planner.plan import Plan
 from farthing.planner.price import BoxPrice, box_price
 from farthing.planner.price_book import price_book
 from farthing.planner.request import PlanRequest
+from farthing.planner.search import Option as SearchOption
 from farthing.planner.search import Search
 from farthing.planner.speed import Speed, links_of, max_running, speed_of
 
@@ -151,26 +152,52 @@ def intervals_of(plan: Plan) -> dict[str, tuple[float, float]]:
     return {}
 
 
+def way_of(search: Search) -> str | None:
+    """The way to pay that is cheapest; None where nothing was found or no price is known."""
+    best = {way: option.dollars(way) for way in WAYS if (option := search.best(way)) is not None}
+    return min(best, key=lambda way: best[way]) if best else None
+
+
+def request_of(found: SearchOption, asked: PlanRequest) -> PlanRequest:
+    """What plans a configuration that a search found: the report of a search is its winner's."""
+    one, replicas = found.configuration, found.replicas
+    kv_format = one.precision.kv_dtype.removesuffix("_e4m3")
+    return replace(
+        asked,
+        on=f"{found.num_devices}x{one.accelerator.id}",
+        format=one.precision.format.name,
+        kv_format=kv_format,
+        tp=one.tp,
+        pp=one.pp,
+        replicas=replicas,
+        batch=max(1, round(found.steady.running * replicas)),
+    )
+
+
 def options_of(search: Search, plan: Plan) -> tuple[Option, ...]:
-    """Of the way to pay that is cheapest, the cheapest first; the plan's own is marked."""
-    priced = [way for way in WAYS if search.best(way) is not None]
-    if not priced:
+    """Of the way to pay that is cheapest, the cheapest first: those that none beats, and of the others the cheapest of
+    each accelerator and format. The plan's own is marked."""
+    way = way_of(search)
+    if way is None:
         return ()
-    way = min(priced, key=lambda way: search.ranked(way)[0].dollars(way))
     front = {id(option) for option in search.front(way)}
-    layout, found = plan.placement.layout, []
+    layout, found, seen = plan.placement.layout, [], set()
     for option in search.ranked(way):
         one = option.configuration
-        parts = (("tp", one.tp), ("pp", one.pp), ("replicas", option.replicas))
+        kind = (one.accelerator.id, one.precision)
         is_plan = (
             option.num_devices == len(plan.placement.ranks)
-            and {one.accelerator.id} == {accelerator.id for accelerator in plan.accelerators}
+            and [one.accelerator.id] == [accelerator.id for accelerator in plan.accelerators]
             and (one.tp, one.pp, one.precision) == (layout.tp, layout.pp, plan.spec.precision)
         )
+        if kind in seen and not is_plan and id(option) not in front:
+            continue
+        seen.add(kind)
+        parts = (("tp", one.tp), ("pp", one.pp), ("replicas", option.replicas))
         found.append(
             Option(
                 name=option.name,
-                format=one.precision.format.name,
+                format=f"{one.precision.format.name} · KV {one.precision.kv_dtype.removesuffix('_e4m3')}",
                 split=" · ".join(f"{name} {count}" for name, count in parts if count > 1),
                 engine=one.engine,
                 dollars_per_month=option.dollars(way),

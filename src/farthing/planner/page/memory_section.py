@@ -29,15 +29,21 @@ def memory_section(page: ReportPage, words: Words) -> Html:
         "context": context,
     }
     line = words.say("memory.kv_line", said) if plan.fits else words.say("memory.lacks_line", {"context": context})
-    lacking = [] if plan.fits else [("over", words["memory.missing"])]
+    keys = [(part, words[f"memory.{part}"]) for part in _PARTS]
+    keys += [] if plan.fits else [("over", words["memory.missing"])]
+    if len(groups) == 1:
+        keys = [(part, f"{name} {format_bytes(size)}") for part, name, size in _sizes(groups[0], words)]
+        missing, usable = groups[0].missing_bytes, f"{words['memory.usable']} {format_bytes(groups[0].usable_bytes)}"
+        keys += [("over", f"{words['memory.missing']} {format_bytes(missing)}")] if missing else []
+        keys.append(("mark", usable))
     return element(
         "section",
         [
             element("h2", words["memory.title"]),
             element("p.lead", words["memory.lead"]),
             *bars,
-            legend([(part, words[f"memory.{part}"]) for part in _PARTS] + lacking),
-            _figures(groups, words),
+            legend(keys),
+            _figures(groups, words) if len(groups) > 1 else "",
             element("p.note", line),
         ],
     )
