@@ -9,12 +9,21 @@ from plan_pages import DAY, HOSTILE, Reader, assert_needs_nothing_else, made, re
 from round_hardware import one_node, round_accelerator, round_device, tiny_config
 
 from farthing.errors import UsageError
+from farthing.models.auto import config_of
+from farthing.models.reference import find_model
+from farthing.planner.candidates import Descriptions, targets_of
+from farthing.planner.hardware import find_hardware
+from farthing.planner.loads import demand_of
+from farthing.planner.offers import Offers
 from farthing.planner.page.document import page_html, report_html
 from farthing.planner.page.html import Html, element
 from farthing.planner.page.words import LANGUAGES, words_of
 from farthing.planner.plan import make_plan
+from farthing.planner.price_book import price_book
 from farthing.planner.report_page import ReportPage, command_of, report_page
+from farthing.planner.report_sources import request_of, way_of
 from farthing.planner.request import PlanRequest
+from farthing.planner.search import search
 
 
 def page_of(model: str, on: str, **asked: object) -> ReportPage:
@@ -215,3 +224,24 @@ def test_the_page_is_written_without_matplotlib_torch_and_numpy():
         "sys.exit(len({'matplotlib', 'torch', 'numpy'} & set(sys.modules)))"
     )
     assert run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_report_of_a_search_is_its_winners_and_shows_the_others():
+    config = config_of(find_model("qwen2.5-7b"))
+    demand, slo = demand_of(32_768, users=8, workload="chat")
+    found = search(
+        "qwen2.5-7b", Descriptions(config), targets_of("rtx-4090,h100-sxm"), demand, slo, Offers(price_book())
+    )
+    way = way_of(found)
+    assert way is not None
+    winner = found.best(way)
+    assert winner is not None
+    request = request_of(winner, PlanRequest(on="any"))
+    hardware = find_hardware(request)
+    plan = make_plan("qwen2.5-7b", config, hardware, request)
+    page = report_page(plan, DAY, config=config, hardware=hardware, search=found)
+    assert page.options[0].is_chosen
+    prices = [option.dollars_per_month for option in page.options]
+    assert prices == sorted(prices) and len({option.name for option in page.options}) > 1
+    assert len([option for option in page.options if option.on_front]) == len(found.front(way))
+    assert "Other ways to do it" in written(page).text and "h100-sxm" in written(page).text

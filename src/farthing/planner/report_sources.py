@@ -196,7 +196,7 @@ def options_of(search: Search, plan: Plan) -> tuple[Option, ...]:
         parts = (("tp", one.tp), ("pp", one.pp), ("replicas", option.replicas))
         found.append(
             Option(
-                name=option.name,
+                name=f"{option.num_devices}x {one.accelerator.id}",
                 format=f"{one.precision.format.name} · KV {one.precision.kv_dtype.removesuffix('_e4m3')}",
                 split=" · ".join(f"{name} {count}" for name, count in parts if count > 1),
                 engine=one.engine,
