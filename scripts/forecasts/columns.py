@@ -30,10 +30,13 @@ class Measured:
     half: int
 
 
-def half_of(row: Row) -> int:
+def cell_of(row: Row) -> str:
     """Rows of one source, model, GPU and number of them stay together."""
-    cell = "|".join(row[column] for column in ("source", "model", "gpu", "num_gpus"))
-    return zlib.crc32(cell.encode()) % 2
+    return "|".join(row[column] for column in ("source", "model", "gpu", "num_gpus"))
+
+
+def half_of(row: Row) -> int:
+    return zlib.crc32(cell_of(row).encode()) % 2
 
 
 def measured(rows: Iterable[Row]) -> list[Measured]:
@@ -155,5 +158,3 @@ def figures(columns: Columns, seconds: Array, before: Array) -> Array:
     tokens = numpy.array([numpy.nan if one.tokens is None else one.tokens for one in columns.recipes])
     share = numpy.array([one.share for one in columns.recipes])
     return numpy.where(numpy.isnan(tokens), share * total, tokens / numpy.maximum(total, 1e-12))
-
-

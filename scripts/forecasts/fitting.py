@@ -12,13 +12,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy
-from forecasts.columns import Array, Columns, Keys, Measured, Values, columns_of, figures, row_seconds
 
 from farthing.planner.device_class import DEVICE_CLASSES, FORMAT_CLASSES, LINK_CLASSES
 from farthing.planner.efficiency import Efficiency
 from farthing.planner.engine_profile import GENERIC, engine_names, find_engine, profile_of
 from farthing.planner.measured_row import SkippedRowError
 from farthing.planner.row_forecast import forecast, recipe_of
+from forecasts.columns import Array, Columns, Keys, Measured, Values, columns_of, figures, row_seconds
 
 Fitted = dict[str, Any]
 KEYS = Keys(DEVICE_CLASSES, FORMAT_CLASSES, LINK_CLASSES)
@@ -36,7 +36,7 @@ BY_CLASS = {"weights": 0.15, "kv": 0.15, "gemm": 0.3, "attention": 0.4, "kernel_
             "sequence_seconds": 0.25}  # fmt: skip
 BY_FORMAT = {"weights": 0.25, "gemm": 0.35, "kernel_seconds": 0.3}
 BY_LINK = {"share": 0.5, "seconds": 0.6}
-PROMPT_SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
+PROMPT_SHARES = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 
 START: Fitted = {
     "lockstep": 1.0,

@@ -1,14 +1,14 @@
 """How far an op falls short of the data sheet: seconds of matrix products, attention, small ops and messages.
 
-Each function takes nominal seconds (work over the nominal figure of the device) and the shares that an engine reaches of
-them, and is plain arithmetic, so that scripts/fit_forecasts.py can call it with columns of rows where the planner calls
+Each function takes nominal seconds (work over the nominal figure of the device) and the shares that an engine reaches
+of them, and is plain arithmetic, so that scripts/fit_forecasts.py can call it with columns of rows where the planner calls
 it with numbers. `Efficiency` are the constants of one engine on one class of devices in one class of formats; they are
 fitted, and live in planner/engines. Knows no engine and no device.
 """
 
 from dataclasses import dataclass, fields
 
-# Reading and computing overlap, but not quite: at the ridge an op takes (1/2)^(-1/KNEE) = 1.26 times the longer of both.
+# Reading and computing overlap, but not quite: where both take equally long, an op takes 2^(1/KNEE) = 1.26 of it.
 KNEE = 3.0
 # Of the nominal bandwidth, what norms, activations and additions reach between the products.
 SMALL_OP_SHARE = 0.7
@@ -51,7 +51,7 @@ class LinkEfficiency:
 
 def knee(first: float, second: float) -> float:
     """The longer of two times that overlap, and a little more where they are about equal."""
-    longer = (first**KNEE + second**KNEE) ** (1 / KNEE)
+    longer: float = (first**KNEE + second**KNEE) ** (1 / KNEE)
     return longer
 
 

@@ -1,4 +1,4 @@
-"""Engines as data: what each schedules, keeps for itself and reaches of the hardware. One file of planner/engines is one.
+"""Engines as data: what each schedules, keeps for itself and reaches of the hardware. A file of planner/engines is one.
 
 The file's name is its registration. Facts (limits, memory) stand in `<engine>.toml`; constants that
 scripts/fit_forecasts.py fitted to published measurements stand in `fitted.toml`, as a base for each engine and factors

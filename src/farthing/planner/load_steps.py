@@ -28,8 +28,8 @@ class StepUse:
 def decode_steps(
     times: float, context: float, batch: float, stages: int, prompts: float = 0.0, prompt_tokens: float = 0.0
 ) -> Iterator[StepUse]:
-    """Steps of one token for each of `batch` sequences, and beside them a part of the prompts that follow. In a pipeline
-    they go round in as many groups as there are stages."""
+    """Steps of one token for each of `batch` sequences, and beside them a part of the prompts that follow. In a
+    pipeline they go round in as many groups as there are stages."""
     running = max(1, round(batch))
     groups = min(stages, running)
     each = -(-running // groups)

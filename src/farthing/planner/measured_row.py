@@ -1,7 +1,7 @@
 """A published measurement as the planner reads it: the columns of a row to model, devices, engine and load.
 
 Every column is another's text: what can't be read, or names hardware, a model or a load that nobody here knows, ends in
-a SkippedRowError whose text is the reason that the row is counted under. Knows no seconds: planner/row_forecast.py does.
+a SkippedRowError whose text is the reason that the row is counted under. Knows no seconds (planner/row_forecast.py).
 """
 
 import math
@@ -31,13 +31,14 @@ _HARDWARE = {
     "a100-40gb": "a100-40-sxm",
     "gh200 (480gb lpddr class)": "gh200-96",
     "rtx pro 6000 blackwell": "rtx-pro-6000-server",
+    "t4 + 208gb dram + 1.5tb ssd": "t4",
 }
 # "MI250" is no MI250X, and "Max 1550" no 50-series: a name that only begins alike is another part.
 _NOT_IN_CATALOGUE = ("mi250", "max 1550")
 _IN_BRACKETS = re.compile(r"\s*\(([^)]*)\)\s*$")
 _REQUESTS = re.compile(r"\b(\d{1,6}) (?:req|requests|prompts)\b")
 _ONE_DIE = "one gcd"
-_MODELS = {"llama-1-33b": "llama-1-30b"}
+OTHER_NAMES = {"llama-1-33b": "llama-1-30b"}
 _PLAIN = {"16": "fp16", "bf16": "bf16", "fp16": "fp16", "float16": "fp16", "bfloat16": "bf16", "f16": "fp16"}
 _KV_FORMATS = {"fp8": "fp8", "q8": "int8", "int8": "int8"}
 _GGUF_HEAD_BITS = 6.5625  # llama.cpp stores the output matrix as Q6_K beside Q4 and narrower
@@ -52,8 +53,8 @@ class Setting:
     """What was measured, in the planner's terms. `spec`: the whole model in the row's precision, undivided.
 
     `tp` and `pp` are of devices; where ranks are parts of devices (cores), the devices share as if they were ranks.
-    `kind`: "single", "static", "burst", "closed", "saturated" or "rate". Lengths are means, in tokens. `requests`: how many a
-    run had, where it is said.
+    `kind`: "single", "static", "burst", "closed", "saturated" or "rate". Lengths are means, in tokens.
+    `requests`: how many a run had, where it is said.
     """
 
     model: str
@@ -131,6 +132,17 @@ def setting_of(row: Row) -> Setting:
         rate=rate,
         requests=int(named[1]) if (named := _REQUESTS.search(text(row, "scenario"))) else None,
     )
+
+
+def is_known(row: Row) -> bool:
+    """Whether model, hardware and engine of a row are all known here, whatever it measures."""
+    try:
+        devices_of(text(row, "gpu"), text(row, "num_gpus"))
+    except SkippedRowError:
+        return False
+    name = text(row, "model")
+    _, engine_known = engine_of(text(row, "engine"), text(row, "engine_version"))
+    return engine_known and find_published(OTHER_NAMES.get(name, name)) is not None
 
 
 def metric_of(row: Row) -> str:
@@ -225,7 +237,7 @@ def _layout(row: Row, num_devices: int) -> tuple[int, int]:
 
 def _model(row: Row) -> tuple[ModelSpec, WeightBits]:
     name = text(row, "model")
-    published = find_published(_MODELS.get(name, name))
+    published = find_published(OTHER_NAMES.get(name, name))
     if published is None:
         raise SkippedRowError("a model that is not in the table of published models")
     dtype = text(row, "weight_dtype")

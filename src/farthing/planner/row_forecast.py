@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from farthing.errors import FarthingError
-from farthing.planner.load_steps import StepUse, decode_steps, prefill_steps
-from farthing.planner.measured_row import Setting, SkippedRowError
 from farthing.planner.engine_profile import LONG_CONTEXT
 from farthing.planner.engine_replica import Replica, replica_of
+from farthing.planner.load_steps import StepUse, decode_steps, prefill_steps
+from farthing.planner.measured_row import Setting, SkippedRowError
 
 NO_ROOM = "the forecast says it does not fit, and it ran"
 # Of a load that arrives faster than it is answered, waits grow with every request: the usual number of a benchmark.
@@ -95,7 +95,7 @@ class _Load:
         return tuple(decode_steps(steps, self.context, running, self.num_stages, prompts, self.prompt))
 
     def _most(self, limit: int) -> int:
-        """Requests that run at a time: of so many, what the pool holds and what a step of mixed phases has tokens for."""
+        """Requests that run at a time: of so many, what the pool holds and what a mixed step has tokens for."""
         room = self.replica.running(self.prompt + self.engine.reserved_answer * self.answer)
         if self.mixes:
             each = 1 + self.prompt * self.engine.prompt_share / self.answer
@@ -133,8 +133,8 @@ class _Load:
                 return self._recipe(every, "batch", before=self.before)
             case "output_tok_s_total":
                 return self._recipe(every, "throughput", tokens=batch * self.answer, before=self.before)
-            case "tpot" if mixed:
-                uses = self._prefill(running) + self._decode(self.answer - 1, running)
+            case "tpot" if mixed:  # those who start first wait for the prompts of all, the last ones for none
+                uses = self._prefill(running / 2) + self._decode(self.answer - 1, running)
                 return self._recipe(uses, "tpot", share=1 / self.answer)
             case "tpot":
                 return self._recipe(self._decode(1, running), "tpot")
@@ -220,6 +220,15 @@ class _Load:
             case "e2e":
                 return self._recipe(first + every, "e2e", before=self.before + wait)
         raise self._no_forecast()
+
+
+# Of requests under load, the 99th percentile over the mean: medians of vLLM's rows.
+_TAILS = {"ttft": 1.7, "e2e": 1.2, "tpot": 1.5}
+
+
+def tail_of(metric: str) -> float:
+    """From a mean to the statistic that a metric names: "ttft_p99_ms"."""
+    return _TAILS.get(metric.partition("_")[0], 1.0) if "_p99" in metric else 1.0
 
 
 def forecast(recipe: Recipe) -> float:

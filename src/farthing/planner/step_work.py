@@ -14,7 +14,6 @@ from farthing.ops.batch import BatchShape, causal_pairs, touched_tokens
 from farthing.ops.comm import Comm
 from farthing.ops.linear import Linear
 from farthing.ops.moe import Experts
-from farthing.planner.load_steps import StepUse
 from farthing.planner.efficiency import (
     Efficiency,
     LinkEfficiency,
@@ -24,6 +23,7 @@ from farthing.planner.efficiency import (
     product_seconds,
     small_op_seconds,
 )
+from farthing.planner.load_steps import StepUse
 
 FUSED = frozenset(  # no kernel of their own on a GPU
     {
@@ -125,7 +125,7 @@ class WorkLines:
         sequences = use.count + use.prompts
         tokens = use.count * use.new + use.prompts * use.prompt_tokens
         attended = use.count * touched_tokens(use.new, use.context, window) + use.prompts * use.prompt_tokens
-        pairs = use.count * causal_pairs(use.new, use.context, window)
+        pairs: float = use.count * causal_pairs(use.new, use.context, window)
         if use.prompts:
             pairs += use.prompts * causal_pairs(use.prompt_tokens, 0, window)
         work = StepWork(
