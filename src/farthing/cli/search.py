@@ -3,12 +3,14 @@
 Called by cli/plan.py with what the flags say. Loads no torch; tables only where a person reads.
 """
 
+from dataclasses import replace
+
 from farthing import discover
 from farthing.cli import output
 from farthing.cli.search_flags import SearchFlags
 from farthing.errors import UsageError
-from farthing.models.config_reader import ConfigReader
 from farthing.models.auto import describe
+from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import Precision
 from farthing.planner.candidates import Descriptions, Wishes, targets_of
 from farthing.planner.loads import Demand, demand_of
@@ -65,7 +67,8 @@ def demand_and_slo(config: ConfigReader, request: PlanRequest, flags: SearchFlag
     )
     if flags.ttft is None and flags.tpot is None:
         return demand, usual
-    return demand, Slo(flags.ttft, flags.tpot)
+    notes = tuple(note for note in demand.notes if not note.startswith(("ttft_seconds", "tpot_seconds")))
+    return replace(demand, notes=notes), Slo(flags.ttft, flags.tpot)
 
 
 def wishes_of(request: PlanRequest, flags: SearchFlags) -> Wishes:

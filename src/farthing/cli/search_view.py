@@ -4,7 +4,7 @@ Loaded, with rich's tables, only when a person reads. Knows no flags.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.table import Table
 
@@ -17,7 +17,7 @@ from farthing.planner.search import Option, Range, Search
 from farthing.planner.search_answer import Answer, option_key
 from farthing.planner.search_report import (
     assumptions,
-    flip_text,
+    flip_lines,
     front_keys,
     nearest_object,
     rows,
@@ -50,18 +50,27 @@ def print_search(answer: Answer, offers: Offers, descriptions: Descriptions) -> 
             _print_best(answer, way, currency)
         for way in WAYS:
             if ranked := rows(found, way, _ROWS):
+                title = f"{_TITLES[way]}: the cheapest of each part; * unbeaten in cost, speed and score"
+                show(title, style="bold")
                 show(_options_table(answer, ranked, way, currency))
                 show()
     _print_why_not(answer, currency)
     if answer.flips:
-        show("where it flips")
-        for flip in answer.flips:
-            money = {"money": currency.text(flip.dollars) if flip.dollars is not None else ""}
-            show(f"  {flip_text(flip, money)}")
+        show("where it flips", style="bold")
+        show(_indented(flip_lines(answer.flips, currency.text)))
         show()
     show("assumed:", style="dim")
     for note in dict.fromkeys(assumptions(answer, offers)):
         show(f"  {note}", style="dim", soft_wrap=True)
+
+
+def _indented(lines: Iterable[str]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 0), pad_edge=False)
+    table.add_column(no_wrap=True, width=2)
+    table.add_column()
+    for line in lines:
+        table.add_row("", line)
+    return table
 
 
 def _print_best(answer: Answer, way: str, currency: Currency) -> None:
@@ -72,85 +81,110 @@ def _print_best(answer: Answer, way: str, currency: Currency) -> None:
         show(f"{title}: nothing that keeps the promise has a price", style="bold")
         show()
         return
-    monthly = best.monthly[way]
-    assert isinstance(monthly, Monthly)
     dollars, users = best.dollars(way), found.demand.users
     each = f", {currency.text(dollars / users)} a user" if users and users > 1 else ""
-    once = f", {currency.text(monthly.capital_dollars)} to pay at once" if monthly.capital_dollars else ""
-    show(f"{title}: {best.name} for {currency.text(dollars)} a month{each}{once}", style="bold")
-    configuration = best.configuration
-    replicas = f"{best.replicas} replicas of {configuration.split}" if best.replicas > 1 else configuration.split
-    engines = ", ".join(configuration.runs_with) or "plan only: no engine runs it"
-    show(
-        f"  how   {configuration.precision.format.name} weights, {configuration.precision.kv_dtype} KV · {replicas}"
-        f" · at most {best.max_num_seqs} requests at a time in each"
-    )
-    show(f"  with  {engines}; forecast as {configuration.engine}")
-    show(f"  why   {_why_it_wins(answer, best, way, currency)}")
-    show(
-        f"  sure  first token {_seconds(best.steady.ttft)} ({_range(best.ttft_range)}), a token "
-        f"{_seconds(best.steady.tpot)} ({_range(best.tpot_range)}): {_sure(answer, best)}"
-    )
-    safe = next((option for option in found.ranked(way) if option.is_safe(found.slo)), None)
-    if safe is not None and safe is not best:
-        show(f"  safer {safe.name} keeps the promise at the slow end, too: {currency.text(safe.dollars(way))} a month")
-    if best.quality.text != "full":
-        show(f"  score {best.quality.text} of the 16-bit model's{_full_text(found, best, way, currency)}")
+    show(f"{title}: {best.name(way)} for {currency.text(dollars)} a month{each}", style="bold")
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True, width=7, justify="right")
+    table.add_column()
+    for name, text in _about(answer, best, way, currency):
+        table.add_row(name, text)
+    show(table)
     show()
 
 
-def _why_it_wins(answer: Answer, best: Option, way: str, currency: Currency) -> str:
+def _about(answer: Answer, best: Option, way: str, currency: Currency) -> Iterator[tuple[str, str]]:
+    """Rows: what it is, what runs it, why it wins, how sure that is, what it costs in answers and at once."""
+    found, configuration = answer.search, best.configuration
+    precision, split = configuration.precision, configuration.split
+    replicas = f"{best.replicas} replicas" + (f", {split} each" if split != "whole" else "")
+    spare = best.count(way) - best.num_devices
+    idle = f" · {spare} of {best.count(way)} stay idle: boards are sold in boxes of eight" if spare else ""
+    yield (
+        "how",
+        f"weights {precision.format.name}, KV {_kv(precision.kv_dtype)} · {replicas if best.replicas > 1 else split} · "
+        f"up to {best.max_num_seqs} requests at a time{' in each' if best.replicas > 1 else ''}{idle}",
+    )
+    engines = ", ".join(configuration.runs_with)
+    forecast = f" (forecast as {configuration.engine})"
+    yield "runs on", engines + forecast if engines else f"plan only: no engine is known to run it{forecast}"
+    yield "why", _why_it_wins(answer, best, way)
+    yield (
+        "sure",
+        f"first token {_seconds(best.steady.ttft)} ({_range(best.ttft_range)}), a token {_seconds(best.steady.tpot)} "
+        f"({_range(best.tpot_range)}): {_sure(answer, best)}",
+    )
+    safe = next((option for option in found.ranked(way) if option.is_safe(found.slo)), None)
+    if safe is not None and safe is not best:
+        yield (
+            "safer",
+            f"{safe.name(way)} keeps the promise at the slow end, too: {currency.text(safe.dollars(way))} a month",
+        )
+    if best.quality.text != "full":
+        yield "score", f"{_score_text(best)}{_full_text(found, way, currency)}"
+    monthly = best.monthly[way]
+    assert isinstance(monthly, Monthly)
+    if monthly.capital_dollars:
+        parts = " + ".join(f"{part.name} {currency.text(part.dollars)}" for part in monthly.parts)
+        yield "pay", f"{currency.text(monthly.capital_dollars)} at once; a month {parts}"
+
+
+def _score_text(option: Option) -> str:
+    quality, name = option.quality, option.configuration.precision.format.name
+    if quality.worst is None:
+        return f"unknown with {name} weights and {_kv(option.configuration.precision.kv_dtype)} KV"
+    return f"{quality.text} against 16 bits"
+
+
+def _why_it_wins(answer: Answer, best: Option, way: str) -> str:
     others = [one for one in rows(answer.search, way, _ROWS) if one.configuration.accelerator.id != _id(best)]
     used = best.steady.kv_tokens / best.kv_tokens
-    text = f"{best.steady.running:.1f} requests run at a time in each, KV {used:.0%} full"
+    text = f"{best.steady.running:.1f} requests run at a time, the KV room is {used:.0%} used"
+    text += "" if best.replicas == 1 else " (each replica)"
     if others:
         more = others[0].dollars(way) / best.dollars(way) - 1
-        text += f"; the next part, {others[0].name}, costs {more:+.0%}"
+        text += f"; the next part, {others[0].name(way)}, costs {more:+.0%}"
     return text
 
 
 def _sure(answer: Answer, best: Option) -> str:
     slo, confirmed = answer.search.slo, answer.confirmed(best)
-    text = "within the promise even at the slow end" if best.is_safe(slo) else "within it, but not at the slow end"
+    text = "kept even at the slow end" if best.is_safe(slo) else "kept, but not at the slow end"
     if confirmed is None:
         return text
-    outcome = "confirmed" if confirmed.is_met(slo) else "NOT confirmed"
-    return f"{text}; {outcome} by simulation: {_seconds(confirmed.ttft)}, {_seconds(confirmed.tpot)}"
+    outcome = "the simulator agrees" if confirmed.is_met(slo) else "the simulator does NOT agree"
+    return f"{text}; {outcome}: {_seconds(confirmed.ttft)}, {_seconds(confirmed.tpot)}"
 
 
-def _full_text(found: Search, best: Option, way: str, currency: Currency) -> str:
+def _full_text(found: Search, way: str, currency: Currency) -> str:
     full = next((option for option in found.ranked(way) if option.quality.text == "full"), None)
-    return "" if full is None else f"; nothing lost: {full.name} for {currency.text(full.dollars(way))} a month"
+    return "" if full is None else f"; in 16 bits: {full.name(way)} for {currency.text(full.dollars(way))} a month"
 
 
 def _options_table(answer: Answer, ranked: Sequence[Option], way: str, currency: Currency) -> Table:
     found, wide = answer.search, output.stdout.width >= _WIDE
-    table = Table(title=f"{_TITLES[way]} ({'*' }: nothing beats it)", title_justify="left", box=None, padding=(0, 1))
-    table.pad_edge = False
-    table.add_column("", no_wrap=True)
-    for heading, justify in (("what", "left"), ("a month", "right"), ("1st token", "right"), ("a token", "right")):
-        table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=True)
-    table.add_column("weights/KV", no_wrap=True)
-    table.add_column("split", no_wrap=True)
-    table.add_column("score", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("", "", "a month", "first", "token", "format"):
+        table.add_column(heading, justify="right" if heading in ("a month", "first", "token") else "left", no_wrap=True)
+    for heading in (*(("split",) if wide else ()), "score", "sure"):
+        table.add_column(heading, no_wrap=True)
     if wide:
-        table.add_column("runs with")
-    best_front = front_keys(found, way)
+        table.add_column("runs with", no_wrap=True, overflow="ellipsis")
+    unbeaten = front_keys(found, way)
     for option in ranked:
-        configuration = option.configuration
+        configuration, precision = option.configuration, option.configuration.precision
         confirmed = answer.confirmed(option)
-        sure = sure_text(option, found) + ("" if confirmed is None else " ✓" if confirmed.is_met(found.slo) else " ✗")
+        agreed = "" if confirmed is None else " ✓" if confirmed.is_met(found.slo) else " ✗"
         cells = [
-            "*" if option_key(option) in best_front else "",
-            option.name,
+            "*" if option_key(option) in unbeaten else "",
+            option.name(way),
             currency.text(option.dollars(way)),
             _seconds(option.steady.ttft),
             _seconds(option.steady.tpot),
-            f"{configuration.precision.format.name}/{_kv(configuration.precision.kv_dtype)}",
-            _split(option),
+            precision.format.name + (" kv8" if precision.kv_dtype in ("fp8_e4m3", "int8") else ""),
+            *((_split(option),) if wide else ()),
             _score(option),
-            sure,
+            sure_text(option, found) + agreed,
         ]
         if wide:
             cells.append(", ".join(configuration.runs_with) or "plan only")
@@ -165,8 +199,8 @@ def _print_why_not(answer: Answer, currency: Currency) -> None:
         reasons: list[WhyNot] = [one for one in answer.why_not[way] if one.dollars is not None]
         if not reasons:
             continue
-        than = f"than {best.name}" if best is not None else "what there is"
-        show(f"why not cheaper {_TITLES[way]} {than}" if best else f"why not {_TITLES[way]}")
+        than = f"than {best.name(way)}" if best is not None else "what there is"
+        show(f"why nothing cheaper {_TITLES[way]} {than}" if best else f"why nothing {_TITLES[way]}", style="bold")
         table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
         for name in ("name", "dollars"):
             table.add_column(name, no_wrap=True, justify="left" if name == "name" else "right")
@@ -204,7 +238,9 @@ def _print_nothing(answer: Answer, descriptions: Descriptions) -> None:
 
 def _split(option: Option) -> str:
     configuration = option.configuration
-    short = "x".join([f"tp{configuration.tp}"] * (configuration.tp > 1) + [f"pp{configuration.pp}"] * (configuration.pp > 1))
+    short = "x".join(
+        [f"tp{configuration.tp}"] * (configuration.tp > 1) + [f"pp{configuration.pp}"] * (configuration.pp > 1)
+    )
     if option.replicas > 1:
         return f"{option.replicas}x({short})" if short else f"{option.replicas} replicas"
     return short or "whole"

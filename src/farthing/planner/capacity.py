@@ -14,20 +14,20 @@ Everything grows with b, so the largest load within the promise is found by halv
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from farthing.planner.loads import Demand
 from farthing.planner.slo import Slo
 from farthing.planner.step_times import Prompt, StepTimes
 
-Binds = Literal["memory", "kv", "ttft", "tpot", "max_num_seqs", "none"]
+Binds = Literal["memory", "bandwidth", "kv", "ttft", "tpot", "max_num_seqs", "none"]
 _NINE_OF_TEN = 1.2816  # deviations of a normal above its mean
 _NINE_OF_TEN_WAITS = 1.3  # of an exponential: ln 10 - 1
 _LEAST_RUNNING = 1e-6
+_NEAR = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
-class Steady:
+class Steady(NamedTuple):
     """A replica that carries `amount` users or requests/s. Seconds; `ttft` and `tpot` hold for nine of ten.
 
     `running`: requests at a time, of which `most_running` nine times of ten; `kv_tokens`: what these keep in the pool.
@@ -50,7 +50,8 @@ class Steady:
 class Capacity:
     """The largest load within the promise: `amount` users (whole) or requests/s; 0: not even the smallest.
 
-    `binds`: what ends it. `at`: the state there, or, where nothing is carried, of the smallest load.
+    `binds`: what ends it. `at`: the state there, or, where nothing is carried, of the smallest load; None where a bound
+    said so before.
     """
 
     amount: float
@@ -89,7 +90,7 @@ class ReplicaLoad:
         """With so many requests running on average."""
         times, demand, prompt = self._times, self._demand, self.prompt(keeps)
         step = times.decode_seconds(running, self._context)
-        rate = running / (self._steps * step + running * prompt.delay)
+        rate = running / (self._steps * step + running * prompt.service)
         new = demand.new_tokens if keeps else demand.input_tokens
         between = step * new / times.engine.max_batch_tokens
         service = prompt.service + between
@@ -98,7 +99,7 @@ class ReplicaLoad:
         wait, wait_variance = busy * tail, busy * tail * tail * (2 - busy)
         ttft_mean = times.request_seconds + step / 2 + prompt.latency + prompt.chunks * step + wait
         longer = math.hypot(_NINE_OF_TEN_WAITS * math.sqrt(wait_variance), prompt.latency * self._long_prompt)
-        tpot_mean = step + running * prompt.delay / self._steps
+        tpot_mean = step + running * prompt.service / self._steps
         users = running + rate * (demand.think_seconds + ttft_mean)
         most = running + _NINE_OF_TEN * math.sqrt(running)
         if demand.users is not None:
@@ -113,7 +114,7 @@ class ReplicaLoad:
             ttft_mean=ttft_mean,
             ttft=ttft_mean + longer + step_of_most / 2,
             tpot_mean=tpot_mean,
-            tpot=step_of_most + most * prompt.delay / self._steps,
+            tpot=step_of_most + most * prompt.service / self._steps,
             kv_tokens=self._kv_tokens(most, users, keeps),
             keeps_prefix=keeps,
         )
@@ -150,7 +151,7 @@ class ReplicaLoad:
             return Capacity(self._demand.amount, "none", asked)
         low, high = least, asked.running
         reason = reason or "max_num_seqs"
-        while high - low.running > 1e-4 * high:
+        while high - low.running > _NEAR * high:
             middle = self.at((low.running + high) / 2, keeps)
             exceeded = self._exceeded(middle, slo)
             if exceeded is None:
@@ -170,16 +171,20 @@ class ReplicaLoad:
         """Carrying that, or a little less by rounding; where it can't, as much as it can."""
         is_closed = self._demand.users is not None  # then no more run than there are users
         most = float(self._times.max_num_seqs)
-        state = self.at(min(most, amount) if is_closed else most, keeps)
-        if state.amount <= amount:
-            return state
-        low, high = self.at(_LEAST_RUNNING, keeps), state.running
-        while high - low.running > 1e-4 * high and low.amount < amount * (1 - 1e-4):
-            state = self.at((low.running + high) / 2, keeps)
+        high = self.at(min(most, amount) if is_closed else most, keeps)
+        if high.amount <= amount:
+            return high
+        low = self.at(_LEAST_RUNNING, keeps)
+        over, under = high.amount - amount, low.amount - amount
+        while high.running - low.running > _NEAR * high.running and low.amount < amount * (1 - _NEAR):
+            # where a line through both meets the amount (regula falsi), and a little below, to end on the safe side
+            running = low.running - under * (high.running - low.running) / (over - under)
+            state = self.at(running * (1 - _NEAR / 4), keeps)
             if state.amount <= amount:
-                low = state
+                over = over / 2 if under == low.amount - amount and low.running > _LEAST_RUNNING else over
+                low, under = state, state.amount - amount
             else:
-                high = state.running
+                under, high, over = under / 2, state, state.amount - amount
         return low
 
     def _exceeded(self, state: Steady, slo: Slo) -> Binds | None:

@@ -19,8 +19,8 @@ from farthing.planner.step_times import StepTimes
 from farthing.planner.workload import Prefixes, Request, Workload
 
 BLOCK_SIZE = 16
-_REQUESTS = 160
-_MOST_STEPS = 3000  # of a simulation: half a second or so
+_REQUESTS = 120
+_MOST_STEPS = 2000  # of a simulation: half a second or so
 _SEED = 0
 
 
@@ -73,7 +73,7 @@ def _workload(demand: Demand, share: float, running: float, keeps_prefix: bool) 
         groups = users or max(1, round(share * (demand.think_seconds + running / share)))
     cold = groups if keeps_prefix else 0
     steps_each = demand.output_tokens / max(1.0, running)
-    count = cold + max(40, min(_REQUESTS, math.floor(_MOST_STEPS / steps_each)))
+    count = cold + max(48, min(_REQUESTS, math.floor(_MOST_STEPS / steps_each)))
     rng = random.Random(_SEED)
     prefix = demand.prefix_tokens if keeps_prefix else 0
     requests, turns, arrival = [], list[int](), 0.0

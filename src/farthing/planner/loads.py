@@ -31,9 +31,9 @@ PrefixOf = Literal["all", "user", "nobody"]
 class Demand:
     """`users` at a time, each of whom waits for an answer and thinks, or `rate` requests per second, at random.
 
-    Tokens are means of a request: `new_tokens` of `input_tokens` are in no cache; the others begin every prompt of `all`
-    or of the same `user`. `longest`: of a whole sequence. `spread`: variance / mean^2 of the new tokens. `notes`: where
-    each figure is from.
+    Tokens are means of a request: `new_tokens` of `input_tokens` are in no cache; the others begin every prompt of
+    `all` or of the same `user`. `longest`: of a whole sequence. `spread`: variance / mean^2 of the new tokens.
+    `notes`: where each figure is from.
     """
 
     name: str
@@ -78,14 +78,12 @@ class Demand:
         return replace(self, users=users, rate=None if self.rate is None else self.rate * factor)
 
     def with_context(self, factor: float, max_positions: int) -> "Demand | None":
-        """Prompts times a factor, new and cached alike; None where a sequence would be longer than the model's limit."""
+        """Prompts times a factor, new and cached alike; None where a sequence would be above the model's limit."""
         new, prefix = max(1, round(self.new_tokens * factor)), round(self.prefix_tokens * factor)
         longest = max(round(self.longest * factor), new + prefix + self.output_tokens)
         if new + prefix + self.output_tokens > max_positions:
             return None
-        return replace(
-            self, input_tokens=new + prefix, new_tokens=new, longest=min(longest, max_positions)
-        )
+        return replace(self, input_tokens=new + prefix, new_tokens=new, longest=min(longest, max_positions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +158,7 @@ def _check(users: int | None, rate: float | None, think_seconds: float | None) -
         raise UsageError(f"--think is {think_seconds:g}", fix="seconds between an answer and the next request")
 
 
-def _of_preset(
-    preset: Preset, limit: int, input_tokens: int | None, output_tokens: int | None
-) -> tuple[Demand, Slo]:
+def _of_preset(preset: Preset, limit: int, input_tokens: int | None, output_tokens: int | None) -> tuple[Demand, Slo]:
     figures = preset.figures
     number: Callable[[str], float] = lambda key: figures[key].value if key in figures else 0.0  # noqa: E731
     output = output_tokens or round(number("output_tokens"))
@@ -175,7 +171,9 @@ def _of_preset(
     elif whole + output > limit:
         whole = max(1, min(round(_MOST_OF_CONTEXT * limit), limit - output))
         new, longest = min(new, whole), limit
-        notes.append(f"prompts of {whole:,} tokens: {_MOST_OF_CONTEXT:.0%} of the {limit:,} that the model takes (assumed)")
+        notes.append(
+            f"prompts of {whole:,} tokens: {_MOST_OF_CONTEXT:.0%} of the {limit:,} that the model takes (assumed)"
+        )
     else:
         longest = whole + output
     demand = Demand(
@@ -199,7 +197,9 @@ def _of_file(name: str, limit: int, input_tokens: int | None, output_tokens: int
     """No two prompts of a file are taken to begin alike."""
     if not Path(name).expanduser().is_file():
         known = ", ".join(presets())
-        raise UsageError(f"--workload {name!r:.60} is neither known nor a file", fix=f"use {known}, or a JSONL or CSV file")
+        raise UsageError(
+            f"--workload {name!r:.60} is neither known nor a file", fix=f"use {known}, or a JSONL or CSV file"
+        )
     lengths = read_lengths(name)
     if input_tokens is not None or output_tokens is not None:
         raise UsageError("--input and --output are those of the file", fix="leave them out, or name no file")

@@ -9,8 +9,8 @@ from farthing.hardware.accelerator import Accelerator
 from farthing.planner.law import legal_notes
 from farthing.planner.market import Availability, availability, is_available
 from farthing.planner.monthly import Monthly
-from farthing.planner.power import power_of
-from farthing.planner.price import box_price
+from farthing.planner.power import is_board, power_of
+from farthing.planner.price import BoxPrice, box_price
 from farthing.planner.price_book import PriceBook
 from farthing.planner.step_times import NODE_DEVICES
 
@@ -50,17 +50,18 @@ class Offers:
         return tuple(note.line for note in legal_notes(accelerator, self.book.market.code))
 
     def monthly(self, accelerator: Accelerator, count: int, way: str) -> Monthly | str:
-        """Of so many; a text says why it has no price."""
+        """Of so many at work; what is bought may be more. A text says why it has no price."""
         key = (accelerator.id, count)
         if key not in self._known:
-            nodes = num_nodes(accelerator, count)
-            price = box_price([accelerator] * count, nodes, self.book)
             had = self.had(accelerator)
             self._known[key] = {
-                "buy": self._if_had(price.buy, had.bought, had),
-                "rent": self._if_had(price.rent, had.rented, had),
+                "buy": self._if_had(self._box(accelerator, num_bought(accelerator, count)).buy, had.bought, had),
+                "rent": self._if_had(self._box(accelerator, count).rent, had.rented, had),
             }
         return self._known[key][way]
+
+    def _box(self, accelerator: Accelerator, count: int) -> BoxPrice:
+        return box_price([accelerator] * count, num_nodes(accelerator, count), self.book)
 
     def _if_had(self, price: Monthly | str, is_had: bool, had: Availability) -> Monthly | str:
         if isinstance(price, Monthly) and not (is_had or self._include_all):
@@ -76,3 +77,8 @@ class Offers:
 def num_nodes(accelerator: Accelerator, count: int) -> int:
     """Machines that so many devices stand in."""
     return count if accelerator.kind in _MACHINES else math.ceil(count / NODE_DEVICES)
+
+
+def num_bought(accelerator: Accelerator, count: int) -> int:
+    """To have so many at work: parts on boards (SXM, OAM) are sold by the box of eight."""
+    return math.ceil(count / NODE_DEVICES) * NODE_DEVICES if is_board(accelerator) else count

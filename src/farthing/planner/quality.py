@@ -93,7 +93,8 @@ def quality_of(precision: Precision, num_parameters: int) -> Quality:
         return Quality(None, None, f"nobody's score of a model of this size in {weights.name} is known to this program")
     changes = [min(0.0, one.change) for one in around]
     note = "; ".join(
-        f"{one.model} {one.base:g} to {one.score:g} in {weights.name} ({one.suite}; {', '.join(one.sources)}, {one.date})"
+        f"{one.model} {one.base:g} to {one.score:g} in {weights.name} ({one.suite}; "
+        f"{', '.join(one.sources)}, {one.date})"
         for one in around
     )
     return Quality(min(changes), max(changes), f"as of {note}")

@@ -1,7 +1,7 @@
 """Which hardware carries a load within a promise, and what is cheapest: every configuration, ranked, by closed forms.
 
-Memory is asked first, because it costs nothing, then the capacity of one replica (planner/capacity.py); how many replicas
-and what they cost follows. The winners are confirmed by simulation (planner/confirm.py). Knows no terminal.
+Memory is asked first, because it costs nothing, then the capacity of one replica (planner/capacity.py); how many
+replicas and what they cost follows. The winners are confirmed by simulation (planner/confirm.py). Knows no terminal.
 """
 
 import math
@@ -23,11 +23,11 @@ from farthing.planner.candidates import (
 from farthing.planner.capacity import Capacity, ReplicaLoad, Steady
 from farthing.planner.loads import Demand
 from farthing.planner.monthly import Monthly
-from farthing.planner.offers import WAYS, Offers, num_nodes
+from farthing.planner.offers import WAYS, Offers, num_bought, num_nodes
 from farthing.planner.pareto import front
 from farthing.planner.quality import Quality, quality_of
 from farthing.planner.slo import Slo
-from farthing.planner.step_times import NODE_DEVICES, StepTimes
+from farthing.planner.step_times import NODE_DEVICES, StepTimes, least_token_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,18 @@ class Option:
             self.dollars(way), unknown, -(worst or 0.0), self.steady.tpot, self.steady.ttft, self.configuration.key,
         )  # fmt: skip
 
-    @property
-    def name(self) -> str:
-        return f"{self.num_devices}x {self.configuration.accelerator.id}"
+    def point(self, way: str) -> tuple[float, float, float, float]:
+        """What options are compared in; less is better. A score that is not known counts as lost."""
+        loss = 1.0 if self.quality.worst is None else -self.quality.worst
+        return self.dollars(way), self.steady.ttft, self.steady.tpot, loss
+
+    def count(self, way: str) -> int:
+        """Devices that are paid."""
+        accelerator = self.configuration.accelerator
+        return num_bought(accelerator, self.num_devices) if way == "buy" else self.num_devices
+
+    def name(self, way: str) -> str:
+        return f"{self.count(way)}x {self.configuration.accelerator.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +142,9 @@ class Search:
         return sorted(found, key=lambda option: option.rank(way))
 
     def front(self, way: str) -> list[Option]:
-        """Those that no other beats in cost, time to first token and time per token, the cheapest first."""
+        """Those that no other beats in cost, time to first token, time per token and score, the cheapest first."""
         ranked = self.ranked(way)
-        points = [(option.dollars(way), option.steady.ttft, option.steady.tpot) for option in ranked]
+        points = [option.point(way) for option in ranked]
         return [ranked[index] for index in front(points)]
 
     def best(self, way: str) -> Option | None:
@@ -180,11 +189,15 @@ def search(
     num_considered = num_priced = 0
     for configuration, target in _configurations(descriptions, jobs, asked):
         num_considered += 1
+        spec = descriptions.spec(configuration.precision)
+        if least_token_seconds(spec, configuration.accelerator, configuration.tp) > slo.tpot_limit:
+            attempts.append(_too_slow(spec, configuration))
+            continue
         times = descriptions.times(configuration, asked.network)
         if times is None:
             continue
         num_priced += 1
-        attempt, load = _attempt(descriptions.spec(configuration.precision), configuration, times, demand, slo)
+        attempt, load = _attempt(spec, configuration, times, demand, slo)
         attempts.append(attempt)
         if not is_too_poor(attempt.quality, asked):
             option = _option(attempt, load, times, target, demand, slo, offers, asked)
@@ -218,6 +231,12 @@ def _configurations(
 def _fits_node(weight_bytes: int, target: Target) -> bool:
     memory = target.accelerator.memory_bytes or 0
     return weight_bytes < 0.7 * memory * NODE_DEVICES
+
+
+def _too_slow(spec: ModelSpec, configuration: Configuration) -> Attempt:
+    """By its bandwidth alone: no more of it is asked."""
+    quality = quality_of(configuration.precision, spec.num_parameters)
+    return Attempt(configuration, Capacity(0.0, "bandwidth", None), quality, spec.weight_bytes, 0, 0.0)
 
 
 def _attempt(

@@ -4,6 +4,7 @@ found.
 Knows no terminal and no flags: planner/search_report.py writes it, cli/search.py asks it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,10 +15,10 @@ from farthing.planner.offers import WAYS, Offers
 from farthing.planner.search import Attempt, Option, Search, search, share_of
 from farthing.planner.sensitivity import Flip, best_of_each, flips
 from farthing.planner.slo import Slo
-from farthing.planner.why_not import WhyNot, all_ways, nearest, not_looked_at
+from farthing.planner.why_not import Kind, WhyNot, all_ways, nearest, not_looked_at
 
-_MOST_SIMULATED = 6  # options, both ways together
-_MOST_FAILED = 3  # of a way: then the closed form's winner stands, and is said not to be confirmed
+_MOST_SIMULATED = 4  # options, both ways together
+_MOST_FAILED = 6  # of a way: then the next stands, and is not confirmed
 _NEAR = 4
 
 OptionKey = tuple[tuple[str, str, str, int, int], int]
@@ -25,8 +26,8 @@ OptionKey = tuple[tuple[str, str, str, int, int], int]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`search`: without what the simulator refused, which is `refused`. `why_not`: by way. `nearest`: where nothing does
-    it, what comes nearest. `simulated`: by option_key()."""
+    """`search`: without what the simulator refused, which is `refused`. `why_not`: by way. `nearest`: where nothing
+    keeps the promise, what comes nearest. `simulated`: by option_key()."""
 
     search: Search
     simulated: Mapping[OptionKey, Confirmed]
@@ -84,20 +85,20 @@ def answer(
 def _confirm(
     found: Search, descriptions: Descriptions, simulated: dict[OptionKey, Confirmed]
 ) -> tuple[Search, list[Option]]:
-    """Simulates the cheapest of each way until one holds; those that don't are taken out. Then the next best part."""
+    """Simulates the cheapest of each way until one holds. What doesn't is taken out; where two of equally many devices
+    don't, so are all of them. Then the next best part, if there is time."""
     refused: list[Option] = []
     kept = found
     for way in WAYS:
-        failed: list[Option] = []
-        while len(failed) < _MOST_FAILED:
-            best = kept.best(way)
-            if best is None or _holds(best, kept, descriptions, simulated):
-                refused += failed
+        failed: Counter[tuple[str, int]] = Counter()
+        while (best := kept.best(way)) is not None and failed.total() < _MOST_FAILED:
+            if _holds(best, kept, descriptions, simulated):
                 break
-            failed.append(best)
-            kept = replace(kept, options=tuple(option for option in kept.options if option is not best))
-        else:
-            kept = replace(kept, options=(*kept.options, *failed))
+            box = _box(best)
+            failed[box] += 1
+            out = [best] if failed[box] < 2 else [one for one in kept.options if _box(one) == box]
+            refused += [one for one in out if option_key(one) in simulated]
+            kept = replace(kept, options=tuple(one for one in kept.options if not any(one is other for other in out)))
     for way in WAYS:
         for option in best_of_each(kept, way)[1:2]:
             if len(simulated) < _MOST_SIMULATED:
@@ -105,9 +106,11 @@ def _confirm(
     return kept, refused
 
 
-def _holds(
-    option: Option, found: Search, descriptions: Descriptions, simulated: dict[OptionKey, Confirmed]
-) -> bool:
+def _box(option: Option) -> tuple[str, int]:
+    return option.configuration.accelerator.id, option.num_devices
+
+
+def _holds(option: Option, found: Search, descriptions: Descriptions, simulated: dict[OptionKey, Confirmed]) -> bool:
     key = option_key(option)
     if key not in simulated:
         configuration: Configuration = option.configuration
@@ -127,9 +130,9 @@ def _refusals(
     reasons = []
     for option in refused:
         dollars, result = option.dollars(way), simulated[option_key(option)]
-        if best is None or dollars <= best.dollars(way):
+        if best is None or dollars < best.dollars(way):
             id, slo = option.configuration.accelerator.id, found.slo
-            kind = "ttft" if result.ttft > slo.ttft_limit else "tpot"
+            kind: Kind = "ttft" if result.ttft > slo.ttft_limit else "tpot"
             text = (
                 f"simulated: first token after {result.ttft:.1f} s, {result.tpot * 1e3:.0f} ms a token "
                 f"({option.configuration.precision.format.name}, {option.configuration.split}), though the closed form "

@@ -4,9 +4,10 @@ Money is in dollars, time in seconds, what is not known is null. Knows no termin
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from farthing.planner.candidates import Descriptions
 from farthing.planner.law import NOT_ADVICE
 from farthing.planner.monthly import Monthly
 from farthing.planner.offers import WAYS, Offers
@@ -14,10 +15,10 @@ from farthing.planner.search import Option, Search
 from farthing.planner.search_answer import Answer, option_key
 from farthing.planner.sensitivity import Flip, best_of_each
 from farthing.planner.why_not import WhyNot, binding_text
-from farthing.planner.candidates import Descriptions
 
 SCHEMA = "farthing.search/1"
 WAY_NAMES = {"rent": "rent", "buy": "own"}
+WAY_PHRASES = {"rent": "to rent", "buy": "to own"}
 _MOST_OPTIONS = 200  # in JSON, of each way
 
 
@@ -45,7 +46,9 @@ def to_json_object(answer: Answer, offers: Offers, descriptions: Descriptions) -
         "priced": found.num_priced,
         "meeting": len(found.options),
         "best": {way: None if (best := found.best(way)) is None else _option(answer, best, way) for way in WAYS},
-        "options": {way: [_option(answer, option, way) for option in found.ranked(way)[:_MOST_OPTIONS]] for way in WAYS},
+        "options": {
+            way: [_option(answer, option, way) for option in found.ranked(way)[:_MOST_OPTIONS]] for way in WAYS
+        },
         "nearest": nearest_object(answer, descriptions),
         "why_not": {way: [_why(one) for one in answer.why_not[way]] for way in WAYS},
         "not_looked_at": [_why(one) for one in answer.not_looked_at],
@@ -63,6 +66,7 @@ def _option(answer: Answer, option: Option, way: str) -> dict[str, Any]:
     return {
         "accelerator": configuration.accelerator.id,
         "devices": option.num_devices,
+        "devices_paid": option.count(way),
         "nodes": option.num_nodes,
         "replicas": option.replicas,
         "tp": configuration.tp,
@@ -165,10 +169,10 @@ def assumptions(answer: Answer, offers: Offers) -> Iterator[str]:
     """What the answer rests on and nobody said."""
     found = answer.search
     yield from found.demand.notes
-    yield "ranges: eight of ten measurements of such forecasts lie within them (planner/engines, benchmarks/forecasts.md)"
+    yield "ranges: eight of ten measurements of such forecasts lie within (benchmarks/forecasts.md)"
     yield "nine of ten: requests arrive at random, their lengths are lognormal, and each replica gets its even share"
     if found.demand.prefix_of == "user":
-        yield "a user's requests go to the replica that has the conversation; it stays in the KV pool if all of them fit"
+        yield "a user's requests go to the replica that has the conversation; it stays in the KV pool if all fit"
     for way in WAYS:
         best = found.best(way)
         if best is None:
@@ -178,10 +182,10 @@ def assumptions(answer: Answer, offers: Offers) -> Iterator[str]:
         for part in monthly.parts:
             yield f"{WAY_NAMES[way]}: {part.name}: {part.note}"
         yield from (f"{WAY_NAMES[way]}: {note}" for note in monthly.notes)
-        yield f"quality of {best.name}: {best.quality.note}"
+        yield f"score of {best.configuration.precision.format.name} weights: {best.quality.note}"
     for id, lines in answer.law.items():
         yield from (f"{id}: {line} ({NOT_ADVICE})" for line in lines)
-    yield f"what runs where: the engines' documents (planner/runs_with.toml, hardware/catalog); not tried by this program"
+    yield "what runs where: the engines' documents ; not tried by this program"
 
 
 def sure_text(option: Option, found: Search) -> str:
@@ -191,29 +195,41 @@ def sure_text(option: Option, found: Search) -> str:
 
 def rows(found: Search, way: str, most: int) -> list[Option]:
     """What a table shows: the cheapest of each part, and what is on the front, cheapest first."""
-    shown = {option_key(option): option for option in best_of_each(found, way)[:most]}
-    for option in found.front(way)[: most // 2]:
-        shown.setdefault(option_key(option), option)
-    return sorted(shown.values(), key=lambda option: option.rank(way))[: most + most // 2]
+    shown = {option.name(way): option for option in best_of_each(found, way)[:most]}
+    for option in found.front(way):
+        if len(shown) < most + most // 2:
+            shown.setdefault(option.name(way), option)
+    return sorted(shown.values(), key=lambda option: option.rank(way))
 
 
-def flip_text(one: Flip, text_of: Mapping[str, str]) -> str:
-    """A sentence; `text_of`: "money" of one.dollars."""
-    way = {"rent": "to rent", "buy": "to own"}[one.way]
-    money = f" ({text_of['money']} a month)" if one.dollars is not None else ""
-    match one.what:
-        case "price" if one.is_same:
-            return f"{way}: no rise of the price up to x 20 changes it"
-        case "price":
-            return f"{way}: {one.value} in price, and {one.winner} is as cheap{money}"
-        case "electricity" if one.is_same:
-            return f"{way}: electricity, from free to 20 times as dear, changes nothing"
-        case "electricity":
-            return f"{way}: with electricity {one.value}, {one.winner} is cheapest"
-        case "hours" if one.is_same:
-            return f"rented around the clock, {one.winner} is cheaper than owning"
-        case "hours":
-            return f"{one.value}, renting {one.winner} by the hour is cheaper than owning; above, owning is"
+def flip_lines(flips: Sequence[Flip], money: Callable[[float], str]) -> Iterator[str]:
+    """Sentences; what changes nothing is told once for each way. `money`: an amount in dollars as text."""
+    for one in flips:
+        if not one.is_same:
+            yield _flip_line(one, money)
+    for way, place in WAY_PHRASES.items():
+        same = [one for one in flips if one.is_same and one.way == way and one.what not in ("hours", "electricity")]
+        values = ", ".join(one.value for one in same if one.what != "price")
+        if values:
+            yield f"{place}: the same part stays the cheapest at {values}"
+        if any(one.what == "price" and one.is_same and one.way == way for one in flips):
+            yield f"{place}: no rise of its price up to x 20 changes the winner"
+    if any(one.what == "electricity" and one.is_same for one in flips):
+        yield "to own: electricity from free to 20 times as dear changes nothing"
+    for one in flips:
+        if one.what == "hours" and one.is_same:
+            yield "renting is cheaper than owning even around the clock"
+
+
+def _flip_line(one: Flip, money: Callable[[float], str]) -> str:
+    way = WAY_PHRASES[one.way]
+    dollars = f" ({money(one.dollars)} a month)" if one.dollars is not None else ""
+    if one.what == "hours":
+        return f"below {one.value} a day, renting {one.winner} by the hour is cheaper than owning; above it, owning is"
     if one.winner is None:
-        return f"{way}: at {one.value}, nothing within the limits does it"
-    return f"{way}: at {one.value}, {'still ' if one.is_same else ''}{one.winner}{money}"
+        return f"{way}: at {one.value}, nothing within the limits keeps the promise"
+    if one.what == "price":
+        return f"{way}: {one.value} in price, and {one.winner} is as cheap{dollars}"
+    if one.what == "electricity":
+        return f"{way}: with electricity {one.value}, {one.winner} is the cheapest"
+    return f"{way}: at {one.value}, {one.winner}{dollars}"

@@ -67,7 +67,9 @@ def _price(ranked: Sequence[Option], way: str) -> Flip:
     devices = monthly.parts[0].dollars
     factor = 1 + (second.dollars(way) - first.dollars(way)) / devices if devices else math.inf
     name = first.configuration.accelerator.id
-    return Flip("price", way, factor, f"{name} {factor - 1:+.0%}", second.name, second.dollars(way), factor > _MOST)
+    return Flip(
+        "price", way, factor, f"{name} {factor - 1:+.0%}", second.name(way), second.dollars(way), factor > _MOST
+    )
 
 
 def _electricity(ranked: Sequence[Option]) -> list[Flip]:
@@ -85,8 +87,8 @@ def _electricity(ranked: Sequence[Option]) -> list[Flip]:
                 crossings.append((factor, option))
         if crossings:
             factor, option = min(crossings, key=lambda one: abs(one[0] - 1))
-            found.append(Flip("electricity", "buy", factor, f"x {factor:.2g}", option.name, None, False))
-    return found or [Flip("electricity", "buy", None, f"up to x {_MOST:.0f}", ranked[0].name, None, True)]
+            found.append(Flip("electricity", "buy", factor, f"x {factor:.2g}", option.name("buy"), None, False))
+    return found or [Flip("electricity", "buy", None, f"up to x {_MOST:.0f}", ranked[0].name("buy"), None, True)]
 
 
 def _line(option: Option) -> tuple[float, float]:
@@ -107,8 +109,8 @@ def _hours(found: Search) -> list[Flip]:
     per_share = rent.dollars("rent") - owned.load_dollars
     hours = 24 * owned.fixed_dollars / per_share if per_share > 0 else math.inf
     if hours >= 24:
-        return [Flip("hours", "rent", None, "at any hours", rent.name, rent.dollars("rent"), True)]
-    return [Flip("hours", "rent", hours / 24, f"below {hours:.1f} h a day", rent.name, None, False)]
+        return [Flip("hours", "rent", None, "24 h", rent.name("rent"), rent.dollars("rent"), True)]
+    return [Flip("hours", "rent", hours / 24, f"{hours:.1f} h", rent.name("rent"), None, False)]
 
 
 def _again(
@@ -134,9 +136,8 @@ def _again(
             continue
         same = before is not None and after is not None and _id(before) == _id(after)
         dollars = after.dollars(way) if after else None
-        result.append(Flip(name, way, factor, value, after.name if after else None, dollars, same))
+        result.append(Flip(name, way, factor, value, after.name(way) if after else None, dollars, same))
     return result
-
 
 
 def _id(option: Option) -> str:

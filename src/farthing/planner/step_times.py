@@ -6,14 +6,13 @@ The one place where a search meets the pricing of steps (planner/engine_replica.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from farthing.hardware.accelerator import Accelerator
 from farthing.models.spec import ModelSpec
 from farthing.planner.efficiency import LinkEfficiency
 from farthing.planner.engine_profile import EngineProfile, Interval
-from farthing.planner.engine_replica import Replica, replica_of
+from farthing.planner.engine_replica import Replica, Stage, replica_of
 from farthing.planner.load_steps import StepUse
 
 NODE_DEVICES = 8
@@ -25,12 +24,11 @@ _ENDLESS = 1e30  # bytes/s
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Seconds of a prompt: `service` is what the next one waits for, `latency` until it is through, `delay` how long the
-    answers that run are held up by it (in a pipeline at every stage)."""
+    """Seconds of a prompt: `latency` until it is through; `service`: so long it holds up the next one and the answers
+    that run (in a pipeline at every stage: the simulator shows no less)."""
 
     service: float
     latency: float
-    delay: float
     chunks: int
 
 
@@ -84,16 +82,15 @@ class StepTimes:
         ]
         if rest:
             steps.append((rest, cached_tokens + whole * most, 1))
-        service = latency = delay = 0.0
+        service = latency = 0.0
         beside = self.engine.stage_overlap if self.num_stages > 1 else 0.0
         for index, (tokens, context, alike) in enumerate(steps):
             stages = self.replica.stage_seconds(StepUse(1.0, 1, tokens, context))
             passing, slowest = sum(stages), max(stages)
-            service += alike * slowest
-            delay += alike * passing
+            service += alike * passing
             alone = 1 if index == len(steps) - 1 else 0
             latency += alone * passing + (alike - alone) * (beside * slowest + (1.0 - beside) * passing)
-        return Prompt(service, latency, delay, whole + bool(rest))
+        return Prompt(service, latency, whole + bool(rest))
 
     def interval(self, metric: str) -> Interval:
         """Of ten measurements, eight lie within it: factors of the forecast of "ttft" or "tpot"."""
@@ -124,7 +121,7 @@ def step_times(
     return StepTimes(replica)
 
 
-def _over_nodes(replica: Replica, tp: int, network: float) -> tuple[object, ...]:
+def _over_nodes(replica: Replica, tp: int, network: float) -> tuple[Stage, ...]:
     """The last stage of each node hands on over the network."""
     stages = list(replica.stages)
     per_node = max(1, NODE_DEVICES // tp)
@@ -139,3 +136,9 @@ def _over_nodes(replica: Replica, tp: int, network: float) -> tuple[object, ...]
 def least_memory_bytes(spec: ModelSpec, engine: EngineProfile, num_devices: int) -> float:
     """What each of so many devices has at least, if the model is to be on them: a bound that divides evenly."""
     return spec.weight_bytes / num_devices / engine.memory.share
+
+
+def least_token_seconds(spec: ModelSpec, accelerator: Accelerator, tp: int) -> float:
+    """No token takes less: its weights are read once, at the nominal bandwidth, one stage after another."""
+    bandwidth = accelerator.bandwidth
+    return 0.0 if bandwidth is None else spec.active_weight_bytes / (tp * bandwidth.value)

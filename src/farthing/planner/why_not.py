@@ -1,9 +1,10 @@
-"""What each cheaper option dies of: of every accelerator, as many as cost less than the winner, and what is in their way.
+"""What cheaper options die of: of every accelerator, as many as cost less than the winner, and what is in their way.
 
 The most that money below the winner's buys of a part is looked at; what it fails at, fewer of it fail at, too. Knows no
 terminal.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +19,7 @@ from farthing.units import format_bytes
 Kind = Literal[
     "memory", "kv", "bandwidth", "link", "ttft", "tpot", "load", "quality", "price", "market", "format", "budget"
 ]
-_CLOSENESS = {"memory": 0, "kv": 1, "tpot": 2, "ttft": 2, "max_num_seqs": 3, "none": 4}
+_CLOSENESS = {"memory": 0, "kv": 1, "bandwidth": 1, "tpot": 2, "ttft": 2, "max_num_seqs": 3, "none": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class WhyNot:
     kind: Kind
     text: str
     share: float = 0.0
+    missing: float = math.inf
 
     @property
     def name(self) -> str:
@@ -57,7 +59,7 @@ def why_not(
         if count:
             tried = attempts.get(id, [])
             reasons.append(_reason(found, target, count, dollars, tried, descriptions))
-    return tuple(sorted(reasons, key=lambda one: (-one.share, one.dollars or 0.0, one.id)))
+    return tuple(sorted(reasons, key=lambda one: (-one.share, one.missing, one.dollars or 0.0, one.id)))
 
 
 def without_price(found: Search, way: str) -> tuple[WhyNot, ...]:
@@ -82,7 +84,13 @@ def _price_kind(option: Option, way: str) -> Kind:
 def not_looked_at(found: Search) -> tuple[WhyNot, ...]:
     """Parts that can't be had here or that nothing drives."""
     return tuple(
-        WhyNot(one.target.accelerator.id, one.target.count or 1, None, "market" if one.kind == "market" else "format", one.why)
+        WhyNot(
+            one.target.accelerator.id,
+            one.target.count or 1,
+            None,
+            "market" if one.kind == "market" else "format",
+            one.why,
+        )
         for one in found.passed
     )
 
@@ -94,47 +102,40 @@ def nearest(found: Search) -> Attempt | None:
 
 def binding_text(found: Search, attempt: Attempt, descriptions: Descriptions) -> tuple[Kind, str]:
     """What binds first in one replica of it, with the numbers."""
-    demand, slo = found.demand, found.slo
-    configuration, at = attempt.configuration, attempt.capacity.at
-    precision = configuration.precision
-    split = f"{precision.format.name}, {configuration.split}"
+    slo, configuration, at = found.slo, attempt.configuration, attempt.capacity.at
+    split = f"{configuration.precision.format.name}, {configuration.split}"
+    alone = not attempt.capacity.amount
     match attempt.capacity.binds:
         case "memory":
-            size = format_bytes(attempt.weight_bytes)
-            return "memory", f"no room for KV beside the weights ({size} in {split})"
+            return "memory", f"no room for KV beside weights of {format_bytes(attempt.weight_bytes)} ({split})"
+        case "bandwidth":
+            bandwidth = configuration.accelerator.bandwidth
+            assert bandwidth is not None
+            read = attempt.weight_bytes / (configuration.tp * bandwidth.value)
+            return "bandwidth", f"reading the weights takes {_ms(read)} a token, limit {_ms(slo.tpot_limit)} ({split})"
         case "kv" if at is None:
-            return "kv", (
-                f"room for {attempt.kv_tokens:,} tokens of KV beside the weights ({split}); one sequence takes "
-                f"{demand.longest:,}"
+            return (
+                "kv",
+                f"KV room for {attempt.kv_tokens:,} tokens, one sequence has {found.demand.longest:,} ({split})",
             )
-        case "kv" if at is not None:
-            return "kv", f"KV room of {attempt.kv_tokens:,} tokens is full ({split})"
+        case "kv":
+            return "kv", f"the KV room of {attempt.kv_tokens:,} tokens is full ({split})"
         case "tpot" if at is not None:
-            kind, why = _slow_token(found, attempt, descriptions)
-            who = "one user alone" if not attempt.capacity.amount else "then"
-            value = at.tpot if not attempt.capacity.amount else slo.tpot_limit
-            return kind, f"{who} waits {value * 1e3:.0f} ms a token, limit {slo.tpot_limit * 1e3:.0f} ({split}){why}"
+            is_link = _is_link(found, attempt, descriptions)
+            what = f"a token in {_ms(at.tpot)} for one user alone" if alone else "then a token takes longer"
+            links = "; its links are slow" if is_link else ""
+            return ("link" if is_link else "tpot"), f"{what}, limit {_ms(slo.tpot_limit)} ({split}{links})"
         case "ttft" if at is not None:
-            kind = "link" if _is_link(found, attempt, descriptions) else "ttft"
-            behind = ": its links are too slow" if kind == "link" else ": it computes too slowly"
-            whole = demand.new_tokens if at.keeps_prefix else demand.input_tokens
-            wait = f"first token after {at.ttft:.1f} s, limit {slo.ttft_limit:g}" if not attempt.capacity.amount else (
-                f"the first token would be later than {slo.ttft_limit:g} s"
-            )
-            return kind, f"{wait}; a prompt's {whole:,} new tokens take {attempt.prompt_seconds:.1f} s ({split}){behind}"
-    return "load", f"{split}: as many as the engine runs at a time"
+            is_link = _is_link(found, attempt, descriptions)
+            what = f"first token after {at.ttft:.1f} s alone" if alone else "then the first token comes later"
+            links = "; its links are slow" if is_link else ""
+            prompt = f"a prompt computes {attempt.prompt_seconds:.1f} s"
+            return ("link" if is_link else "ttft"), f"{what}, limit {slo.ttft_limit:g} s ({split}; {prompt}{links})"
+    return "load", f"as many as the engine runs at a time ({split})"
 
 
-def _slow_token(found: Search, attempt: Attempt, descriptions: Descriptions) -> tuple[Kind, str]:
-    configuration = attempt.configuration
-    bandwidth = configuration.accelerator.bandwidth
-    if bandwidth is not None:
-        read = attempt.weight_bytes / (configuration.tp * bandwidth.value)
-        if read > found.slo.tpot_limit:
-            return "bandwidth", f": reading the weights alone takes {read * 1e3:.0f} ms"
-    if _is_link(found, attempt, descriptions):
-        return "link", ": its links are too slow"
-    return "tpot", ""
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f} ms"
 
 
 def _is_link(found: Search, attempt: Attempt, descriptions: Descriptions) -> bool:
@@ -147,7 +148,9 @@ def _is_link(found: Search, attempt: Attempt, descriptions: Descriptions) -> boo
     return free.amount >= max(2 * attempt.capacity.amount, 1e-9)
 
 
-def _most_below(target: Target, way: str, best: Option | None, offers: Offers, found: Search) -> tuple[int, float | None]:
+def _most_below(
+    target: Target, way: str, best: Option | None, offers: Offers, found: Search
+) -> tuple[int, float | None]:
     """(how many, dollars): as many as cost less than the best; (0, None) if one costs more or has no price."""
     if target.count is not None:
         counts: Iterator[int] = iter((target.count,))
@@ -174,7 +177,7 @@ def _carried(found: Search, attempt: Attempt, count: int) -> float:
 def _closeness(found: Search, attempt: Attempt, count: int) -> tuple[float, float, float]:
     """Larger is nearer: by the load carried, then by what ends it, then by how much is missing."""
     at = attempt.capacity.at
-    missing = 0.0
+    missing = 100.0  # a bound said so before
     if at is not None:
         missing = max(at.tpot / found.slo.tpot_limit, at.ttft / found.slo.ttft_limit)
     return _carried(found, attempt, count), float(_CLOSENESS[attempt.capacity.binds]), -missing
@@ -190,18 +193,22 @@ def _reason(
         memory = target.accelerator.memory_bytes
         if memory is None or size > memory * count * 0.85:
             has = "unknown memory" if memory is None else f"{format_bytes(memory * count)} in all"
-            return WhyNot(id, count, dollars, "memory", f"the weights take {format_bytes(size)} in {name}; {has}")
+            return WhyNot(id, count, dollars, "memory", f"weights of {format_bytes(size)} in {name}; {has}")
         return WhyNot(id, count, dollars, "format", "no engine divides it so in a format that it multiplies fast")
     good = [attempt for attempt in possible if not is_too_poor(attempt.quality, found.wishes)]
     if not good:
-        return WhyNot(id, count, dollars, "quality", f"only in formats below --min-quality, or not known to be above")
+        return WhyNot(id, count, dollars, "quality", "only in formats below --min-quality, or not known to be above")
     nearest_one = max(good, key=lambda one: _closeness(found, one, count))
     carried = _carried(found, nearest_one, count)
     kind, text = binding_text(found, nearest_one, descriptions)
     share = min(1.0, carried / found.demand.amount)
     if not carried:
-        return WhyNot(id, count, dollars, kind, text)
-    amount = f"{carried:.0f} of {found.demand.amount:.0f} users" if found.demand.users else f"{carried:.3g} of {found.demand.amount:g} requests/s"
+        return WhyNot(id, count, dollars, kind, text, missing=-_closeness(found, nearest_one, count)[2])
+    amount = (
+        f"{carried:.0f} of {found.demand.amount:.0f} users"
+        if found.demand.users
+        else f"{carried:.3g} of {found.demand.amount:g} requests/s"
+    )
     over = ""
     if share >= 1.0:
         return WhyNot(id, count, dollars, "load", f"carries {amount}, but not in whole replicas", share)
@@ -212,6 +219,4 @@ def all_ways(
     found: Search, targets: tuple[Target, ...], descriptions: Descriptions, offers: Offers
 ) -> dict[str, tuple[WhyNot, ...]]:
     """By way; what has no price comes last."""
-    return {
-        way: (*why_not(found, way, targets, descriptions, offers), *without_price(found, way)) for way in WAYS
-    }
+    return {way: (*why_not(found, way, targets, descriptions, offers), *without_price(found, way)) for way in WAYS}
