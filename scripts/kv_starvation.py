@@ -160,7 +160,17 @@ def verdict(results: dict[Case, dict[str, Outcome]]) -> Iterator[str]:
     yield (
         f"Where two replicas of PP2 wait for KV room most of the time ({len(starved)} of {len(results)} cases), PP4 "
         f"gives {_range(starved)} times their tokens, and at least {WIDE:g} times in {wide}. Where they don't "
-        f"({len(others)} cases), it gives {_range(others)} times."
+        f"({len(others)} cases), it gives {_range(others)} times. "
+    )
+    for p2p, link in ((False, "through host memory"), (True, "with P2P")):
+        short = [one for case, one in results.items() if case.p2p == p2p and is_starved(one[REPLICAS].found)]
+        best = [max(one, key=lambda name: one[name].rate) for one in short]
+        if short:
+            firsts = ", ".join(f"{name} in {best.count(name)}" for name in NAMES.values() if name in best)
+            yield f"Of those that starve, {link}, most tokens come from {firsts}. "
+    yield (
+        "So the rule is to spread the model over all four cards; whether as a pipeline or with tensor parallelism is "
+        "decided by the link. "
     )
 
 
