@@ -19,6 +19,7 @@ from farthing.planner.page.document import page_html, report_html
 from farthing.planner.page.html import Html, element
 from farthing.planner.page.words import LANGUAGES, words_of
 from farthing.planner.plan import make_plan
+from farthing.planner.price_assumptions import PriceAssumptions
 from farthing.planner.price_book import price_book
 from farthing.planner.report_page import ReportPage, command_of, report_page
 from farthing.planner.report_sources import request_of, way_of
@@ -126,6 +127,15 @@ def test_owning_and_renting_stand_beside_each_other():
         assert sum(part.dollars for part in cost.monthly.parts) == pytest.approx(cost.monthly.dollars)
     text = written(page).text
     assert "owned" in text and "rented" in text and "1 server" in text
+
+
+def test_amounts_are_in_the_currency_of_the_prices():
+    plan, config, hardware = made("llama-3.1-8b", "rtx-4090")
+    book = price_book(PriceAssumptions(currency="CNY", exchange_rate=7.0))
+    text = written(report_page(plan, DAY, config=config, hardware=hardware, book=book)).text
+    assert plan.price.dollars_per_hour is not None
+    assert f"¥{plan.price.dollars_per_hour * 7:.2f} per hour" in text
+    assert "$" not in text.split("What the parts rest on")[0]
 
 
 def test_a_mixture_of_experts_is_plan_only():

@@ -51,17 +51,21 @@ def write_reports(
     config: ConfigReader | None = None,
     hardware: Hardware | None = None,
     search: object = None,
+    book: object = None,
 ) -> None:
     """Writes what was asked for, and says so on stderr. UsageError where a plan has nothing to draw.
 
     `config` of the model and `hardware`, as make_plan had them; `search`: the Search that found the plan, if one did.
+    `book`: the PriceBook of the flags of prices.
     """
     if not flags.wanted:
         return
     plots = _plots()
     # The page is loaded by name: a plan without a report does not need it.
     pages = discover.load("farthing.planner", "report_page")
-    report = pages.report_page(plan, date.today().isoformat(), config=config, hardware=hardware, search=search)
+    report = pages.report_page(
+        plan, date.today().isoformat(), config=config, hardware=hardware, search=search, book=book
+    )
     language = discover.load("farthing.planner.page", "words")
     words = language.words_of(flags.lang)
     if flags.html is not None:

@@ -43,12 +43,12 @@ class LengthRow:
     dollars_per_million: float | None
 
 
-def levers(plan: Plan, hardware: Hardware) -> tuple[Lever, ...]:
-    """Those that can be moved, each with one or two ends; none where the plan has no time."""
-    return tuple(lever for lever in _levers(plan, hardware) if lever.ends)
+def levers(plan: Plan, hardware: Hardware, market: str) -> tuple[Lever, ...]:
+    """Those that can be moved, each with one or two ends. `market`: whose rents are the range of the price."""
+    return tuple(lever for lever in _levers(plan, hardware, market) if lever.ends)
 
 
-def _levers(plan: Plan, hardware: Hardware) -> Iterator[Lever]:
+def _levers(plan: Plan, hardware: Hardware, market: str) -> Iterator[Lever]:
     choice, request = plan.most_tokens, plan.request
     full = choice.full
 
@@ -58,7 +58,7 @@ def _levers(plan: Plan, hardware: Hardware) -> Iterator[Lever]:
 
     dollars, rate = plan.price.dollars_per_hour, full.output_tokens_per_second
     if dollars:
-        low, high = (None if request.price_per_hour is not None else ask.rent_range(hardware.devices)) or (
+        low, high = (None if request.price_per_hour is not None else ask.rent_range(hardware.devices, market)) or (
             dollars / 2,
             dollars * 2,
         )

@@ -17,6 +17,7 @@ from farthing.planner.explain import Explanation, explain, ledger
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, RankMemory
 from farthing.planner.plan import Choice, Plan
+from farthing.planner.price_book import PriceBook, price_book
 from farthing.planner.report_levers import LengthRow, Lever, length_rows, levers
 from farthing.planner.report_roof import Roof, roof_of
 from farthing.planner.request import DEFAULT_INPUT, DEFAULT_OUTPUT, PlanRequest
@@ -108,13 +109,16 @@ def report_page(
     config: ConfigReader | None = None,
     hardware: Hardware | None = None,
     search: Search | None = None,
+    book: PriceBook | None = None,
 ) -> ReportPage:
     """`date`: the day, as people write it. `config`: of the model; without it nothing is explained. `hardware`: what
     the plan was made for, by default found by its name. `search`: what found it, if one did.
+    `book`: what prices rest on, by default what nobody says.
     """
     hardware = hardware or ask.hardware_of(plan)
     best = plan.best if plan.choices else None
-    box = ask.box_of(plan, hardware)
+    book = book or price_book()
+    box = ask.box_of(plan, hardware, book)
     costs = ask.costs_when_full(plan, box, plan.most_tokens.full) if box and best else ()
     return ReportPage(
         plan=plan,
@@ -125,13 +129,13 @@ def report_page(
         curves=tuple(_curve(plan, hardware, choice) for choice in _shown(plan)),
         costs=costs,
         costs_unknown=() if costs else box.unknown if box else (plan.price.note,),
-        levers=levers(plan, hardware) if best else (),
+        levers=levers(plan, hardware, book.market.code) if best else (),
         lengths=length_rows(plan, hardware) if best else (),
         intervals=ask.intervals_of(plan),
         explanation=explain(plan, config, hardware) if config and best else None,
         options=ask.options_of(search, plan) if search else (),
         facts=tuple(_facts(one) for one in plan.accelerators),
-        currency=ask.currency_of(plan),
+        currency=book.currency,
         command=command_of(plan),
         date=date,
         version=importlib.metadata.version("farthing"),

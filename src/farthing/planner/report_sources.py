@@ -10,7 +10,6 @@ from farthing.errors import FarthingError
 from farthing.ops.batch import BatchShape
 from farthing.planner.characters import vocabulary_of
 from farthing.planner.cost import Cost, Load, costs_of
-from farthing.planner.currency import Currency, find_currency
 from farthing.planner.device import Device
 from farthing.planner.forecast import forecast_step
 from farthing.planner.hardware import Hardware, find_hardware
@@ -19,7 +18,7 @@ from farthing.planner.market import rentals
 from farthing.planner.offers import WAYS
 from farthing.planner.plan import Plan
 from farthing.planner.price import BoxPrice, box_price
-from farthing.planner.price_book import price_book
+from farthing.planner.price_book import PriceBook
 from farthing.planner.request import PlanRequest
 from farthing.planner.search import Option as SearchOption
 from farthing.planner.search import Search
@@ -116,12 +115,12 @@ def ceiling(placement: Placement) -> Ceiling | None:
     return Ceiling(device.name, math, bandwidth, rate, peak_bandwidth, peak_rate)
 
 
-def box_of(plan: Plan, hardware: Hardware) -> BoxPrice | None:
+def box_of(plan: Plan, hardware: Hardware, book: PriceBook) -> BoxPrice | None:
     """What the devices cost, bought and rented; None of devices that no catalogue has."""
     accelerators = [device.accelerator for device in hardware.devices if device.accelerator is not None]
     if len(accelerators) < len(hardware.devices):
         return None
-    return box_price(accelerators, len(set(hardware.nodes)), price_book(), plan.request.price_per_hour)
+    return box_price(accelerators, len(set(hardware.nodes)), book, plan.request.price_per_hour)
 
 
 def costs_when_full(plan: Plan, box: BoxPrice, full: Speed) -> tuple[Cost, ...]:
@@ -131,20 +130,15 @@ def costs_when_full(plan: Plan, box: BoxPrice, full: Speed) -> tuple[Cost, ...]:
     return costs_of(box, Load(prompts, answers, answers), vocabulary=vocabulary_of(plan.spec))
 
 
-def rent_range(devices: Sequence[Device]) -> tuple[float, float] | None:
+def rent_range(devices: Sequence[Device], market: str) -> tuple[float, float] | None:
     """Dollars per hour of all of them, by the lowest and the highest offers; None without a range."""
     low = high = 0.0
     for device in devices:
-        offers = rentals(device.accelerator, "us").offers if device.accelerator else ()
+        offers = rentals(device.accelerator, market).offers if device.accelerator else ()
         if not offers:
             return None
         low, high = low + min(offers)[0], high + max(offers)[0]
     return (low, high) if low < high else None
-
-
-def currency_of(plan: Plan) -> Currency:
-    """In which a person reads the amounts."""
-    return find_currency("USD")
 
 
 def intervals_of(plan: Plan) -> dict[str, tuple[float, float]]:

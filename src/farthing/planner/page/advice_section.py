@@ -70,10 +70,15 @@ def _losses(remedy: Remedy, words: Words) -> Iterator[str]:
 
 
 def options_section(page: ReportPage, words: Words, plots: Mapping[str, str]) -> Html:
-    """What a search found; empty without one. The table has what none beats first, then the cheapest."""
+    """What a search found; empty without one. The table has the cheapest of each hardware first, then what
+    none beats."""
     if not page.options:
         return Html()
-    shown = sorted(page.options, key=lambda one: (not one.is_chosen, not one.on_front, one.dollars_per_month))
+    cheapest = {one.name: one for one in sorted(page.options, key=lambda one: -one.dollars_per_month)}
+    shown = sorted(
+        page.options,
+        key=lambda one: (not one.is_chosen, one is not cheapest[one.name], not one.on_front, one.dollars_per_month),
+    )
     shown = sorted(shown[:_MAX_OPTIONS], key=lambda one: one.dollars_per_month)
     rows = [
         [
