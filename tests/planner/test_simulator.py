@@ -17,10 +17,15 @@ from farthing.planner.forecast import forecast_step
 from farthing.planner.layout import layouts, place
 from farthing.planner.lengths import Lengths
 from farthing.planner.request import PlanRequest
+from farthing.planner.simulated_executor import SimulatedExecutor
 from farthing.planner.simulation import Objective, Simulation, summarize
 from farthing.planner.simulator import Run, simulate
 from farthing.planner.speed import max_running, speed_of
 from farthing.planner.workload import Prefixes, Workload, by_rate, by_users, recorded
+from farthing.scheduler.batch import Batch
+from farthing.scheduler.loop import VirtualClock, step
+from farthing.scheduler.scheduler import Scheduler
+from farthing.scheduler.sequence import Sequence
 
 REQUEST = PlanRequest(max_num_seqs=16, max_batch_tokens=256, input_tokens=100, output_tokens=50)
 CONTEXT = 1024
@@ -229,6 +234,39 @@ def test_what_is_longer_than_the_context_is_refused_or_cut_as_the_engine_does():
     found = figures(recorded([(0.0, 2000, 5), (0.0, 1000, 100), (0.0, 100, 5)], "x"), deployment)
     assert (found.requests, found.answered, found.refused, found.cut) == (3, 2, 1, 1)
     assert "2000 tokens" in found.refusal
+
+
+@pytest.mark.parametrize("layout", [{"tp": 1, "pp": 1}, {"tp": 1, "pp": 2}])
+def test_what_waits_outside_the_scheduler_changes_no_batch(layout: dict[str, int], monkeypatch: pytest.MonkeyPatch):
+    """A replica hands over no more than the scheduler looks at: the batches are those of a queue that is all there."""
+    devices = [device()] * layout["pp"]
+    deployment = deployed(devices, replace(REQUEST, max_num_seqs=4), **layout)
+    (shape,) = deployment.replicas
+    workload = recorded([(0.0, 20 + 7 * index % 150, 1 + index % 40) for index in range(80)], "x")
+    made: list[list[object]] = []
+    submit = SimulatedExecutor.submit
+
+    def recording(self: SimulatedExecutor, batch: Batch) -> None:
+        made[-1].append([(item.seq_id, item.start, len(item.token_ids), item.samples) for item in batch.items])
+        submit(self, batch)
+
+    monkeypatch.setattr(SimulatedExecutor, "submit", recording)
+    made.append([])
+    simulate(workload, deployment)
+    made.append([])
+    clock = VirtualClock()
+    scheduler = Scheduler(num_blocks=shape.num_blocks, block_size=shape.block_size, max_num_seqs=4,
+                          max_batch_tokens=shape.max_batch_tokens, max_model_len=shape.context)  # fmt: skip
+    executor = SimulatedExecutor(shape.stages, clock)
+    for request in workload.requests:
+        scheduler.add(
+            Sequence(
+                request.index, workload.prompt_ids(request), max_output_tokens=request.output_tokens, ignore_eos=True
+            )
+        )
+    while scheduler.has_unfinished or executor.in_flight:
+        step(scheduler, executor, clock)
+    assert made[0] == made[1] and len(made[0]) > 100
 
 
 def test_goodput_counts_those_that_were_fast_enough_and_tells_the_nearest_if_none_was():
