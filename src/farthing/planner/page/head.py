@@ -94,11 +94,21 @@ def _speed_tiles(page: ReportPage, words: Words) -> Iterator[Html]:
     )
     dollars = plan.price.per_million_tokens(rate)
     if dollars is None or plan.price.dollars_per_hour is None:
-        yield _tile(words["tile.cost"], words["page.unknown"], "", "")
+        yield _month_tile(page, words)
         return
     price = page.currency.text(plan.price.dollars_per_hour)
     note = words.say("tile.cost_note", {"price": price})
     yield _tile(words["tile.cost"], page.currency.text(dollars), words["tile.cost_unit"], note)
+
+
+def _month_tile(page: ReportPage, words: Words) -> Html:
+    """What nobody rents may be owned."""
+    if not page.costs:
+        return _tile(words["tile.cost"], words["page.unknown"], "", "")
+    cost, text = page.costs[0], page.currency.text
+    said = {"way": words[f"cost.{cost.monthly.way}"], "price": text(cost.dollars_per_month)}
+    dollars = text(cost.saturated_dollars_per_million_tokens)
+    return _tile(words["tile.cost"], dollars, words["tile.cost_unit"], words.say("tile.cost_month", said))
 
 
 def _interval(page: ReportPage, words: Words, metric: str, figure: float) -> str:
