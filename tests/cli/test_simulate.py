@@ -123,6 +123,8 @@ def test_garbage_in_a_trace_is_told_with_its_line(run_farthing: Farthing, tmp_pa
         (("--rate", "nan"), "--rate is nan"),
         (("--rate", "inf"), "--rate is inf"),
         (("--users", "0"), "--users is 0"),
+        (("--users", "2.6"), "no whole number"),
+        (("--rate", "1", "--requests", "1.5"), "no whole number"),
         (("--users", "3", "--think", "-1"), "--think"),
         (("--users", "3", "--think", "nan"), "--think"),
         (("--rate", "1", "--think", "2"), "--think"),

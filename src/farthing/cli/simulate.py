@@ -36,7 +36,7 @@ _NOT_HERE = ("batch", "input_tokens", "output_tokens")  # of a plan; a load has 
 
 @dataclass(frozen=True, slots=True)
 class LoadFlags:
-    """The load, and what is asked of the answer."""
+    """The load, and what is promised."""
 
     rate: Annotated[float | None, Parameter(help="Requests a second, arriving at random (Poisson).")] = None
     users: Annotated[int | None, Parameter(help="So many users instead, each asking again when answered.")] = None
@@ -62,9 +62,8 @@ class LoadFlags:
         str | None, Parameter(help="As another engine would: its limits, memory and speed (vllm, sglang, ...).")
     ] = None
     seed: Annotated[int, Parameter(help="The same seed makes the same load, here and in bench serve.")] = 0
-    json: Annotated[bool, Parameter(help="Print one JSON object.")] = False
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         if sum(value is not None for value in (self.rate, self.users, self.trace)) != 1:
             raise UsageError(
                 "--rate, --users and --trace are three kinds of load",
@@ -76,6 +75,13 @@ class LoadFlags:
             raise UsageError("a trace has its own lengths", fix="leave out --input-tokens and --output-tokens")
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerFlags:
+    """How the answer is told."""
+
+    json: Annotated[bool, Parameter(help="Print one JSON object.")] = False
+
+
 def _plan_flags() -> Any:
     kept = [one for one in fields(PlanRequest) if one.name not in _NOT_HERE]
     columns = [(one.name, one.type, field(default=one.default)) for one in kept]
@@ -83,36 +89,36 @@ def _plan_flags() -> Any:
     return may_be_unsaid(make_dataclass("DeploymentFlags", columns, frozen=True, namespace=about), __name__)
 
 
-SaidDeployment = _plan_flags()
-_LOAD, _DEPLOYMENT = LoadFlags(), SaidDeployment()
+SaidLoad, SaidDeployment = may_be_unsaid(LoadFlags, __name__), _plan_flags()
+_LOAD, _DEPLOYMENT, _ANSWER = SaidLoad(), SaidDeployment(), AnswerFlags()
 
 
 def simulate(
     model: Annotated[str, Parameter(help="Alias, folder, config.json, .gguf, org/name or plan file.")],
     /,
     *,
-    load: Annotated[LoadFlags, Parameter(name="*")] = _LOAD,
+    load: Annotated[SaidLoad, Parameter(name="*")] = _LOAD,
     deployment: Annotated[SaidDeployment, Parameter(name="*")] = _DEPLOYMENT,
+    answer: Annotated[AnswerFlags, Parameter(name="*")] = _ANSWER,
 ) -> None:
     """What users of a deployment would wait, and what it would cost."""
-    load.check()
-    objective = Objective(load.ttft, load.tpot)
-    flagged = said(deployment)
-    engine = None if load.engine is None else find_engine(load.engine)
+    asked, flagged = LoadFlags(**said(load)), said(deployment)
+    objective = Objective(asked.ttft, asked.tpot)
+    engine = None if asked.engine is None else find_engine(asked.engine)
     model, request = asked_of(model, flagged)
     name, config = config_of(model)
     hardware = find_hardware(request)
-    workload, plan = _planned(name, config, hardware, request, load)
+    workload, plan = _planned(name, config, hardware, request, asked)
     choice = plan.best
     if engine is None:
-        deployed = deployment_of(choice.placement, hardware, plan.request, dealing=load.dealing)
+        deployed = deployment_of(choice.placement, hardware, plan.request, dealing=asked.dealing)
     else:
-        deployed = _under(engine, plan, hardware, load, flagged)
+        deployed = _under(engine, plan, hardware, asked, flagged)
     view = discover.load("farthing.cli", "simulate_view")
     with view.telling() as tell:
         run = run_load(workload, deployed, tell)
     done = SimulatedLoad(plan, choice, workload, deployed, summarize(run, deployed, objective), engine)
-    if load.json:
+    if answer.json:
         output.print_json(to_json_object(done))
     else:
         view.print_load(done)
