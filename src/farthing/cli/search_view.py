@@ -116,10 +116,8 @@ def _about(answer: Answer, best: Option, way: str, currency: Currency) -> Iterat
     )
     safe = next((option for option in found.ranked(way) if option.is_safe(found.slo)), None)
     if safe is not None and safe is not best:
-        yield (
-            "safer",
-            f"{safe.name(way)} keeps the promise at the slow end, too: {currency.text(safe.dollars(way))} a month",
-        )
+        what = f"{safe.name(way)} ({safe.configuration.precision.format.name}, {_split(safe)})"
+        yield "safer", f"{what} keeps it at the slow end, too: {currency.text(safe.dollars(way))} a month"
     if best.quality.text != "full":
         yield "score", f"{_score_text(best)}{_full_text(found, way, currency)}"
     monthly = best.monthly[way]
@@ -168,8 +166,7 @@ def _options_table(answer: Answer, ranked: Sequence[Option], way: str, currency:
         table.add_column(heading, justify="right" if heading in ("a month", "first", "token") else "left", no_wrap=True)
     for heading in (*(("split",) if wide else ()), "score", "sure"):
         table.add_column(heading, no_wrap=True)
-    if wide:
-        table.add_column("runs with", no_wrap=True, overflow="ellipsis")
+    table.add_column("runs with", no_wrap=True)
     unbeaten = front_keys(found, way)
     for option in ranked:
         configuration, precision = option.configuration, option.configuration.precision
@@ -186,8 +183,7 @@ def _options_table(answer: Answer, ranked: Sequence[Option], way: str, currency:
             _score(option),
             sure_text(option, found) + agreed,
         ]
-        if wide:
-            cells.append(", ".join(configuration.runs_with) or "plan only")
+        cells.append(_runs_with(configuration.runs_with))
         table.add_row(*cells, style=None if cells[0] else "dim")
     return table
 
@@ -234,6 +230,12 @@ def _print_nothing(answer: Answer, descriptions: Descriptions) -> None:
             f"{near['kind']}: {near['text']}"
         )
     show()
+
+
+def _runs_with(engines: Sequence[str]) -> str:
+    if not engines:
+        return "plan only"
+    return engines[0] + (f" +{len(engines) - 1}" if len(engines) > 1 else "")
 
 
 def _split(option: Option) -> str:

@@ -178,7 +178,7 @@ class Descriptions:
         self.config = config
         self._specs: dict[Precision, ModelSpec] = {}
         self._divisible: dict[tuple[int, int], bool] = {}
-        self._times: dict[tuple[object, ...], StepTimes | None] = {}
+        self._times: dict[tuple[object, ...], tuple[Configuration, StepTimes | None]] = {}  # keeps what ids are of
 
     def spec(self, precision: Precision) -> ModelSpec:
         if precision not in self._specs:
@@ -202,8 +202,8 @@ class Descriptions:
         """None where the weights are too large, or a bandwidth or rate is not known. Bounds first."""
         key = (*configuration.key, configuration.engine, id(configuration.accelerator), network)
         if key not in self._times:
-            self._times[key] = self._priced(configuration, network)
-        return self._times[key]
+            self._times[key] = (configuration, self._priced(configuration, network))
+        return self._times[key][1]
 
     def _priced(self, configuration: Configuration, network: float) -> StepTimes | None:
         spec, engine = self.spec(configuration.precision), find_engine(configuration.engine)

@@ -185,7 +185,7 @@ def assumptions(answer: Answer, offers: Offers) -> Iterator[str]:
         yield f"score of {best.configuration.precision.format.name} weights: {best.quality.note}"
     for id, lines in answer.law.items():
         yield from (f"{id}: {line} ({NOT_ADVICE})" for line in lines)
-    yield "what runs where: the engines' documents ; not tried by this program"
+    yield "what runs where: the engines' documents say; not tried by this program"
 
 
 def sure_text(option: Option, found: Search) -> str:

@@ -109,10 +109,8 @@ def binding_text(found: Search, attempt: Attempt, descriptions: Descriptions) ->
         case "memory":
             return "memory", f"no room for KV beside weights of {format_bytes(attempt.weight_bytes)} ({split})"
         case "bandwidth":
-            bandwidth = configuration.accelerator.bandwidth
-            assert bandwidth is not None
-            read = attempt.weight_bytes / (configuration.tp * bandwidth.value)
-            return "bandwidth", f"reading the weights takes {_ms(read)} a token, limit {_ms(slo.tpot_limit)} ({split})"
+            read = _ms(_read_seconds(attempt))
+            return "bandwidth", f"reading the weights takes {read} a token, limit {_ms(slo.tpot_limit)} ({split})"
         case "kv" if at is None:
             return (
                 "kv",
@@ -134,8 +132,15 @@ def binding_text(found: Search, attempt: Attempt, descriptions: Descriptions) ->
     return "load", f"as many as the engine runs at a time ({split})"
 
 
+def _read_seconds(attempt: Attempt) -> float:
+    """Of all weights once, at the nominal bandwidth."""
+    bandwidth = attempt.configuration.accelerator.bandwidth
+    assert bandwidth is not None
+    return attempt.weight_bytes / (attempt.configuration.tp * bandwidth.value)
+
+
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.0f} ms"
+    return f"{seconds * 1e3:.0f} ms" if seconds >= 0.01 else f"{seconds * 1e3:.2g} ms"
 
 
 def _is_link(found: Search, attempt: Attempt, descriptions: Descriptions) -> bool:
@@ -176,10 +181,11 @@ def _carried(found: Search, attempt: Attempt, count: int) -> float:
 
 def _closeness(found: Search, attempt: Attempt, count: int) -> tuple[float, float, float]:
     """Larger is nearer: by the load carried, then by what ends it, then by how much is missing."""
-    at = attempt.capacity.at
-    missing = 100.0  # a bound said so before
+    at, missing = attempt.capacity.at, math.inf
     if at is not None:
         missing = max(at.tpot / found.slo.tpot_limit, at.ttft / found.slo.ttft_limit)
+    elif attempt.capacity.binds == "bandwidth":
+        missing = _read_seconds(attempt) / found.slo.tpot_limit
     return _carried(found, attempt, count), float(_CLOSENESS[attempt.capacity.binds]), -missing
 
 
