@@ -2,9 +2,10 @@
 
     python scripts/fit_forecasts.py --data ../shared/data
 
-`--data` is the folder with measured_calibration.csv, which stays out of the repository. The other half of the rows, by
-cells of source, model, GPU and number, is never looked at here; compare_forecasts.py tells the error on it. The same
-rows give the same file. About a minute; needs numpy.
+`--data` is the folder with measured_calibration.csv and the two files of operators, which stay out of the repository.
+The other half of the rows, by cells of source, model, GPU and number, no constant is fitted to; its error is told by
+compare_forecasts.py, and here, of each source, by constants fitted without the source. The same rows give the same
+file. A minute or two; needs numpy.
 """
 
 import argparse
@@ -17,8 +18,9 @@ from statistics import median
 from typing import Any
 
 from forecasts.columns import Measured, measured
-from forecasts.fitting import Fitted, fit_all, predictions
+from forecasts.fitting import KEYS, Fitted, fit_all, fit_operators, predictions
 from forecasts.intervals import add_intervals
+from forecasts.operators import operator_columns
 
 from farthing.planner import engine_profile
 from farthing.planner.engine_profile import GENERIC, find_engine
@@ -41,22 +43,26 @@ def main() -> None:
     with (arguments.data / "measured_calibration.csv").open(newline="", encoding="utf-8") as file:
         every = measured(csv.DictReader(file))
     rows = [one for one in every if one.half == 0]
-    fitted = fit_all(rows)
-    add_intervals(fitted, rows)
-    fitted["left_out"] = leave_one_source_out(rows, every)
+    operators = fit_operators(operator_columns(arguments.data, KEYS))
+    fitted = fit_all(rows, operators)
+    add_intervals(fitted, rows, operators)
+    fitted["left_out"] = leave_one_source_out(rows, every, operators)
+    fitted["operators"] = operators
     arguments.output.write_text(to_toml(fitted), encoding="utf-8")
     for name, table in sorted(fitted["engines"].items()):
         print(f"{name}: {table['rows']} rows, median error {table['median_error']:.1%}")
 
 
-def leave_one_source_out(rows: Sequence[Measured], every: Sequence[Measured]) -> dict[str, dict[str, Any]]:
+def leave_one_source_out(
+    rows: Sequence[Measured], every: Sequence[Measured], operators: Fitted
+) -> dict[str, dict[str, Any]]:
     """The error on the test rows of each source, by constants that were fitted without that source."""
     found: dict[str, dict[str, Any]] = {}
     for source in sorted({one.row["source"] for one in every}):
         tested = [one for one in every if one.half == 1 and one.row["source"] == source]
         if len(tested) < FEWEST:
             continue
-        fitted = fit_all([one for one in rows if one.row["source"] != source])
+        fitted = fit_all([one for one in rows if one.row["source"] != source], operators)
         errors: dict[str, list[float]] = defaultdict(list)
         for one, value, group in predictions(tested, fitted):
             errors[group].append(abs(value / one.value - 1))
@@ -82,6 +88,20 @@ def to_toml(fitted: Fitted) -> str:
         lines.append(f'[engines."{name}".intervals]')
         lines += [f"{key} = [{low:.3g}, {high:.3g}]" for key, (low, high) in sorted(table.get("intervals", {}).items())]
         lines.append("")
+    operators = fitted["operators"]
+    lines += ["# What single kernels reach: the generic profile starts here.", "[operators]"]
+    lines += [f"rows = {operators['rows']}", f"median_error = {_number(operators['median_error'])}"]
+    lines += ['sources = ["operators_vidur_sample.csv", "operators_extra_sample.csv"]']
+    lines.append(f"base = {_inline(operators['base'])}")
+    lines.append("[operators.classes]")
+    lines += [f'"{name}" = {_inline(values)}' for name, values in operators["classes"].items()]
+    lines.append("[operators.links]")
+    lines += [f'"{name}" = {_inline(operators["links"][name])}' for name in operators["measured_links"]]
+    lines.append("[operators.errors]  # rows, median error, ninth decile")
+    lines += [
+        f'"{name}" = [{rows}, {middle:.3g}, {ninth:.3g}]' for name, (rows, middle, ninth) in operators["errors"].items()
+    ]
+    lines.append("")
     for source, errors in fitted["left_out"].items():
         lines.append(f'[left_out."{source}"]  # median error and ninth decile on its test rows, fitted without it')
         lines += [f"{group} = [{middle:.3g}, {ninth:.3g}]" for group, (middle, ninth) in errors.items()]

@@ -59,7 +59,9 @@ class Columns:
     """One entry a step and stage: `owner` is the row that it belongs to, `times` how often it comes."""
 
     rows: list[Measured]
-    recipes: list[Recipe]
+    measured: Array
+    tokens: Array
+    share: Array
     owner: Array
     times: Array
     work: StepWork
@@ -118,7 +120,9 @@ def columns_of(rows: Sequence[Measured], engine: Callable[[Measured], EngineProf
     num_work, num_speeds = len(fields(StepWork)), len(fields(Speeds))
     return Columns(
         rows=kept,
-        recipes=recipes,
+        measured=numpy.array([one.value for one in kept]),
+        tokens=numpy.array([numpy.nan if one.tokens is None else one.tokens for one in recipes]),
+        share=numpy.array([one.share for one in recipes]),
         owner=table[0].astype(int),
         times=table[1],
         work=StepWork(*table[2 : 2 + num_work]),
@@ -149,12 +153,11 @@ def _wait(recipe: Recipe) -> float:
 def row_seconds(columns: Columns, one: Any, link: Any, send: Any) -> Array:
     """Seconds of all steps of each row."""
     steps = work_seconds(columns.work, columns.speeds, one, link, send)
-    return numpy.bincount(columns.owner, weights=columns.times * steps, minlength=len(columns.rows))
+    return numpy.bincount(columns.owner, weights=columns.times * steps, minlength=len(columns.measured))
 
 
 def figures(columns: Columns, seconds: Array, before: Array) -> Array:
     """From seconds to what was measured, in tokens/s or seconds."""
     total = seconds + before
-    tokens = numpy.array([numpy.nan if one.tokens is None else one.tokens for one in columns.recipes])
-    share = numpy.array([one.share for one in columns.recipes])
-    return numpy.where(numpy.isnan(tokens), share * total, tokens / numpy.maximum(total, 1e-12))
+    rates = columns.tokens / numpy.maximum(total, 1e-12)
+    return numpy.where(numpy.isnan(columns.tokens), columns.share * total, rates)

@@ -21,6 +21,7 @@ from farthing.planner.row_forecast import forecast, recipe_of
 from forecasts.columns import Array, Columns, Keys, Measured, Values, columns_of, figures, row_seconds
 
 Fitted = dict[str, Any]
+OPERATORS_SIGMA, OPERATORS_SCALE = 0.2, 3.0  # of operators there are thousands of rows: the priors hardly hold them
 KEYS = Keys(DEVICE_CLASSES, FORMAT_CLASSES, LINK_CLASSES)
 NAMES = tuple(field.name for field in fields(Efficiency))
 SHARES = ("weights", "kv", "gemm", "attention")
@@ -64,13 +65,15 @@ def is_fitted_to(one: Measured) -> bool:
     return metric != "e2e"
 
 
-def fit_all(rows: Sequence[Measured], scale: float = 1.0) -> Fitted:
-    """Constants of every engine that has rows, fitted to these rows. `scale`: of all priors."""
+def fit_all(rows: Sequence[Measured], operators: Fitted | None = None, scale: float = 1.0) -> Fitted:
+    """Constants of every engine that has rows, fitted to these rows. `operators`: what single operators reach, from
+    which the generic profile starts. `scale`: of all priors."""
+    first = START if operators is None else started(operators)
     used = [one for one in rows if is_fitted_to(one)]
     counts = Counter(one.setting.engine.name for one in used)
     weights = [min(1.0, (60 / counts[one.setting.engine.name]) ** 0.5) for one in used]
-    fitted: Fitted = {"engines": {GENERIC: START}}
-    fitted["engines"][GENERIC] = _fit(used, weights, START, fitted, None, scale, sigma=0.3)
+    fitted: Fitted = {"engines": {GENERIC: first}}
+    fitted["engines"][GENERIC] = _fit(used, weights, first, fitted, None, scale, sigma=0.3)
     for name in _parents_first():
         own = [one for one in used if one.setting.engine.name == name]
         if name == GENERIC or len(own) < FEW:
@@ -88,6 +91,43 @@ def fit_all(rows: Sequence[Measured], scale: float = 1.0) -> Fitted:
         if len(waiting) >= FEW:
             fitted["engines"][name]["lockstep"] = _lockstep(waiting, fitted)
     return fitted
+
+
+def fit_operators(columns: Columns) -> Fitted:
+    """What kernels reach, alone: no host's time beside them."""
+    idle = {"step_seconds": 0.0, "sequence_seconds": 0.0, "request_seconds": 0.0}
+    start = {**START, "base": START["base"] | idle}
+    weights = numpy.ones(len(columns.measured))
+    found = solved(columns, weights, start, OPERATORS_SCALE, OPERATORS_SIGMA)
+    found["measured_links"] = sorted({LINK_CLASSES[index] for index in columns.link[columns.work.messages > 0]})
+    errors = numpy.abs(_figures(columns, found) / columns.measured - 1)
+    prefill = columns.work.attention_flops > 50 * columns.work.kv_bytes
+    kinds = {
+        "product": columns.work.layer_flops > 0,
+        "attention of prompts": prefill,
+        "attention of decode steps": (columns.work.attention_flops > 0) & ~prefill,
+        "all-reduce": columns.work.messages > 0,
+    }
+    found["errors"] = {
+        f"{kind}, {DEVICE_CLASSES[index]}": (
+            int(numpy.sum(chosen := holds & (columns.device == index))),
+            float(numpy.median(errors[chosen])),
+            float(numpy.quantile(errors[chosen], 0.9)),
+        )
+        for kind, holds in kinds.items()
+        for index in sorted(set(columns.device[holds]))
+    }
+    return found
+
+
+def started(operators: Fitted) -> Fitted:
+    """START with what was measured of single operators: shares and links; a host's times are no operator's."""
+    table = {**START, "base": dict(START["base"]), "links": dict(START["links"])}
+    for name in ("weights", "kv", "gemm", "half_rows", "attention"):
+        table["base"][name] = operators["base"][name]
+    table["classes"] = {key: dict(values) for key, values in operators["classes"].items()}
+    table["links"] |= {key: operators["links"][key] for key in operators["measured_links"]}
+    return table
 
 
 def _settled(
@@ -156,32 +196,35 @@ def _fit(
     columns = columns_of(rows, lambda one: profiles[one.setting.engine.name], KEYS)
     kept = {id(one) for one in columns.rows}
     row_weights = numpy.array([weight for one, weight in zip(rows, weights, strict=True) if id(one) in kept])
+    result: Fitted = solved(columns, row_weights, start, scale, sigma)
+    result |= {"sources": sorted({one.row["source"] for one in columns.rows}), "lockstep": start["lockstep"]}
+    result["prompt_share"] = start.get("prompt_share", 1.0)
+    if name is None:
+        result["intervals"] = START["intervals"]
+    return result
+
+
+def solved(columns: Columns, weights: Array, start: Fitted, scale: float, sigma: float) -> Fitted:
+    """The constants of least cost, with the number of rows and the median error."""
     unknowns = _unknowns(columns)
     deviations = scale * numpy.array([one.deviation for one in unknowns])
-    measured = numpy.log([one.value for one in columns.rows])
+    measured = numpy.log(columns.measured)
 
     def residuals(x: Array) -> Array:
-        table = _moved(start, unknowns, x)
-        off = (numpy.log(_figures(columns, table)) - measured) / sigma * row_weights
+        off = (numpy.log(_figures(columns, _moved(start, unknowns, x))) - measured) / sigma * weights
         bent = numpy.sign(off) * numpy.sqrt(2 * (numpy.sqrt(1 + off * off) - 1))
         return numpy.concatenate([bent, x / deviations])
 
     found = _minimum(residuals, numpy.zeros(len(unknowns)), deviations)
     table = _moved(start, unknowns, found)
+    errors = numpy.abs(_figures(columns, table) / columns.measured - 1)
     left = residuals(found)
-    errors = numpy.exp(numpy.log(_figures(columns, table)) - measured) - 1
-    result: Fitted = {
-        "rows": len(columns.rows),
-        "sources": sorted({one.row["source"] for one in columns.rows}),
-        "median_error": float(numpy.median(numpy.abs(errors))),
-        "cost": float(left @ left) / len(columns.rows),
-        "lockstep": start["lockstep"],
-        "prompt_share": start.get("prompt_share", 1.0),
+    return {
+        "rows": len(measured),
+        "median_error": float(numpy.median(errors)),
+        "cost": float(left @ left) / len(measured),
         **table,
     }
-    if name is None:
-        result["intervals"] = START["intervals"]
-    return result
 
 
 def _moved(start: Fitted, unknowns: Sequence[_Unknown], x: Array) -> Fitted:

@@ -22,11 +22,11 @@ WIDEST = 4.0  # of an engine that nobody measured; beyond it a forecast says not
 Ratios = dict[tuple[str, str], list[float]]
 
 
-def unseen(rows: Sequence[Measured]) -> list[tuple[Measured, float, str]]:
+def unseen(rows: Sequence[Measured], operators: Fitted) -> list[tuple[Measured, float, str]]:
     """Forecasts of every row by constants that were fitted without its cell."""
     found = []
     for fold in range(NUM_FOLDS):
-        fitted = fit_all([one for one in rows if _fold(one) != fold])
+        fitted = fit_all([one for one in rows if _fold(one) != fold], operators)
         found += predictions([one for one in rows if _fold(one) == fold], fitted)
     return found
 
@@ -35,12 +35,12 @@ def _fold(one: Measured) -> int:
     return zlib.crc32(f"fold|{cell_of(one.row)}".encode()) % NUM_FOLDS
 
 
-def add_intervals(fitted: Fitted, rows: Sequence[Measured]) -> None:
+def add_intervals(fitted: Fitted, rows: Sequence[Measured], operators: Fitted) -> None:
     """The factor up and down that holds eight of ten, for each engine and figure with enough rows. The generic profile
     has those of all engines together: it stands for engines that nobody measured, where a forecast by another engine's
     constants is the best guess."""
     ratios: Ratios = defaultdict(list)
-    for one, value, group in unseen(rows):
+    for one, value, group in unseen(rows, operators):
         for engine in (one.setting.engine.name, GENERIC):
             for figure in (group, "any"):
                 ratios[engine, figure].append(one.value / value)

@@ -1,9 +1,9 @@
 """How far an op falls short of the data sheet: seconds of matrix products, attention, small ops and messages.
 
 Each function takes nominal seconds (work over the nominal figure of the device) and the shares that an engine reaches
-of them, and is plain arithmetic, so that scripts/fit_forecasts.py can call it with columns of rows where the planner calls
-it with numbers. `Efficiency` are the constants of one engine on one class of devices in one class of formats; they are
-fitted, and live in planner/engines. Knows no engine and no device.
+of them. Plain arithmetic: scripts/fit_forecasts.py calls it with columns of rows where the planner calls it with
+numbers. `Efficiency` are the constants of one engine on one class of devices in one class of formats; they are fitted,
+and live in planner/engines. Knows no engine and no device.
 """
 
 from dataclasses import dataclass, fields
