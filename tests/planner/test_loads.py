@@ -32,6 +32,11 @@ def test_a_workload_longer_than_the_models_context_is_cut_and_says_so():
     assert any("of the 32,768 that the model takes" in note for note in demand.notes)
 
 
+def test_an_agent_needs_more_than_an_old_models_context():
+    with pytest.raises(UsageError, match="needs a context"):
+        demand_of(4096, users=1, workload="code-agent")
+
+
 def test_without_a_load_one_user_chats():
     demand, slo = demand_of(_LONG)
     assert (demand.users, demand.name) == (1, "chat")

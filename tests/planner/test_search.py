@@ -95,6 +95,8 @@ def test_the_pruned_search_finds_what_brute_force_finds(load):
 def _carries(descriptions, precision, accelerator, tp, pp, demand, replicas, wishes):
     from_list = engines_of(accelerator, descriptions.spec(precision), tp, pp, wishes)
     configuration = _configuration(accelerator, precision, tp, pp, from_list)
+    if not descriptions.has_room(configuration):
+        return False
     times = descriptions.times(configuration, wishes.network)
     if times is None or times.kv_tokens < demand.longest:
         return False
@@ -151,9 +153,10 @@ def test_a_looser_promise_never_costs_more_and_more_users_never_cost_less(users,
 
 
 @given(factor=st.floats(0.05, 1.0))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_a_cheaper_offer_of_the_same_hardware_is_never_ranked_lower(factor):
-    before, after = _search(), _search(_with_rental("l40s", factor))
+    wishes = Wishes(kv_format="fp16", max_devices=8)
+    before, after = (_search(targets, wishes=wishes) for targets in (_targets(), _with_rental("l40s", factor)))
     ids = [[option.configuration.accelerator.id for option in found.ranked("rent")] for found in (before, after)]
     assert ids[1].index("l40s") <= ids[0].index("l40s")
     assert _dollars(after, "rent") <= _dollars(before, "rent")
@@ -180,17 +183,17 @@ def test_more_bandwidth_never_costs_more(faster):
 
 
 def test_what_cant_be_had_or_driven_is_proposed_only_with_all():
-    targets = _targets("maia-200", "rtx-4090")
+    targets = _targets("maia-100", "rtx-4090")
     usual = _search(targets)
-    assert [one.target.accelerator.id for one in usual.passed] == ["maia-200"]
+    assert [one.target.accelerator.id for one in usual.passed] == ["maia-100"]
     demand, _ = demand_of(131_072, users=2, workload="chat")
     everything = search(
         "llama-3.1-8b", _descriptions(), targets, demand, Slo(), Offers(price_book(), include_all=True),
         Wishes(include_all=True),
     )  # fmt: skip
-    assert any(option.configuration.accelerator.id == "maia-200" for option in everything.options)
+    assert any(option.configuration.accelerator.id == "maia-100" for option in everything.options)
     assert all(
-        not o.configuration.runs_with for o in everything.options if o.configuration.accelerator.id == "maia-200"
+        not o.configuration.runs_with for o in everything.options if o.configuration.accelerator.id == "maia-100"
     )
 
 
@@ -237,12 +240,12 @@ def test_an_impossible_promise_is_an_answer_that_names_the_nearest_and_what_bind
     "model, id, load, kinds",
     [
         ("llama-3.1-70b", "rtx-4090", {"users": 1, "workload": "chat"}, {"memory"}),
-        ("llama-3.1-8b", "rtx-4090", {"users": 1, "workload": "code-agent"}, {"kv", "ttft", "tpot", "link", "load"}),
+        ("llama-3.1-8b", "rtx-4090", {"users": 8, "workload": "code-agent"}, {"kv", "ttft", "tpot", "link", "load"}),
         ("llama-3.1-70b", "m3-ultra", {"users": 1, "workload": "chat"}, {"bandwidth", "tpot"}),
     ],
 )
 def test_what_a_cheaper_option_dies_of_is_named(model, id, load, kinds):
-    targets = _targets(id, "h200-sxm")
+    targets = (Target(load_accelerator(id), 1), *_targets("h200-sxm"))
     found = _search(targets, Slo(2.0, 0.04), model=model, **load)
     reasons = all_ways(found, targets, _descriptions(model), Offers(price_book()))
     mine = [reason for way in WAYS for reason in reasons[way] if reason.id == id and reason.dollars is not None]

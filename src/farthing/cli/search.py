@@ -14,6 +14,8 @@ from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import Precision
 from farthing.planner.candidates import Descriptions, Wishes, targets_of
 from farthing.planner.loads import Demand, demand_of
+from farthing.planner.model_search import models_for
+from farthing.planner.model_search import to_json_object as models_json
 from farthing.planner.offers import Offers
 from farthing.planner.price_assumptions import PriceAssumptions
 from farthing.planner.price_book import price_book
@@ -46,6 +48,33 @@ def answer_search(
         output.print_json(to_json_object(made, offers, descriptions))
     else:
         _view(made, offers, descriptions)
+
+
+def answer_models(
+    *, request: PlanRequest, flags: SearchFlags, prices: PriceAssumptions | None = None, json: bool = False
+) -> None:
+    """`farthing plan --on HW` without a model: the published models that keep the promise there."""
+    targets = targets_of(request.on)
+    if len(targets) != 1:
+        raise UsageError(
+            f"--on {request.on!r:.60} without a model is for one piece of hardware", fix="name a model, or one"
+        )
+    offers = Offers(price_book(prices), legal_only=flags.legal_only, include_all=flags.all)
+    said = {
+        "users": flags.users,
+        "rate": flags.rate,
+        "workload": flags.workload,
+        "input_tokens": request.input_tokens,
+        "output_tokens": request.output_tokens,
+        "context": request.context,
+        "think_seconds": flags.think,
+    }
+    slo = None if flags.ttft is None and flags.tpot is None else Slo(flags.ttft, flags.tpot)
+    found = models_for(targets[0], said, slo, offers, wishes_of(request, flags))
+    if json:
+        output.print_json(models_json(found, targets[0], offers))
+    else:
+        discover.load("farthing.cli", "model_search_view").print_models(found, targets[0], offers)
 
 
 def _view(made: Answer, offers: Offers, descriptions: Descriptions) -> None:

@@ -198,8 +198,14 @@ class Descriptions:
                 self._divisible[tp, pp] = False
         return self._divisible[tp, pp]
 
+    def has_room(self, configuration: Configuration) -> bool:
+        """By the bound: whether its weights can fit at all."""
+        memory = configuration.accelerator.memory_bytes
+        spec, engine = self.spec(configuration.precision), find_engine(configuration.engine)
+        return memory is not None and least_memory_bytes(spec, engine, configuration.num_devices) <= memory
+
     def times(self, configuration: Configuration, network: float) -> StepTimes | None:
-        """None where the weights are too large, or a bandwidth or rate is not known. Bounds first."""
+        """None where a bandwidth or rate is not known."""
         key = (*configuration.key, configuration.engine, id(configuration.accelerator), network)
         if key not in self._times:
             self._times[key] = (configuration, self._priced(configuration, network))
@@ -207,11 +213,7 @@ class Descriptions:
 
     def _priced(self, configuration: Configuration, network: float) -> StepTimes | None:
         spec, engine = self.spec(configuration.precision), find_engine(configuration.engine)
-        accelerator, tp, pp = configuration.accelerator, configuration.tp, configuration.pp
-        memory = accelerator.memory_bytes
-        if memory is None or least_memory_bytes(spec, engine, tp * pp) > memory:
-            return None
         try:
-            return step_times(spec, accelerator, tp, pp, engine, network)
+            return step_times(spec, configuration.accelerator, configuration.tp, configuration.pp, engine, network)
         except FarthingError:
             return None

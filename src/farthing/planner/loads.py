@@ -20,7 +20,16 @@ from farthing.planner.slo import Slo
 MAX_USERS = 1_000_000
 MAX_RATE = 1e6
 _FILE = Path(__file__).with_name("workloads.toml")
-_FIGURES = ("input_tokens", "output_tokens", "new_tokens", "think_seconds", "spread", "ttft_seconds", "tpot_seconds")
+_FIGURES = (
+    "least_context",
+    "input_tokens",
+    "output_tokens",
+    "new_tokens",
+    "think_seconds",
+    "spread",
+    "ttft_seconds",
+    "tpot_seconds",
+)
 _MOST_OF_CONTEXT = 0.7  # of a window shorter than the workload's, what a prompt takes on average: assumed
 _THINK_OF_FILE = 30.0  # assumed
 
@@ -163,7 +172,12 @@ def _of_preset(preset: Preset, limit: int, input_tokens: int | None, output_toke
     number: Callable[[str], float] = lambda key: figures[key].value if key in figures else 0.0  # noqa: E731
     output = output_tokens or round(number("output_tokens"))
     whole, new = round(number("input_tokens")), round(number("new_tokens"))
-    notes = [f"{key} {figure.value:g} ({figure.origin})" for key, figure in figures.items()]
+    notes = [f"{key} {figure.value:g} ({figure.origin})" for key, figure in figures.items() if key != "least_context"]
+    if input_tokens is None and limit < number("least_context"):
+        raise UsageError(
+            f"{preset.name} needs a context of {number('least_context'):,.0f} tokens, there are {limit:,}",
+            fix="plan a model with a longer context, or say --input",
+        )
     if input_tokens is not None:
         new = max(1, round(new * input_tokens / whole))
         whole = input_tokens

@@ -189,6 +189,8 @@ def search(
     num_considered = num_priced = 0
     for configuration, target in _configurations(descriptions, jobs, asked):
         num_considered += 1
+        if not descriptions.has_room(configuration):
+            continue
         spec = descriptions.spec(configuration.precision)
         if least_token_seconds(spec, configuration.accelerator, configuration.tp) > slo.tpot_limit:
             attempts.append(_too_slow(spec, configuration))

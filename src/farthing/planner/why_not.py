@@ -200,7 +200,9 @@ def _reason(
         if memory is None or size > memory * count * 0.85:
             has = "unknown memory" if memory is None else f"{format_bytes(memory * count)} in all"
             return WhyNot(id, count, dollars, "memory", f"weights of {format_bytes(size)} in {name}; {has}")
-        return WhyNot(id, count, dollars, "format", "a rate that a forecast needs is not known, or no engine divides the model so")
+        return WhyNot(
+            id, count, dollars, "format", "a rate that a forecast needs is not known, or no engine divides the model so"
+        )
     good = [attempt for attempt in possible if not is_too_poor(attempt.quality, found.wishes)]
     if not good:
         return WhyNot(id, count, dollars, "quality", "only in formats below --min-quality, or not known to be above")
