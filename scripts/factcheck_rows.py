@@ -10,51 +10,17 @@ import argparse
 import csv
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from farthing.hardware.names import parse_hardware
-from farthing.models.published_models import find_published
-from farthing.models.reference import ModelReference
-from farthing.planner.claim import Claim
 from farthing.planner.claim_text import parse_claim
-from farthing.planner.claimed_model import ClaimedModel, model_of, model_of_size
 from farthing.planner.factcheck import Verdict, factcheck
-from farthing.planner.weight_bits import find_bits
+from farthing.planner.measured_row import SUSPECT, Row
+from farthing.planner.row_claim import claim_of
 
-Row = Mapping[str, str]
 SEED = 3
 SAMPLE = 100
-SUSPECT = "suspect"
-
-# Hardware of the rows, as the catalogue calls it. A card that is not here is not in the catalogue.
-HARDWARE = {
-    "A100-40GB": "a100-40-sxm",
-    "A100-PCIe-80GB": "a100-80-pcie",
-    "A100-SXM-80GB": "a100-80-sxm",
-    "A100-SXM-80GB (power-limited 330W)": "a100-80-sxm",
-    "A40": "a40",
-    "Apple M2 Ultra 76-Core GPU": "m2-ultra",
-    "GH200-96GB": "gh200-96",
-    "Gaudi2": "gaudi2",
-    "H100-PCIe": "h100-pcie",
-    "H100-SXM": "h100-sxm",
-    "H200-SXM": "h200-sxm",
-    "Inferentia2": "inferentia2",
-    "L40": "l40",
-    "L40S": "l40s",
-    "MI300X": "mi300x",
-    "RTX 3090": "rtx-3090",
-    "RTX 4090": "rtx-4090",
-    "RTX 5090": "rtx-5090",
-    "RTX 6000 Ada": "rtx-6000-ada",
-    "RTX PRO 6000 Blackwell": "rtx-pro-6000-server",
-    "T4 + 208GB DRAM + 1.5TB SSD": "t4",
-}
-OTHER_NAMES = {"Llama-1-33B": "llama-1-30b"}
-# Every sequence of the batch is in each step; of a server, the number is the most that it takes.
-LOCKSTEP = ("single-stream", "static", "fixed concurrency", "offload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,61 +75,6 @@ were read as Q8_0, so either they are not (an engine may convert them), or a dra
 def read_rows(data: Path) -> list[Row]:
     with (data / "measured_calibration.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def claim_of(row: Row) -> Claim | None:
-    """The row as a claim; None if it is none of speed (watts) or its hardware is not in the catalogue."""
-    if row["gpu"] not in HARDWARE or row["num_gpus"] in ("", "0"):
-        return None
-    speed = _speed(row)
-    if speed is None:
-        return None
-    lockstep = row["scenario"].startswith(LOCKSTEP) or row["scenario"].startswith("CPU+GPU offload")
-    count = int(float(row["batch_or_concurrency"])) if row["batch_or_concurrency"] else None
-    if speed.tpot_seconds is not None and not lockstep:
-        count = None
-    return speed.merged(
-        Claim(
-            cluster=parse_hardware(f"{row['num_gpus']}x {HARDWARE[row['gpu']]}"),
-            model=_model(row),
-            weights=find_bits(row["weight_dtype"].lower())[0],
-            num_sequences=count,
-            batched=count is None and speed.tpot_seconds is None,
-            input_tokens=_tokens(row["input_len"]),
-            output_tokens=_tokens(row["output_len"]),
-            offload="offload" in row["scenario"],
-        )
-    )
-
-
-def _speed(row: Row) -> Claim | None:
-    value = float(row["value"])
-    match row["metric"].split("_")[0], row["metric"]:
-        case "tpot", _:
-            return Claim(tpot_seconds=value / 1000)
-        case "ttft", _:
-            return Claim(ttft_seconds=value / 1000)
-        case "e2e", _ if row["output_len"]:
-            return Claim(tpot_seconds=value / 1000 / float(row["output_len"]))
-        case _, "output_tok_s_total" | "decode_tok_s":
-            return Claim(decode_tokens_per_second=value)
-        case _, "prefill_tok_s":
-            return Claim(prefill_tokens_per_second=value)
-        case _, "batch_e2e_latency_s" if row["output_len"]:
-            tokens = float(row["batch_or_concurrency"]) * float(row["output_len"])
-            return Claim(decode_tokens_per_second=tokens / value)
-    return None
-
-
-def _model(row: Row) -> ClaimedModel:
-    published = find_published(OTHER_NAMES.get(row["model"], row["model"]))
-    if published is None:
-        return model_of_size(float(row["params_B"]) * 1e9)
-    return model_of(ModelReference(published.name, published=published))
-
-
-def _tokens(text: str) -> int | None:
-    return int(float(text)) or None if text else None
 
 
 def checked(rows: Iterable[Row]) -> list[tuple[Row, Verdict]]:

@@ -4,7 +4,6 @@ What fit_forecasts.py evaluates thousands of times. The arithmetic is the planne
 with columns. Knows no optimiser.
 """
 
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
@@ -16,6 +15,7 @@ from farthing.planner.engine_profile import EngineProfile
 from farthing.planner.measured_row import SUSPECT, Row, Setting, SkippedRowError, setting_of
 from farthing.planner.row_forecast import Recipe, recipe_of
 from farthing.planner.step_work import Speeds, StepWork, work_seconds
+from forecasts.halves import half_of
 
 Array = numpy.ndarray[Any, Any]
 
@@ -28,15 +28,6 @@ class Measured:
     setting: Setting
     value: float
     half: int
-
-
-def cell_of(row: Row) -> str:
-    """Rows of one source, model, GPU and number of them stay together."""
-    return "|".join(row[column] for column in ("source", "model", "gpu", "num_gpus"))
-
-
-def half_of(row: Row) -> int:
-    return zlib.crc32(cell_of(row).encode()) % 2
 
 
 def measured(rows: Iterable[Row]) -> list[Measured]:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy
 
 from farthing.planner.engine_profile import GENERIC
-from forecasts.columns import Measured, cell_of
+from forecasts.columns import Measured
 from forecasts.fitting import Fitted, fit_all, predictions
+from forecasts.halves import cell_of
 
 NUM_FOLDS = 4
 ENOUGH = 12  # rows of an engine, from which it has an interval of its own

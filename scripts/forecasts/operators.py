@@ -11,13 +11,13 @@ from dataclasses import astuple, fields, replace
 from pathlib import Path
 
 import numpy
-from forecasts.columns import Columns, Keys
 
 from farthing.hardware.accelerator import Accelerator, load_accelerator
 from farthing.models.auto import config_of
 from farthing.models.reference import find_model
 from farthing.planner.device_class import device_class, link_class
 from farthing.planner.step_work import Speeds, StepWork
+from forecasts.columns import Columns, Keys
 
 DEVICES = {
     "A100-SXM-80GB": "a100-80-sxm",

@@ -1,135 +1,151 @@
-"""The tables of benchmarks/forecasts.md: errors by metric, engine and device, and the rows furthest off.
+"""The tables of benchmarks/forecasts.md: errors by figure and source, the rows furthest off, single operators.
 
-Knows outcomes (forecasts/rows.py), no file and no planner.
+Knows forecasts and scores (planner/validate.py) and what the fit wrote down; no file and no planner of its own.
 """
 
 import math
-import statistics
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
-from forecasts.rows import FORECASTS, PER_TOKEN, PREFILL, SATURATED, STEP, Outcome, num_tokens
+from farthing.planner.measured_row import text
+from farthing.planner.validate import ForecastRow, Score, score
+from forecasts.halves import half_of
 
-NUM_WORST = 15
+NUM_WORST = 20
+FEWEST = 8  # test rows of a source, from which it counts in an average
+SATURATED = "throughput, saturated"
+TARGETS: Mapping[str, tuple[float | None, float | None]] = {
+    SATURATED: (0.15, 0.40),
+    "time per token": (0.12, 0.40),
+    "one stream, decode and prefill": (0.12, 0.35),
+    "latency of a whole batch": (0.20, None),
+    "throughput, other loads": (None, None),
+    "time to first token": (None, None),
+    "latency of a request": (None, None),
+}
+# The figure as the fit calls it, in `left_out` of planner/engines/fitted.toml.
+LEFT_OUT = {
+    SATURATED: ("saturated",),
+    "time per token": ("tpot",),
+    "one stream, decode and prefill": ("decode", "prefill"),
+    "latency of a whole batch": ("batch",),
+    "throughput, other loads": ("throughput",),
+    "time to first token": ("ttft",),
+    "latency of a request": ("e2e",),
+}
 
 
-def summary(outcomes: Sequence[Outcome]) -> str:
-    """Rows, median and 90th percentile of the error, median of forecast / measured: four cells of a table."""
-    errors = sorted(outcome.error for outcome in outcomes)
-    ratio = statistics.median(outcome.ratio for outcome in outcomes)
-    ninth = errors[math.ceil(0.9 * len(errors)) - 1]
-    return f"{len(errors)} | {statistics.median(errors):.0%} | {ninth:.0%} | {ratio:.2f}"
+def figure_of(one: ForecastRow) -> str:
+    metric = text(one.row, "metric")
+    if metric == "output_tok_s_total":
+        return SATURATED if text(one.row, "scenario") == "offline-saturated" else "throughput, other loads"
+    if metric in ("decode_tok_s", "prefill_tok_s"):
+        return "one stream, decode and prefill"
+    kind = metric.partition("_")[0]
+    return {
+        "tpot": "time per token",
+        "ttft": "time to first token",
+        "e2e": "latency of a request",
+        "batch": "latency of a whole batch",
+    }[kind]
 
 
-def grouped(outcomes: Iterable[Outcome], key: Callable[[Outcome], str]) -> dict[str, list[Outcome]]:
-    found: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        found[key(outcome)].append(outcome)
+def grouped(
+    rows: Iterable[ForecastRow], key: Callable[[ForecastRow], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[ForecastRow]]:
+    found: dict[tuple[str, ...], list[ForecastRow]] = {}
+    for one in rows:
+        found.setdefault(key(one), []).append(one)
     return dict(sorted(found.items()))
 
 
-def head(outcomes: Sequence[Outcome]) -> list[str]:
-    """The table of metrics and engines."""
-    lines = [
-        "| what | engine | rows | median error | p90 | median forecast / measured |",
-        "|---|---|---|---|---|---|",
-    ]
-    for metric in FORECASTS:
-        engines = grouped((one for one in outcomes if one.metric == metric), lambda one: one.row["engine"])
-        alike = [one for group in engines.values() for one in group]
-        lines.append(f"| **{metric}** | all | {summary(alike)} |")
-        lines += [f"| | {engine} | {summary(group)} |" for engine, group in engines.items()]
+def tested(rows: Iterable[ForecastRow]) -> list[ForecastRow]:
+    """The scored rows of the half that nothing was fitted to."""
+    return [one for one in rows if one.is_scored and half_of(one.row) == 1]
+
+
+def head(rows: Sequence[ForecastRow]) -> list[str]:
+    """Averages over sources of the test half, beside what they were to be."""
+    lines = ["| figure | sources | median error | target | p90 | target |", "|---|---|---|---|---|---|"]
+    for figure, (median_target, p90_target) in TARGETS.items():
+        scores = [one for one in _by_source(rows, figure).values() if one.rows >= FEWEST]
+        if not scores:
+            continue
+        middle = fmean(one.median_error for one in scores)
+        ninth = fmean(one.p90_error for one in scores)
+        wanted = ["" if target is None else f"{target:.0%}" for target in (median_target, p90_target)]
+        lines.append(f"| {figure} | {len(scores)} | **{middle:.1%}** | {wanted[0]} | {ninth:.1%} | {wanted[1]} |")
     return lines
 
 
-def by_hardware(outcomes: Iterable[Outcome]) -> list[str]:
-    """A metric's table of devices, one apart from several."""
-    groups = grouped(outcomes, lambda one: f"{one.on} | {'one' if one.row['num_gpus'] == '1' else 'several'}")
-    return [
-        "| device | number | rows | median error | p90 | median forecast / measured |",
-        "|---|---|---|---|---|---|",
-        *(f"| {name} | {summary(group)} |" for name, group in groups.items()),
-    ]
+def _by_source(rows: Iterable[ForecastRow], figure: str) -> dict[str, Score]:
+    groups = grouped((one for one in rows if figure_of(one) == figure), lambda one: (one.row["source"],))
+    return {source: found for (source,), group in groups.items() if (found := score(group)) is not None}
 
 
-def worst(outcomes: Iterable[Outcome]) -> list[str]:
-    """The row furthest off of each metric, engine and hardware, with what lies behind it; the largest first."""
-    groups = grouped(
-        (one for one in outcomes if one.metric != STEP),
-        lambda one: " ".join((one.metric, one.row["engine"], one.row["num_gpus"], one.on)),
-    )
-    furthest = [(max(group, key=_distance), group) for group in groups.values()]
-    furthest.sort(key=lambda pair: _distance(pair[0]), reverse=True)
+def by_source(rows: Sequence[ForecastRow], left_out: Mapping[str, Any]) -> list[str]:
+    """Every figure and source of the test half, and the same rows by constants fitted without the source."""
     lines = [
-        "| row | setting | measured, tok/s | forecast | forecast / measured | rows alike | reading |",
-        "|---|---|---|---|---|---|---|",
+        "| figure | source | rows | median error | p90 | signed | inside | without the source | p90 |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for one, group in furthest[:NUM_WORST]:
-        median = statistics.median(other.ratio for other in group)
+    for figure in TARGETS:
+        for source, one in _by_source(rows, figure).items():
+            found = [left_out[source][group] for group in LEFT_OUT[figure] if group in left_out.get(source, {})]
+            without = [" / ".join(f"{values[index]:.1%}" for values in found) for index in (0, 1)]
+            lines.append(
+                f"| {figure} | {source} | {one.rows} | {one.median_error:.1%} | {one.p90_error:.1%} | "
+                f"{one.signed_error:+.1%} | {one.inside:.0%} | {without[0]} | {without[1]} |"
+            )
+    return lines
+
+
+def worst(rows: Iterable[ForecastRow]) -> list[str]:
+    """Of each figure, engine and hardware of the test half the row furthest off; the largest first."""
+    groups = grouped(rows, lambda one: (figure_of(one), *(one.row[key] for key in ("engine", "num_gpus", "gpu"))))
+    furthest = sorted((max(group, key=_distance) for group in groups.values()), key=_distance, reverse=True)
+    lines = ["| row | setting | measured | forecast | forecast / measured |", "|---|---|---|---|---|"]
+    for one in furthest[:NUM_WORST]:
+        assert one.predicted is not None and one.measured is not None
+        unit = one.row["unit"]
         lines.append(
-            f"| {one.row['id']} | {_setting(one)} | {one.measured:.4g} | {one.forecast:.4g} | {one.ratio:.2f} | "
-            f"{len(group)} rows, median {median:.2f} | {reading(one)} |"
+            f"| {one.row['id']} | {_setting(one.row)} | {one.measured:.4g} {unit} | {one.predicted:.4g} {unit} | "
+            f"{one.ratio:.2f} |"
         )
     return lines
 
 
-def _distance(one: Outcome) -> float:
+def _distance(one: ForecastRow) -> float:
     return abs(math.log(one.ratio))
 
 
-def _setting(one: Outcome) -> str:
-    row = one.row
+def _setting(row: Mapping[str, str]) -> str:
     batch = f", batch {row['batch_or_concurrency']}" if row["batch_or_concurrency"] else ""
-    lengths = f"{num_tokens(row['input_len'])}/{num_tokens(row['output_len'])}"
-    layout = f" PP{row['pp']}" if row["pp"] != "1" else f" TP{row['tp']}" if row["tp"] != "1" else ""
+    rate = f", {row['request_rate']}/s" if row["request_rate"] else ""
+    lengths = f"{row['input_len'] or 0} in, {row['output_len'] or 0} out"
     dtype = row["weight_dtype"].split(" ")[0]
-    where = f"{row['num_gpus']}x {one.on}{layout}, {row['engine']}"
-    return f"{one.metric}: {row['model']} {dtype} on {where}{batch}, {lengths}"
+    where = f"{row['num_gpus']}x {row['gpu']}, {row['engine']}"
+    return f"{row['metric']}: {row['model']} {dtype} on {where}{batch}{rate}, {lengths}"
 
 
-def reading(one: Outcome) -> str:
-    """What most likely made the difference; nobody measured it."""
-    return next(text for holds, text in READINGS if holds(one))
+def operators(table: Mapping[str, Any]) -> list[str]:
+    lines = ["| operator, class of devices | rows | median error | p90 |", "|---|---|---|---|"]
+    for name, (rows, middle, ninth) in table["errors"].items():
+        lines.append(f"| {name} | {rows} | {middle:.1%} | {ninth:.1%} |")
+    return lines
 
 
-def _is_at_the_edge(one: Outcome) -> bool:
-    """Fewer sequences run than were asked for, or so few that a GiB more or less decides."""
-    asked = int(one.row["batch_or_concurrency"] or 1)
-    return one.choice.speed.batch < asked or (one.metric == SATURATED and one.choice.full.batch < 32)
-
-
-READINGS: tuple[tuple[Callable[[Outcome], bool], str], ...] = (
-    (
-        lambda one: one.on == "l40s" and int(one.row["tp"]) > 2,
-        "the link: the catalogue holds one host's all-reduce, said to be suspect; these rows need several times that",
-    ),
-    (
-        _is_at_the_edge,
-        "the memory edge: the plan takes all memory, engines about 0.9 of it, and here that leaves next to no KV",
-    ),
-    (
-        lambda one: one.on == "mi300x",
-        "the engine: of 2024 on ROCm; on one card at batch 1, too, it is far below what the bandwidth allows",
-    ),
-    (
-        lambda one: one.metric == PREFILL and one.row["engine"] == "llama.cpp",
-        "the engine: of May 2024, it reaches a fraction of the matrix units, least on data-centre and workstation "
-        "cards",
-    ),
-    (lambda one: one.row["engine"].startswith("HF "), "the engine: eager, Python starts every kernel"),
-    (
-        lambda one: one.metric == PER_TOKEN and one.ratio < 1,
-        "the measurement: nearer a decode step alone, as if prompts were cached or computed elsewhere",
-    ),
-    (
-        lambda one: one.metric == PREFILL and int(one.row["tp"]) > 1,
-        "TP over PCIe: host staging reaches less than the share assumed, and nothing overlaps with it",
-    ),
-    (lambda one: one.row["engine"] == "SGLang", "the engine: the host's work per step, which the plan does not count"),
-    (lambda one: int(one.row["tp"]) > 1, "TP: all-reduces and the host's work per step cost more than assumed"),
-    (
-        lambda one: one.row["engine"] == "llama.cpp" and one.on.startswith(("a100", "h100")),
-        "the engine: at batch 1 it reaches about half of the bandwidth of HBM",
-    ),
-    (lambda one: True, "the engine's own efficiency"),
-)
+def floor_of(rows: Iterable[ForecastRow]) -> float | None:
+    """The median error of the best forecast that knows nothing but the columns: of rows that say the same, the middle
+    one is told for all. None where no two rows say the same."""
+    columns = ("model", "weight_dtype", "gpu", "num_gpus", "tp", "pp", "engine", "engine_version", "scenario", "metric")
+    more = ("input_len", "batch_or_concurrency", "request_rate")
+    groups = grouped(rows, lambda one: tuple(one.row[key] for key in (*columns, *more)))
+    errors = []
+    for group in groups.values():
+        if len(group) > 1:
+            logs = sorted(math.log(one.measured or 1) for one in group)
+            middle = math.exp(logs[len(logs) // 2])
+            errors += [abs(middle / (one.measured or 1) - 1) for one in group]
+    return sorted(errors)[len(errors) // 2] if errors else None

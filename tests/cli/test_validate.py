@@ -13,7 +13,9 @@ HEADER = (
     "id,source,model,weight_dtype,kv_dtype,gpu,num_gpus,tp,pp,engine,engine_version,scenario,metric,unit,"
     "input_len,output_len,batch_or_concurrency,request_rate,value,quality,remark"
 )
-GOOD = "a-1,made up,Llama-3-8B,f16,fp16,RTX 4090,1,1,1,llama.cpp,,single-stream,decode_tok_s,tok/s,0,512,1,,54,published,"
+GOOD = (
+    "a-1,made up,Llama-3-8B,f16,fp16,RTX 4090,1,1,1,llama.cpp,,single-stream,decode_tok_s,tok/s,0,512,1,,54,published,"
+)
 TIME = "a-2,made up,Llama-3.1-8B,fp16,,H100-SXM,1,1,1,vLLM,0.9,static batch,tpot_mean_ms,ms,512,128,16,,9,measured,"
 STRANGE = "a-3,made up,Llama-3-8B,fp16,,RTX 4090,1,1,1,NobodysEngine,,single-stream,decode_tok_s,,0,64,1,,50,,"
 UNKNOWN_CARD = GOOD.replace("RTX 4090", "RTX 9999")

@@ -235,6 +235,11 @@ def _layout(row: Row, num_devices: int) -> tuple[int, int]:
     return tp, pp
 
 
+def spec_of(row: Row) -> ModelSpec:
+    """The description of a row's model in the row's precision. SkippedRowError if either is not known."""
+    return _model(row)[0]
+
+
 def _model(row: Row) -> tuple[ModelSpec, WeightBits]:
     name = text(row, "model")
     published = find_published(OTHER_NAMES.get(name, name))

@@ -94,13 +94,18 @@ class _Load:
         prompts = running * share / self.answer
         return tuple(decode_steps(steps, self.context, running, self.num_stages, prompts, self.prompt))
 
-    def _most(self, limit: int) -> int:
-        """Requests that run at a time: of so many, what the pool holds and what a mixed step has tokens for."""
+    def _slots(self, limit: int) -> int:
+        """Requests that are admitted at a time: of so many, what the pool holds."""
         room = self.replica.running(self.prompt + self.engine.reserved_answer * self.answer)
-        if self.mixes:
-            each = 1 + self.prompt * self.engine.prompt_share / self.answer
-            room = min(room, max(1, int(self.budget / each)))
         return max(1, min(limit, room))
+
+    def _most(self, limit: int) -> int:
+        """Requests that answer at a time: of those admitted, what a step of mixed phases has tokens for."""
+        slots = self._slots(limit)
+        if not self.mixes:
+            return slots
+        each = 1 + self.prompt * self.engine.prompt_share / self.answer
+        return min(slots, max(1, int(self.budget / each)))
 
     def _recipe(self, uses: Iterable[StepUse], group: str, **how: float) -> Recipe:
         return Recipe(self.replica, tuple(uses), group, **how)
@@ -202,17 +207,21 @@ class _Load:
         raise self._no_forecast()
 
     def _overload(self, rate: float, most: int) -> Recipe:
-        """Each request waits longer than the one before: the mean of a run, of the requests that come after those that
-        start at once."""
+        """Each request waits longer than the one before: those that are admitted at once for the prompts ahead of
+        theirs, the others for answers to end. The mean of a run."""
         every = self._turn(most)
         match self.setting.metric:
             case "output_tok_s_total":
                 return self._recipe(every, "throughput", tokens=most * self.answer)
             case "tpot":
                 return self._recipe(every, "tpot", share=1 / self.answer)
+        requests = self.setting.requests or _REQUESTS_OF_A_RUN
+        slots = self._slots(self.setting.batch or self.engine.max_num_seqs)
+        late = max(0, requests - slots)
         answered = most / self.replica.seconds(every)
-        late = max(0, (self.setting.requests or _REQUESTS_OF_A_RUN) - most)
-        wait = late / 2 * max(0.0, 1 / answered - 1 / rate) * late / (late + most)
+        prompt_seconds = self.replica.seconds(self._prefill(1)) * self.engine.prompt_share
+        wait = (requests - late) / 2 * max(0.0, prompt_seconds - 1 / rate) * (requests - late) / requests
+        wait += late / 2 * max(0.0, 1 / answered - 1 / rate) * late / requests
         first = self._prefill(1) + self._decode(1, most)
         match self.setting.metric:
             case "ttft":
