@@ -13,7 +13,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from article.page import all_claims, blocks
+from article.page import all_claims, page_blocks
 from article.words import LANGUAGES, load_words
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -23,7 +23,7 @@ PAGES = {"en": DOCS / "article.md", "zh": DOCS / "article.zh-CN.md"}
 @cache
 def page(language: str) -> str:
     """The whole page as Markdown."""
-    return load_words(language).page(blocks())
+    return load_words(language).page(page_blocks())
 
 
 def main() -> None:

@@ -209,7 +209,7 @@ def _pipeline() -> Claim:
         say("pp8.computed", rate=rate(speed)),
         judge(CLAIMED_PIPELINE, speed, within=0.15),
         (_command(STOCK, 1, 8),),
-        (f"{speed:.0f} tok/s",),
+        (f"{rate(speed)} tok/s",),
     )
 
 
@@ -228,7 +228,7 @@ def _tensor() -> Claim:
             second=judge(CLAIMED_TENSOR_H100, h100, within=0.15),
         ),
         tuple(_command(box, 8, 1) for box in (PATCHED, H100)),
-        (f"{patched:.0f} tok/s", f"{h100:.0f} tok/s"),
+        (f"{rate(patched)} tok/s", f"{rate(h100)} tok/s"),
     )
 
 

@@ -1,7 +1,6 @@
 """Figures as the pages print them, the same in every language."""
 
 GIB = 2**30
-UNKNOWN_TEXT = "?"
 
 
 def count(value: float) -> str:
@@ -26,8 +25,8 @@ def dollars(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """Tokens per second."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+    """Tokens per second, as a plan prints them."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def milliseconds(seconds: float) -> str:

@@ -122,6 +122,12 @@ def verdict() -> Iterator[Cell]:
         yield say("today.unpriced", names=Several(unpriced))
 
 
+def kind_key(card_dollars: float, board_dollars: float) -> str:
+    if max(card_dollars / board_dollars, board_dollars / card_dollars) <= EVEN:
+        return "today.kind_even"
+    return "today.kind_board" if card_dollars > board_dollars else "today.kind_card"
+
+
 def _card_against_board(basis: Basis) -> Iterator[Cell]:
     """The article's question with the best of each kind: cards in slots against parts on boards."""
     order = ranked(ARTICLE, basis)
@@ -131,8 +137,7 @@ def _card_against_board(basis: Basis) -> Iterator[Cell]:
         (mine, card_id), (theirs, board_id) = cards[0], boards[0]
         values = {"basis": basis.name, "card": card_id, "card_cost": dollars(mine), "board": board_id}
         factor = max(mine / theirs, theirs / mine)
-        kind = "even" if factor <= EVEN else "board" if mine > theirs else "card"
-        yield say(f"today.kind_{kind}", **values, board_cost=dollars(theirs), factor=times(factor))
+        yield say(kind_key(mine, theirs), **values, board_cost=dollars(theirs), factor=times(factor))
 
 
 def _cheapest(load: Load, basis: Basis, order: Sequence[tuple[float, str]]) -> Cell:
@@ -151,6 +156,6 @@ def _cheapest(load: Load, basis: Basis, order: Sequence[tuple[float, str]]) -> C
         load=load_name(load),
         name=first[1],
         cost=dollars(first[0]),
-        others=Several(others),
+        others=Several(others, "semicolon"),
         count=str(len(ids)),
     )

@@ -1,6 +1,7 @@
 """The whole page as blocks: claims, the question, 2026's hardware, Maia and Ascend, training, what it rests on."""
 
 from collections.abc import Iterator
+from functools import cache
 
 from article import (
     claims_memory,
@@ -13,7 +14,7 @@ from article import (
 )
 from article.blocks import Block, Bullets, Cell, Code, Heading, Note, Paragraph, say
 from article.claim import Claim, table_of
-from article.plans import ARTICLE, box_plan
+from article.plans import ARTICLE, H100, STOCK, box_plan
 from article.prices import price_notes
 
 SECTIONS = {
@@ -50,9 +51,14 @@ def blocks() -> Iterator[Block]:
     yield Bullets(list(dict.fromkeys(notes())))
 
 
+@cache
+def page_blocks() -> tuple[Block, ...]:
+    return tuple(blocks())
+
+
 def notes() -> Iterator[Cell]:
     """What the two boxes' figures rest on, in the planner's own words."""
     for box in questions.BOXES:
         yield from (Note(text) for text in box_plan(ARTICLE, box).assumptions)
-    yield from map(Note, price_notes((questions.STOCK, questions.H100)))
+    yield from map(Note, price_notes((STOCK, H100)))
     yield from training_question.notes()

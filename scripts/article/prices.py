@@ -94,13 +94,11 @@ def list_price(id: str) -> float:
 
 
 def price_notes(boxes: tuple[Box, ...]) -> Iterator[str]:
-    """What the prices of these rest on, in the planner's words."""
-    for basis in (OWNED, RENTED):
-        for box in boxes:
-            monthly = basis.monthly(box)
-            if isinstance(monthly, str):
-                yield monthly
-                continue
-            yield from (f"{part.name}: {part.note}" for part in monthly.parts if basis is OWNED)
-            yield from (part.note for part in monthly.parts if basis is RENTED)
-            yield from monthly.notes
+    """What owning these rests on, in the planner's words; rents are among the notes of a plan."""
+    for box in boxes:
+        monthly = OWNED.monthly(box)
+        if isinstance(monthly, str):
+            yield monthly
+            continue
+        yield from (f"{part.name}: {part.note}" for part in monthly.parts)
+        yield from monthly.notes

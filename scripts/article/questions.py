@@ -11,6 +11,7 @@ from article.figures import count, dollars, milliseconds, rate, split, times
 from article.plans import (
     ARTICLE,
     H100,
+    LIMITS,
     LOADS,
     LONG_MODEL,
     PATCHED,
@@ -49,7 +50,15 @@ def name_of(box: Box) -> Cell:
 
 def section() -> Iterator[Block]:
     yield Heading(say("question.title"))
-    yield Paragraph(say("question.lead", model=ARTICLE.model, context=count(ARTICLE.context), long_model=LONG_MODEL))
+    yield Paragraph(
+        say(
+            "question.lead",
+            model=ARTICLE.model,
+            context=count(ARTICLE.context),
+            long_model=LONG_MODEL,
+            most=count(LIMITS[-1]),
+        )
+    )
     yield Bullets(list(verdict()))
     yield Heading(say("question.throughput"), 3)
     yield Paragraph(say("question.throughput_lead"))
@@ -257,7 +266,7 @@ def answer(gains: Sequence[tuple[Load, float | None]]) -> Cell:
         for (load, before), (next_, after) in pairwise(sides)
         if before != after
     ]
-    return Several([say(f"answer.first_{sides[0][1]}"), *flips])
+    return Several([say(f"answer.first_{sides[0][1]}"), *flips], "semicolon")
 
 
 def _side(factor: float) -> str:
@@ -282,14 +291,19 @@ def _division_sentence() -> Cell:
     return say(key, context=count(ARTICLE.context), factor=times(max(ratio, 1 / ratio)), best=best)
 
 
+def stream_key(ratios: Sequence[float], price: float) -> str:
+    """Who is cheaper a token alone: how many times as fast an H100 box is, against how many times as dear."""
+    cheaper = "4090" if price > max(ratios) * EVEN else "h100" if price < min(ratios) / EVEN else "even"
+    return f"say.stream_{cheaper}"
+
+
 def _stream_sentence() -> Cell:
     ratios = [
         one_stream(box_plan(load, H100)) / speed for load in LOADS if (speed := one_stream(box_plan(load, PATCHED)))
     ]
     mine, theirs = RENTED.dollars_per_hour(STOCK), RENTED.dollars_per_hour(H100)
     price = theirs / mine if mine and theirs else float("inf")
-    cheaper = "4090" if price > max(ratios) * EVEN else "h100" if price < min(ratios) / EVEN else "even"
-    return say(f"say.stream_{cheaper}", low=times(min(ratios)), high=times(max(ratios)), price=times(price))
+    return say(stream_key(ratios, price), low=times(min(ratios)), high=times(max(ratios)), price=times(price))
 
 
 def _room_sentence() -> Cell:

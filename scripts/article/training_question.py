@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from article.blocks import Block, Bullets, Cell, Code, Heading, Note, Paragraph, Several, Table, say
 from article.figures import GIB, count, dollars, times
 from article.plans import H100, MODEL, STOCK, training_of
+from farthing.models.training import TrainingSetup
 from farthing.planner.training import assumptions_of
 from farthing.planner.training_answer import Method, TrainingAnswer
 from farthing.planner.training_time import MFU, TOKENS_PER_PARAMETER
@@ -47,7 +48,7 @@ def _table() -> Table:
         time = made.time
         rows.append(
             (
-                f"{model}, {method}",
+                f"{model} ({method})",
                 on,
                 say(f"outcome.{made.outcome.replace(' ', '_')}"),
                 f"{made.states_bytes / GIB:,.0f}",
@@ -89,8 +90,16 @@ def _alternatives() -> Table:
         host = f"{one.attempt.host_bytes / GIB:,.0f}" if one.attempt.host_bytes else say("cell.nothing")
         needed = f"{one.attempt.needed_bytes / GIB:.1f}", f"{one.attempt.room_bytes / GIB:.1f}"
         word = "outcome.tight" if one.attempt.fits and one.attempt.tight else fits
-        rows.append((one.name, say(word), *needed, host))
+        rows.append((_way_out(one.attempt.setup), say(word), *needed, host))
     return Table([say(f"column.{name}") for name in ("way", "outcome", "needed", "room", "host")], rows)
+
+
+def _way_out(setup: TrainingSetup) -> Cell:
+    """What a setup changes against full training with AdamW."""
+    if setup.lora_rank is not None:
+        bits = say("instead.wide") if setup.frozen_format is None else setup.frozen_format
+        return say("instead.adapters", rank=str(setup.lora_rank), bits=bits)
+    return say("instead.optimizer" if setup.offload == "none" else "instead.offload", name=setup.optimizer)
 
 
 def verdict() -> Iterator[Cell]:
@@ -105,7 +114,7 @@ def verdict() -> Iterator[Cell]:
             h100=count(h100.time.seconds / DAY),
         )
         yield _link_sentence(made, h100)
-    runs = [f"{model}, {method}" for model, on, method in ASKED if on == STOCK.on and asked(model, on, method).fits]
+    runs = [f"{model} ({method})" for model, on, method in ASKED if on == STOCK.on and asked(model, on, method).fits]
     if runs:
         yield say("training_question.runs", names=Several(runs, "semicolon"))
 

@@ -105,7 +105,7 @@ def _sources(one: Accelerator) -> Cell:
 
 def verdict() -> Iterator[Cell]:
     for id, other in COMPARED.items():
-        yield say("unsold.against", name=id, other=other, **_against(card(id), card(other)))
+        yield say("unsold.against", name=id, other=other, **against(card(id), card(other)))
     yield say("unsold.maia" if _is_kept("maia-100", "maia-200") else "unsold.maia_sold")
     planned = [id for id in ("ascend-910b", "ascend-910c") if box_plan(ARTICLE, box_of(id), FORMAT).choices]
     if planned:
@@ -122,7 +122,7 @@ def _is_kept(*ids: str) -> bool:
     return all(card(id).sale == "not-sold" for id in ids)
 
 
-def _against(one: Accelerator, other: Accelerator) -> dict[str, Cell]:
+def against(one: Accelerator, other: Accelerator) -> dict[str, Cell]:
     """How the known figures stand to another's: at least as large, smaller, unknown."""
     sides: dict[str, list[Cell]] = {"above": [], "below": [], "unknown": []}
     others = figures_of(other)

@@ -1,12 +1,13 @@
 """A page's words in one language: words.en.toml and words.zh.toml, which have the same keys and the same gaps.
 
 Gaps stand in the same order in both, so that the figures do. Sentences of the planner are translated by its own
-patterns (planner/page). Knows no figure.
+patterns (planner/page) and those of notes.zh.toml, for prices and training. Knows no figure.
 """
 
+import re
 import string
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ _FOLDER = Path(__file__).parent
 class Words:
     language: str
     texts: Mapping[str, str]
+    notes: tuple[tuple[re.Pattern[str], str], ...] = ()
 
     def text(self, cell: Cell) -> str:
         match cell:
@@ -30,9 +32,18 @@ class Words:
             case Several(items, between):
                 return self.texts[f"join.{between}"].join(self.text(item) for item in items)
             case Note(sentence):
-                return words_of(self.language).note(sentence)
+                return self._note(sentence)
             case Say(key, values):
                 return self.texts[key].format_map({name: self.text(value) for name, value in values.items()})
+
+    def _note(self, sentence: str) -> str:
+        """By the planner's patterns, then by the pages' own; what neither knows stays English."""
+        known = words_of(self.language).note(sentence)
+        if known == sentence:
+            for pattern, translated in self.notes:
+                if found := pattern.fullmatch(sentence):
+                    return found.expand(translated)
+        return known
 
     def page(self, blocks: Iterable[Block]) -> str:
         """As Markdown."""
@@ -46,16 +57,19 @@ class Words:
                 return self.text(text)
             case Bullets(items):
                 return "\n".join(f"- {self.text(item)}" for item in items)
-            case Code(lines):
-                return "\n".join(("```sh", *lines, "```"))
+            case Code(commands):
+                return "\n".join(("```sh", *commands, "```"))
             case Table(columns, rows):
-                lines = (columns, ["---"] * len(columns), *rows)
+                lines: list[Sequence[Cell]] = [columns, ["---"] * len(columns), *rows]
                 return "\n".join(f"| {' | '.join(self.text(cell) for cell in row)} |" for row in lines)
 
 
 def load_words(language: str) -> Words:
     table = tomllib.loads((_FOLDER / f"words.{language}.toml").read_text(encoding="utf-8"))
-    return Words(language, dict(_flat(table)))
+    notes: list[dict[str, str]] = []
+    if language != "en":
+        notes = tomllib.loads((_FOLDER / f"notes.{language}.toml").read_text(encoding="utf-8"))["note"]
+    return Words(language, dict(_flat(table)), tuple((re.compile(note["en"]), note[language]) for note in notes))
 
 
 def gaps(text: str) -> list[str]:
