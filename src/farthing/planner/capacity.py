@@ -141,31 +141,35 @@ class ReplicaLoad:
 
     def _capacity(self, slo: Slo, keeps: bool) -> Capacity:
         """No more is looked for than is asked."""
-        least = self._least(keeps)
-        reason = self._exceeded(least, slo)
+        nothing = self.at(_LEAST_RUNNING, keeps)
+        reason = self._exceeded(nothing, slo)
         if reason is not None:
-            return Capacity(0.0, reason, least)
+            return Capacity(0.0, reason, nothing)
         asked = self.steady(self._demand.amount, keeps)
         reason = self._exceeded(asked, slo)
         if reason is None and asked.amount >= self._demand.amount * (1 - 1e-3):
             return Capacity(self._demand.amount, "none", asked)
-        low, high = least, asked.running
+        low, high = nothing, asked
         reason = reason or "max_num_seqs"
-        while high - low.running > _NEAR * high:
-            middle = self.at((low.running + high) / 2, keeps)
+        if self._demand.users is not None:  # then one user is the least
+            low = self.steady(1.0, keeps)
+            exceeded = self._exceeded(low, slo)
+            if exceeded is not None:
+                return Capacity(0.0, exceeded, low)
+        while high.running - low.running > _NEAR * high.running:
+            if self._demand.users is not None and self._whole(high) <= self._whole(low):
+                break
+            middle = self.at((low.running + high.running) / 2, keeps)
             exceeded = self._exceeded(middle, slo)
             if exceeded is None:
                 low = middle
             else:
-                high, reason = middle.running, exceeded
-        amount = low.amount if self._demand.users is None else max(1.0, math.floor(low.amount + 1e-3))
+                high, reason = middle, exceeded
+        amount = low.amount if self._demand.users is None else max(1.0, self._whole(low))
         return Capacity(amount, reason, low)
 
-    def _least(self, keeps: bool) -> Steady:
-        """The smallest load that there is: one user, or hardly any requests."""
-        if self._demand.users is None:
-            return self.at(_LEAST_RUNNING, keeps)
-        return self.steady(1.0, keeps)
+    def _whole(self, state: Steady) -> float:
+        return float(math.floor(state.amount + 1e-3))
 
     def steady(self, amount: float, keeps: bool) -> Steady:
         """Carrying that, or a little less by rounding; where it can't, as much as it can."""

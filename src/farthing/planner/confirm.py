@@ -19,7 +19,8 @@ from farthing.planner.step_times import StepTimes
 from farthing.planner.workload import Prefixes, Request, Workload
 
 BLOCK_SIZE = 16
-_REQUESTS = 120
+_LEAST_REQUESTS, _REQUESTS = 40, 120
+_PAUSE_SECONDS = 600.0  # of the clock of the simulation, until the cache is filled
 _MOST_STEPS = 2000  # of a simulation: half a second or so
 _SEED = 0
 
@@ -40,7 +41,7 @@ class Confirmed:
 
 def confirm(times: StepTimes, demand: Demand, share: float, running: float, keeps_prefix: bool) -> Confirmed:
     """A replica with `share` of the load: users or requests/s. `running`: how many are expected to run at a time."""
-    workload, cold = _workload(demand, share, running, keeps_prefix)
+    workload, counted = _workload(demand, share, running, keeps_prefix)
     pricers: dict[int, EngineStagePricer] = {}
     shape = ReplicaShape(
         stages=tuple((pricers.setdefault(id(stage), EngineStagePricer(stage)),) for stage in times.replica.stages),
@@ -51,7 +52,7 @@ def confirm(times: StepTimes, demand: Demand, share: float, running: float, keep
         context=max(demand.longest, workload.longest),
     )
     run = simulate(workload, Deployment((shape,), request_seconds=times.request_seconds))
-    warm = [outcome for outcome in run.outcomes if not outcome.refused and outcome.request.index >= cold]
+    warm = [outcome for outcome in run.outcomes if not outcome.refused and outcome.request.index in counted]
     ttft = Spread.of(outcome.ttft_seconds for outcome in warm).p90
     tpot = Spread.of(outcome.tpot_seconds or 0.0 for outcome in warm).p90
     prompts = sum(outcome.request.input_tokens for outcome in warm)
@@ -64,35 +65,38 @@ def confirm(times: StepTimes, demand: Demand, share: float, running: float, keep
     )
 
 
-def _workload(demand: Demand, share: float, running: float, keeps_prefix: bool) -> tuple[Workload, int]:
-    """And how many of its first requests find a cold cache."""
+def _workload(demand: Demand, share: float, running: float, keeps_prefix: bool) -> tuple[Workload, range]:
+    """And which of its requests count: not those that fill the cache first, and not those that end when nobody comes
+    behind them."""
     assert SHARE == 0.9, "Confirmed is of nine of ten"
     users = max(1, round(share)) if demand.users is not None else None
     groups = 1
     if keeps_prefix and demand.prefix_of == "user":
-        groups = users or max(1, round(share * (demand.think_seconds + running / share)))
-    cold = groups if keeps_prefix else 0
+        groups = users or max(1, round(share * demand.think_seconds + running))
+    cold, last = (max(groups, users or 0) if keeps_prefix else users or 0), math.ceil(running)
     steps_each = demand.output_tokens / max(1.0, running)
-    count = cold + max(48, min(_REQUESTS, math.floor(_MOST_STEPS / steps_each)))
+    counted = max(_LEAST_REQUESTS, min(_REQUESTS, math.floor(_MOST_STEPS / steps_each)))
     rng = random.Random(_SEED)
     prefix = demand.prefix_tokens if keeps_prefix else 0
     requests, turns, arrival = [], list[int](), 0.0
-    for index in range(count):
-        think = 0.0
-        if users is None:
-            arrival += rng.expovariate(share)
-        elif demand.think_seconds:
-            think = rng.expovariate(1 / demand.think_seconds)
-        new = _lognormal(rng, demand.input_tokens - prefix, demand.spread)
-        new = min(new, max(1, demand.longest - demand.output_tokens - prefix))
+    for index in range(cold + counted + last):
+        is_cold = index < cold
+        think = new = 0.0
+        if not is_cold:
+            arrival += rng.expovariate(share) + (_PAUSE_SECONDS if index == cold else 0.0)
+            think = rng.expovariate(1 / demand.think_seconds) if demand.think_seconds else 0.0
+            think += _PAUSE_SECONDS if index < 2 * cold else 0.0
+            new = _lognormal(rng, demand.input_tokens - prefix, demand.spread)
+        input_tokens = prefix + max(1, round(min(new, demand.longest - demand.output_tokens - prefix)))
         if not turns:  # each conversation goes on once in a round, in any order
             turns = rng.sample(range(groups), groups)
-        requests.append(
-            Request(index, arrival if users is None else None, prefix + new, demand.output_tokens, turns.pop(), think)
-        )
-    return Workload(tuple(requests), users, Prefixes(prefix, groups), "a search's"), cold
+        output_tokens = 1 if is_cold else demand.output_tokens
+        at = arrival if users is None else None
+        requests.append(Request(index, at, input_tokens, output_tokens, turns.pop(), think))
+    workload = Workload(tuple(requests), users, Prefixes(prefix, groups), "a search's")
+    return workload, range(cold, cold + counted)
 
 
-def _lognormal(rng: random.Random, mean: float, spread: float) -> int:
+def _lognormal(rng: random.Random, mean: float, spread: float) -> float:
     sigma = math.sqrt(math.log1p(spread))
-    return max(1, round(mean * math.exp(rng.gauss(0.0, 1.0) * sigma - sigma * sigma / 2)))
+    return mean * math.exp(rng.gauss(0.0, 1.0) * sigma - sigma * sigma / 2)

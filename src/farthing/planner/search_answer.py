@@ -19,7 +19,7 @@ from farthing.planner.why_not import Kind, WhyNot, all_ways, nearest, not_looked
 
 _MOST_SIMULATED = 4  # options, both ways together
 _MOST_FAILED = 6  # of a way: then the next stands, and is not confirmed
-_NEAR = 4
+_NEAR = 3
 
 OptionKey = tuple[tuple[str, str, str, int, int], int]
 

@@ -15,7 +15,7 @@ from farthing.planner.search import Option, Search, search
 _LOADS = (0.5, 2.0, 4.0)
 _CONTEXTS = (0.5, 2.0)
 _MOST = 20.0  # times: what is beyond is no flip that anybody plans for
-_CONTENDERS = 6  # of each way
+_CONTENDERS = 4  # of each way
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,33 +42,31 @@ class StepTimes:
         self.kv_tokens = replica.kv_tokens or 0
         self.max_num_seqs = replica.engine.max_num_seqs
         self.request_seconds = replica.stages[0].efficiency.request_seconds
-        self._rounds: dict[tuple[int, int], tuple[float, float]] = {}
+        self._rounds: dict[int, dict[int, tuple[float, float]]] = {}
 
     def decode_seconds(self, running: float, context: int) -> float:
         """Until each of `running` sequences (a mean, so not whole) has one more token; `context`: before each.
 
         In a pipeline they go round in as many groups as there are stages.
         """
+        known = self._rounds.setdefault(context, {})
         groups = min(float(self.num_stages), max(1.0, running))
         each = min(max(1.0, running / groups), float(_COUNTS[-1]))
         index = bisect_right(_COUNTS, each) - 1
         below = _COUNTS[index]
-        passing, slowest = self._stages(below, context)
+        passing, slowest = known.get(below) or self._ask(below, context)
         if each > below:
             above = _COUNTS[index + 1]
             share = (each - below) / (above - below)
-            more, more_slowest = self._stages(above, context)
+            more, more_slowest = known.get(above) or self._ask(above, context)
             passing += share * (more - passing)
             slowest += share * (more_slowest - slowest)
         return max(passing, groups * slowest)
 
-    def _stages(self, count: int, context: int) -> tuple[float, float]:
+    def _ask(self, count: int, context: int) -> tuple[float, float]:
         """Seconds of a group through all stages, and in the slowest."""
-        key = (count, context)
-        found = self._rounds.get(key)
-        if found is None:
-            stages = self.replica.stage_seconds(StepUse(1.0, count, 1, context))
-            found = self._rounds[key] = sum(stages), max(stages)
+        stages = self.replica.stage_seconds(StepUse(1.0, count, 1, context))
+        found = self._rounds[context][count] = sum(stages), max(stages)
         return found
 
     def prompt(self, new_tokens: int, cached_tokens: int) -> Prompt:
