@@ -21,7 +21,7 @@ from farthing.quantization.base import resolve
 
 MODEL = "llama-2-70b"
 LONG_MODEL = "llama-3.1-70b"  # the same layers, for contexts beyond LLaMA-2's
-LIMITS = (64, 512, 2048)  # of sequences at a time: memory is to end the batch, and logits of more take of it
+LIMITS = (64, 128, 256, 512, 1024, 2048)  # of sequences at a time: memory ends the batch; more take room for logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,15 @@ def plan_of(model: str, on: str, **options: object) -> Plan:
 @cache
 def box_plan(load: Load, box: Box, weight_format: str = "fp16") -> Plan:
     """Every layout of a box under a load; `full` of each has as many sequences as memory holds."""
-    for limit in LIMITS:
-        plan = _request_plan(load.model, _request_of(load, box, weight_format, limit))
-        if all(choice.full.batch < limit * choice.placement.layout.replicas for choice in plan.choices):
-            break
-    return plan
+    return _request_plan(load.model, _request_of(load, box, weight_format, _limit(load, box, weight_format)))
+
+
+def _limit(load: Load, box: Box, weight_format: str) -> int:
+    """The smallest that memory can't reach, if all that the weights leave held KV."""
+    spec = spec_of(load.model, "fp16" if weight_format == "bf16" else weight_format)  # the same bytes
+    room = sum(device.memory_bytes - device.reserve_bytes for device in hardware_of(box.on).devices)
+    held = (room - spec.weight_bytes) / (spec.kv_bytes_per_token * load.context)
+    return next((limit for limit in LIMITS if limit > held), LIMITS[-1])
 
 
 def command_of_box(load: Load, box: Box, weight_format: str = "fp16") -> str:

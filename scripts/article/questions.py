@@ -50,15 +50,7 @@ def name_of(box: Box) -> Cell:
 
 def section() -> Iterator[Block]:
     yield Heading(say("question.title"))
-    yield Paragraph(
-        say(
-            "question.lead",
-            model=ARTICLE.model,
-            context=count(ARTICLE.context),
-            long_model=LONG_MODEL,
-            most=count(LIMITS[-1]),
-        )
-    )
+    yield Paragraph(_lead())
     yield Bullets(list(verdict()))
     yield Heading(say("question.throughput"), 3)
     yield Paragraph(say("question.throughput_lead"))
@@ -79,6 +71,11 @@ def section() -> Iterator[Block]:
     yield Heading(say("question.builds"), 3)
     yield Paragraph(say("question.builds_lead", network=network))
     yield _build_table()
+
+
+def _lead() -> Cell:
+    models = {"model": ARTICLE.model, "context": count(ARTICLE.context), "long_model": LONG_MODEL}
+    return say("question.lead", **models, most=count(LIMITS[-1]))
 
 
 def load_name(load: Load) -> Cell:
@@ -244,6 +241,7 @@ def verdict() -> Iterator[Cell]:
     for basis in (OWNED, RENTED):
         for box in (STOCK, PATCHED):
             yield say("say.money", basis=basis.name, box=name_of(box), answer=_answer(basis, box))
+    yield from map(_build_sentence, (SHORT, ARTICLE))
     yield _p2p_sentence()
     yield _division_sentence()
     yield _stream_sentence()
@@ -271,6 +269,21 @@ def answer(gains: Sequence[tuple[Load, float | None]]) -> Cell:
 
 def _side(factor: float) -> str:
     return "even" if 1 / EVEN <= factor <= EVEN else "rtx4090" if factor > 1 else "h100"
+
+
+def _build_sentence(load: Load) -> Cell:
+    """The cheapest eight 4090 without a patched driver against the H100 box."""
+    costs = {
+        box: cost
+        for box in BUILDS
+        if box.p2p is None
+        if (cost := OWNED.dollars_per_million(box, tokens_per_second(box_plan(load, box)))) is not None
+    }
+    theirs = costs.pop(H100)
+    box = min(costs, key=lambda box: costs[box])
+    mine = costs[box]
+    values = {"load": load_name(load), "box": name_of(box), "mine": dollars(mine), "h100": dollars(theirs)}
+    return say("say.build", **values, winner=winner(theirs / mine))
 
 
 def _p2p_sentence() -> Cell:
