@@ -2,22 +2,19 @@
 
     python scripts/simulate_trace.py --data ../shared/data
 
-`--data` is the folder with calibration_des_requests_rtxpro6000.csv (LLMServingSim's published run) and
-operators_extra_sample.csv (single operators, timed by NVIDIA's planner project); their rows carry no licence to be
-copied here. Nothing is fitted to the trace. It is simulated twice: with the constants that planner/engines has for the
-engine on a card of this class, and with what its products and attention reach on such cards, operator by operator.
-Written to benchmarks/served-trace.md. Needs no torch.
+`--data` is the folder with calibration_des_requests_rtxpro6000.csv (LLMServingSim's published run; its rows carry no
+licence to be copied here). Nothing is fitted to it. It is simulated twice: with steps priced by single operators, and
+with the constants that were fitted to published runs of the engine. Written to benchmarks/served-trace.md. Needs no
+torch.
 """
 
 import argparse
 import csv
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import product
-from math import log
 from pathlib import Path
 from statistics import fmean
 
@@ -27,23 +24,20 @@ from farthing.models.config_reader import ConfigReader
 from farthing.models.published_models import find_published
 from farthing.models.spec import Precision
 from farthing.planner.device_class import device_class, format_class
-from farthing.planner.efficiency import Efficiency, attention_seconds, product_seconds
 from farthing.planner.engine_pricer import engine_deployment
 from farthing.planner.engine_profile import EngineProfile, find_engine
+from farthing.planner.operator_profile import by_operators
 from farthing.planner.simulator import Run, simulate
 from farthing.planner.spread import Spread
 from farthing.planner.workload import recorded
 from farthing.quantization.base import resolve
 
 PAGE = Path(__file__).resolve().parents[1] / "benchmarks" / "served-trace.md"
-FILE, OPERATORS = "calibration_des_requests_rtxpro6000.csv", "operators_extra_sample.csv"
-# The workstation cards whose operators were timed under vLLM, as the file and as the catalogue call them.
-CARDS = {"RTX PRO 6000 Blackwell SE": "rtx-pro-6000-server", "L40S": "l40s"}
+FILE = "calibration_des_requests_rtxpro6000.csv"
 MODEL, FORMAT, ENGINE = "llama-3.1-8b", "bf16", "vllm"
 # The run's own settings: the notes of measured_calibration.csv, and the card that the publishers name for this run.
 HARDWARE, SEATS, BATCH_TOKENS, CONTEXT = "rtx-pro-6000-server", 128, 2048, 8192
 LIMIT = 0.15  # of the means
-L2_BYTES = 2**27
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,70 +72,6 @@ def measured(rows: Sequence[Mapping[str, str]]) -> list[Timing]:
         )
         for row in rows
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class Timed:
-    """One operator: nominal seconds of reading and of computing, its rows, and what it took."""
-
-    read: float
-    compute: float
-    rows: int
-    seconds: float
-
-
-def operators_of(rows: Sequence[Mapping[str, str]], name: str) -> dict[str, list[Timed]]:
-    """The products and attention of a card in bf16, over its nominal figures, by the kind of operator."""
-    card = parse_hardware(CARDS[name]).devices[0]
-    assert card.bandwidth is not None
-    bandwidth, rate = card.bandwidth.value, card.flops[FORMAT].value
-    found: dict[str, list[Timed]] = {"gemm": [], "prefill_attention": [], "decode_attention": []}
-    for row in rows:
-        if row["gpu"] != name or row["dtype"] != "bfloat16" or row["op"] not in found:
-            continue
-        seconds = float(row["time_ms"]) / 1e3
-        if row["op"] == "gemm":
-            m, n, k = (int(row[column]) for column in ("m_tokens", "n", "k"))
-            read, flops, count = 2 * (m * n + n * k + m * k), 2 * m * n * k, m
-        else:
-            columns = ("batch_size", "isl_or_ctx", "heads", "kv_heads", "head_dim")
-            batch, tokens, heads, kv_heads, dim = (int(row[column]) for column in columns)
-            is_prompt = row["op"] == "prefill_attention"
-            read, count = 4 * batch * tokens * kv_heads * dim, batch
-            flops = 4 * batch * (tokens * (tokens + 1) // 2 if is_prompt else tokens) * heads * dim
-            if row["kv_dtype"] != "bfloat16" or (tokens > BATCH_TOKENS if is_prompt else read < L2_BYTES):
-                continue  # longer than a step, or read from a cache
-        found[row["op"]].append(Timed(read / bandwidth, flops / rate, count, seconds))
-    return found
-
-
-def with_operators(engine: EngineProfile, rows: Sequence[Mapping[str, str]]) -> EngineProfile:
-    """The profile with the shares of the nominal figures that operators of such cards reach; the host's times stay."""
-    (card,) = parse_hardware(HARDWARE).devices
-    base = engine.efficiency(device_class(card), format_class(resolve(FORMAT, "cuda")))
-    timed = [operators_of(rows, name) for name in CARDS]
-    shares = [percent / 100 for percent in range(10, 99, 2)]
-
-    def off(kind: str, seconds: Callable[[Timed, Efficiency], float], **constants: float) -> float:
-        """Mean error of the logarithm, each card as much as the other."""
-        one = replace(base, **constants)
-        errors = [[abs(log(seconds(each, one) / each.seconds)) for each in card[kind]] for card in timed]
-        return fmean(fmean(card) for card in errors)
-
-    def product_of(each: Timed, one: Efficiency) -> float:
-        return product_seconds(each.read, each.compute, each.rows, one)
-
-    def attention_of(each: Timed, one: Efficiency) -> float:
-        return attention_seconds(each.read, each.compute, one)
-
-    weights, gemm, half_rows = min(
-        product(shares[25:], shares[20:], (8.0, 16.0, 32.0, 64.0, 128.0)),
-        key=lambda three: off("gemm", product_of, weights=three[0], gemm=three[1], half_rows=three[2]),
-    )
-    kv = min(shares, key=lambda share: off("decode_attention", attention_of, kv=share))
-    attention = min(shares, key=lambda share: off("prefill_attention", attention_of, attention=share))
-    fitted = replace(base, weights=weights, gemm=gemm, half_rows=half_rows, kv=kv, attention=attention)
-    return replace(engine, base=asdict(fitted), by_class={}, by_format={})
 
 
 def simulated(rows: Sequence[Mapping[str, str]], engine: EngineProfile, hardware: str) -> tuple[Run, list[Timing]]:
@@ -222,7 +152,7 @@ def page(
 ) -> str:
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     theirs = figures(told)
-    by_class, by_operators = (figures(runs[name][1]) for name in ("class", "operators"))
+    by_class, by_operators_ = (figures(runs[name][1]) for name in ("class", "operators"))
     run, forecast = runs["operators"]
     totals, (card,) = run.totals[0], parse_hardware(HARDWARE).devices
     kind = device_class(card), format_class(resolve(FORMAT, "cuda"))
@@ -236,13 +166,13 @@ def page(
         f"lengths, vLLM's profile ({SEATS} places and {BATCH_TOKENS:,} tokens a step, as the run was started) and the "
         f"card as the catalogue has it (`{HARDWARE}`). Nothing is fitted to the trace.",
         "",
-        "Steps are priced twice. *By operators*: products and attention reach what vLLM's kernels were timed to reach "
-        "on cards of this class, operator by operator (NVIDIA's aiconfigurator, operators_extra_sample.csv: "
-        f"{' and '.join(CARDS)}), everything else as in the profile. *By published runs*: with the profile's constants "
-        f"alone. By operators the means are {_is_kept(worst_mean(theirs, by_operators))}; by runs "
-        f"{_is_kept(worst_mean(theirs, by_class))}.",
+        "Steps are priced twice. *By operators* (`--engine vllm --by-operators`): products and attention reach what "
+        "single kernels were timed to reach on cards of this class, and the host's times have sources of their own "
+        "(planner/operator_profile.py): no served load is in it. *By published runs* (`--engine vllm`): with the "
+        "constants that were fitted to what whole engines were measured at. By operators the means are "
+        f"{_is_kept(worst_mean(theirs, by_operators_))}; by runs {_is_kept(worst_mean(theirs, by_class))}.",
         "",
-        *table(theirs, by_class, by_operators),
+        *table(theirs, by_class, by_operators_),
         "",
         one_by_one(told, forecast),
         "",
@@ -266,18 +196,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help=f"the folder with {FILE}")
     flags = parser.parse_args(arguments)
-    rows, operators = (_rows(flags.data / name) for name in (FILE, OPERATORS))
+    with (flags.data / FILE).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
     began, engine = time.process_time(), find_engine(ENGINE)
-    profiles = {"class": engine, "operators": with_operators(engine, operators)}
+    profiles = {"class": engine, "operators": by_operators(engine)}
     runs = {name: simulated(rows, profile, HARDWARE) for name, profile in profiles.items()}
     text = page(measured(rows), runs, profiles, time.process_time() - began)
     print(text)
     PAGE.write_text(text, encoding="utf-8")
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

@@ -92,6 +92,8 @@ def test_another_engine_has_its_own_limits(run_farthing: Farthing):
     own, other = json.loads(run_farthing(*load).out), json.loads(run_farthing(*load, "--engine", "vllm").out)
     assert (own["engine"], other["engine"]) == (None, "vllm")
     assert other["max_batch_tokens"] != own["max_batch_tokens"] and other["kv"]["blocks"] != own["kv"]["blocks"]
+    timed = json.loads(run_farthing(*load, "--engine", "vllm", "--by-operators").out)
+    assert timed["kv"]["blocks"] == other["kv"]["blocks"] and timed["tpot_seconds"] != other["tpot_seconds"]
     fewer = json.loads(run_farthing(*load, "--engine", "vllm", "--max-num-seqs", "3").out)
     assert fewer["max_num_seqs"] == 3
     unknown = run_farthing(*load, "--engine", "vllmm")
@@ -132,6 +134,7 @@ def test_garbage_in_a_trace_is_told_with_its_line(run_farthing: Farthing, tmp_pa
         (("--rate", "1", "--users", "2"), "--rate, --users and --trace"),
         (("--rate", "1", "--requests", "0"), "--requests is 0"),
         (("--rate", "1", "--ttft", "0"), "--ttft is 0"),
+        (("--rate", "1", "--by-operators"), "--engine"),
         (("--rate", "1", "--tpot", "nan"), "--tpot is nan"),
         (("--rate", "1", "--price-per-hour", "-1"), "--price-per-hour"),
         (("--rate", "1", "--input-tokens", "U(9,1)"), "--input-tokens"),

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from farthing.planner.engine_profile import find_engine
+from farthing.planner.operator_profile import STEP_SECONDS, by_operators, timed_classes
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "simulate_trace.py"
 
@@ -43,11 +44,10 @@ def test_a_trace_that_was_simulated_is_simulated_without_error(
     asked = [script.Timing(0.05 * index, 0.0, 0.0, outputs) for index, (_, outputs) in enumerate(lengths)]
     _, served = script.simulated(rows_of(asked, lengths), find_engine(script.ENGINE), script.HARDWARE)
     rows = rows_of(served, lengths)
-    for name, table in ((script.FILE, rows), (script.OPERATORS, operators())):
-        with (tmp_path / name).open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(table[0]))
-            writer.writeheader()
-            writer.writerows(table)
+    with (tmp_path / script.FILE).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
     monkeypatch.setattr(script, "PAGE", tmp_path / "page.md")
     script.main(["--data", str(tmp_path)])
     page = (tmp_path / "page.md").read_text()
@@ -57,23 +57,22 @@ def test_a_trace_that_was_simulated_is_simulated_without_error(
 
 
 def test_the_served_trace_is_simulated_within_15_percent(script: ModuleType, shared: Path):
-    rows, operators = (script._rows(shared / "data" / name) for name in (script.FILE, script.OPERATORS))
-    profile = script.with_operators(find_engine(script.ENGINE), operators)
-    _, forecast = script.simulated(rows, profile, script.HARDWARE)
+    with (shared / "data" / script.FILE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    _, forecast = script.simulated(rows, by_operators(find_engine(script.ENGINE)), script.HARDWARE)
     assert script.worst_mean(script.figures(script.measured(rows)), script.figures(forecast)) <= script.LIMIT
 
 
-def operators() -> list[dict[str, object]]:
-    """A card that reaches 90 % of its bandwidth and half of its arithmetic, in three operators."""
-    common = {"dtype": "bfloat16", "kv_dtype": "bfloat16", "heads": 32, "kv_heads": 8, "head_dim": 128}
-    empty = dict.fromkeys(("m_tokens", "n", "k", "batch_size", "isl_or_ctx"), "")
-    found: list[dict[str, object]] = []
-    for gpu in ("RTX PRO 6000 Blackwell SE", "L40S"):
-        for m in (1, 8, 2048, 8192):
-            seconds = max(2 * 4096 * 4096 / (0.9 * 1e12), 2 * m * 4096 * 4096 / (0.5 * 400e12))
-            product = {"m_tokens": m, "n": 4096, "k": 4096, "time_ms": 1e3 * seconds}
-            found.append({**empty, **common, "gpu": gpu, "op": "gemm", **product})
-        decode = {"op": "decode_attention", "batch_size": 256, "isl_or_ctx": 2048, "time_ms": 2.5}
-        prompt = {"op": "prefill_attention", "batch_size": 4, "isl_or_ctx": 2048, "time_ms": 0.6}
-        found += [{**empty, **common, "gpu": gpu, **decode}, {**empty, **common, "gpu": gpu, **prompt}]
-    return found
+def test_a_profile_by_operators_keeps_the_limits_and_memory_of_its_engine():
+    engine = find_engine("vllm")
+    timed = by_operators(engine)
+    assert (timed.max_num_seqs, timed.max_batch_tokens, timed.memory) == (
+        engine.max_num_seqs,
+        engine.max_batch_tokens,
+        engine.memory,
+    )
+    assert "workstation" in timed_classes()
+    for device_class in (*timed_classes(), "geforce"):
+        efficiency = timed.efficiency(device_class, "16")
+        assert 0.5 < efficiency.weights < 1 and 0.4 < efficiency.gemm < 1
+        assert efficiency.step_seconds == STEP_SECONDS

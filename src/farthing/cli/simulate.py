@@ -22,6 +22,7 @@ from farthing.planner.engine_pricer import engine_deployment
 from farthing.planner.engine_profile import EngineProfile, find_engine
 from farthing.planner.hardware import Hardware, find_hardware
 from farthing.planner.lengths import Lengths
+from farthing.planner.operator_profile import by_operators
 from farthing.planner.plan import Plan, make_plan
 from farthing.planner.request import PlanRequest
 from farthing.planner.simulation import Objective, summarize
@@ -58,9 +59,6 @@ class LoadFlags:
     dealing: Annotated[Literal["least-loaded", "round-robin"], Parameter(help="Which replica gets a request.")] = (
         "least-loaded"
     )
-    engine: Annotated[
-        str | None, Parameter(help="As another engine would: its limits, memory and speed (vllm, sglang, ...).")
-    ] = None
     seed: Annotated[int, Parameter(help="The same seed makes the same load, here and in bench serve.")] = 0
 
     def __post_init__(self) -> None:
@@ -77,8 +75,14 @@ class LoadFlags:
 
 @dataclass(frozen=True, slots=True)
 class AnswerFlags:
-    """How the answer is told."""
+    """As which engine, and how the answer is told."""
 
+    engine: Annotated[
+        str | None, Parameter(help="As another engine would: its limits, memory and speed (vllm, sglang, ...).")
+    ] = None
+    by_operators: Annotated[
+        bool, Parameter(help="Price that engine's steps by single kernels that were timed, not by whole engines.")
+    ] = False
     json: Annotated[bool, Parameter(help="Print one JSON object.")] = False
 
 
@@ -104,7 +108,7 @@ def simulate(
     """What users of a deployment would wait, and what it would cost."""
     asked, flagged = LoadFlags(**said(load)), said(deployment)
     objective = Objective(asked.ttft, asked.tpot)
-    engine = None if asked.engine is None else find_engine(asked.engine)
+    engine = _engine(answer)
     model, request = asked_of(model, flagged)
     name, config = config_of(model)
     hardware = find_hardware(request)
@@ -122,6 +126,15 @@ def simulate(
         output.print_json(to_json_object(done))
     else:
         view.print_load(done)
+
+
+def _engine(answer: AnswerFlags) -> EngineProfile | None:
+    if answer.engine is None:
+        if answer.by_operators:
+            raise UsageError("--by-operators is a way to price an --engine", fix="say --engine vllm, or leave it out")
+        return None
+    engine = find_engine(answer.engine)
+    return by_operators(engine) if answer.by_operators else engine
 
 
 def _under(

@@ -118,7 +118,7 @@ class SimulatedLoad:
         limits = self.deployment.replicas[0]
         under = (
             f"as {self.engine.name}: {self.engine.what}; {limits.max_num_seqs:,} places, {limits.max_batch_tokens:,} "
-            "tokens a step, its share of the memory, efficiencies fitted to published measurements"
+            "tokens a step, its share of the memory, its efficiencies"
         )
         return [steps, under, self.plan.price.note]
 
