@@ -204,7 +204,7 @@ def page(results: dict[Case, dict[str, Outcome]], seconds: float) -> str:
         "the model have so little room left for keys and values that few sequences run, and then one deeper pipeline "
         "beats two replicas by a wide margin.",
         "",
-        "".join(verdict(results)),
+        "".join(verdict(results)).strip(),
         "",
         f"KV tokens of all replicas at {MEMORY} of the memory of {next(iter(results)).card}: {rooms}.",
         "",
