@@ -177,6 +177,7 @@ class Descriptions:
     def __init__(self, config: ConfigReader) -> None:
         self.config = config
         self._specs: dict[Precision, ModelSpec] = {}
+        self._precisions: dict[tuple[object, ...], tuple[Precision, ...]] = {}
         self._divisible: dict[tuple[int, int], bool] = {}
         self._times: dict[tuple[object, ...], tuple[Configuration, StepTimes | None]] = {}  # keeps what ids are of
 
@@ -184,6 +185,13 @@ class Descriptions:
         if precision not in self._specs:
             self._specs[precision] = describe(self.config, precision)
         return self._specs[precision]
+
+    def precisions(self, accelerator: Accelerator, wishes: Wishes) -> tuple[Precision, ...]:
+        """As precisions(), once for accelerators that multiply in the same formats."""
+        key = (accelerator.kind, frozenset(accelerator.flops), accelerator.unsupported_dtypes, wishes)
+        if device_of(accelerator) is None or key not in self._precisions:
+            self._precisions[key] = precisions(accelerator, self.config, wishes)
+        return self._precisions[key]
 
     def specs(self) -> tuple[ModelSpec, ...]:
         """All that were described."""

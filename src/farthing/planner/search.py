@@ -17,7 +17,6 @@ from farthing.planner.candidates import (
     Wishes,
     engines_of,
     fits_shape,
-    precisions,
     shapes,
 )
 from farthing.planner.capacity import Capacity, ReplicaLoad, Steady
@@ -176,7 +175,7 @@ def search(
             passed.append(Passed(target, "market", offers.why_not_proposed(accelerator)))
             continue
         try:
-            found = precisions(accelerator, descriptions.config, asked)
+            found = descriptions.precisions(accelerator, asked)
         except UnsupportedError as error:
             passed.append(Passed(target, "format", error.what))
             continue

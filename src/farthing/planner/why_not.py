@@ -59,7 +59,12 @@ def why_not(
         if count:
             tried = attempts.get(id, [])
             reasons.append(_reason(found, target, count, dollars, tried, descriptions))
-    return tuple(sorted(reasons, key=lambda one: (-one.share, one.missing, one.dollars or 0.0, one.id)))
+    return tuple(sorted(reasons, key=_nearness))
+
+
+def _nearness(one: WhyNot) -> tuple[float, bool, float, float, str]:
+    """What carries more comes first; of what carries nothing, what a bound rules out comes last."""
+    return -one.share, one.kind in ("memory", "kv", "bandwidth"), one.missing, one.dollars or 0.0, one.id
 
 
 def without_price(found: Search, way: str) -> tuple[WhyNot, ...]:
