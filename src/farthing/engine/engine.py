@@ -8,8 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
-from farthing.engine.accounts.accountant import Accountant, Owner
+from farthing.engine.accounts.accountant import Accountant
 from farthing.engine.accounts.step_price import StepPricer
+from farthing.engine.accounts.step_record import Owner
 from farthing.engine.accounts.stopwatch import Stopwatch
 from farthing.engine.config import SMALL_MODEL_BYTES
 from farthing.engine.grammars.grammar import GrammarCompiler, GrammarMatcher
@@ -111,6 +112,7 @@ class Engine:
         for seq_id in list(self._seq_ids.get(request_id, ())):
             self.scheduler.cancel(seq_id)
             self._forget(seq_id)
+        self.accountant.settle()
 
     def step(self) -> list[Delta]:
         """Compute one batch; what is new of the text of its sequences."""
@@ -119,7 +121,8 @@ class Engine:
         outputs = step(self.scheduler, self._executor, self.clock)
         self.accountant.computed(self._owner)
         deltas = [*failed, *(delta for output in outputs for delta in self._take(output))]
-        self.accountant.end(more=bool(self._samples))
+        ended = any(delta.finish_reason is not None for delta in deltas)
+        self.accountant.end(more=bool(self._samples), ended=ended)
         return deltas
 
     def close(self) -> None:
@@ -218,7 +221,11 @@ class Engine:
     def _owner(self, seq_id: int) -> Owner:
         """Nobody, if the sequence was cancelled while it was computed."""
         sample = self._samples.get(seq_id)
-        return ("", "") if sample is None else (sample.request.request_id, sample.request.salt)
+        if sample is None:
+            return Owner("", "")
+        sequence, request = self._sequences[seq_id], sample.request
+        waited = (sequence.first_scheduled_time or sequence.arrival_time) - sequence.arrival_time
+        return Owner(request.request_id, request.salt, waited)
 
     def _forget(self, seq_id: int) -> None:
         self.runner.remove(seq_id)

@@ -62,10 +62,11 @@ class Books:
         self.planned, self.price = planned, price
         self.tick()
 
-    def step(self, step: StepRecord, charges: Sequence[Charge]) -> None:
-        """A step of the engine has ended."""
-        self.ledger.record(step)
-        self.recorder.step(step)
+    def steps(self, steps: Sequence[StepRecord], charges: Sequence[Charge]) -> None:
+        """Steps of the engine have ended."""
+        for step in steps:
+            self.ledger.record(step)
+            self.recorder.step(step)
         for charge in charges:
             self.spent.request_seconds += charge.seconds
             if self._bill is not None:

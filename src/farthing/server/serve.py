@@ -122,7 +122,7 @@ class _Serving:
             on_change=self._on_engine_change,
             on_loading=lambda done, total: self._say(f"loading weights: {done / total:.0%} of {format_bytes(total)}"),
             on_loss=lambda loss: self._books.lost(loss, client, self._say),
-            on_step=self._books.step,
+            on_steps=self._books.steps,
         )
         self._client = client
         ticking = asyncio.create_task(self._tick())

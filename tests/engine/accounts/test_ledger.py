@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from farthing.engine.accounts.ledger import Ledger
 from farthing.engine.accounts.step_price import Measured, StepPricer, forecast
-from farthing.engine.accounts.step_record import PARTS, Charge, StepRecord
+from farthing.engine.accounts.step_record import PARTS, Charge, Owner, StepRecord
 from farthing.engine.config import EngineConfig
 from farthing.engine.engine import Engine
 from farthing.engine.plan import plan_engine
@@ -28,8 +28,8 @@ SEQUENCES = st.lists(st.tuples(st.integers(1, 300), st.integers(0, 3000)), min_s
 
 
 def step_of(sequences: list[tuple[int, int]], seconds: float = 0.01, in_executor: float = 0.8) -> Measured:
-    owners = [(f"request-{index // 2}", "alice") for index in range(len(sequences))]
-    return Measured(BatchShape.of(sequences), owners, seconds, seconds * in_executor, 3, "slots", 5, 0)
+    owners = [Owner(f"request-{index // 2}", "alice") for index in range(len(sequences))]
+    return Measured(0.0, BatchShape.of(sequences), owners, seconds, seconds * in_executor, 3, "slots", 5, 0)
 
 
 def parts_of(record: StepRecord) -> dict[str, float]:
@@ -78,7 +78,8 @@ def test_the_parts_add_up_to_the_time_that_another_clock_says(tmp_path: Path) ->
     add_requests(busy, 8, prompt=40, output=60)
     charges: list[Charge] = []
     started = time.monotonic()
-    run(busy, between=lambda: charges.extend(busy.accountant.charges))
+    busy.accountant.on_settled = lambda steps, more: charges.extend(more)
+    run(busy)
     elapsed = time.monotonic() - started
     total = busy.accountant.ledger.total
     assert sum(total.parts.values()) == pytest.approx(elapsed, rel=0.02)
@@ -114,7 +115,8 @@ def test_measuring_can_be_left_out(tmp_path: Path) -> None:
     plain = engine(tmp_path, context=128, max_num_seqs=4, measure=False)
     add_requests(plain, 2, output=5)
     run(plain)
-    assert plain.accountant.last is None and plain.accountant.charges == []
+    plain.accountant.on_settled = lambda steps, charges: pytest.fail("something was measured")
+    plain.accountant.settle()
     assert plain.accountant.ledger.total.seconds == 0.0
 
 

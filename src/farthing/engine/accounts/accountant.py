@@ -1,37 +1,47 @@
 """The engine's own bookkeeping: each step timed, priced, divided among its requests, and added to the ledger.
 
 A step's time runs from the end of the step before it, if that left work, so that the steps of a busy engine leave no
-gap. Knows no tensors and no text: engine.py says when a step begins and ends.
+gap. Steps are only noted as they end, and priced some at a time: in one go that takes a fraction of what it takes
+between two steps. Knows no tensors and no text: engine.py says when a step begins and ends.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from farthing.engine.accounts.ledger import Ledger
 from farthing.engine.accounts.step_price import Measured, StepPricer
-from farthing.engine.accounts.step_record import Charge, StepRecord
+from farthing.engine.accounts.step_record import Charge, Owner, StepRecord
 from farthing.engine.accounts.stopwatch import Stopwatch
 from farthing.ops.batch import BatchShape
 from farthing.scheduler.scheduler import Scheduler
 
-Owner = tuple[str, str]  # request id, and whose request it is
+_MAX_NOTED = 16  # steps
+_MAX_NOTED_SECONDS = 0.25
+
+OnSettled = Callable[[Sequence[StepRecord], Sequence[Charge]], None]
 
 
 class Accountant:
-    """`last`: the record of the newest step, and `charges` those of its requests; None and nothing after a step that
-    computed nothing. `pricer` None: nothing is measured."""
+    """`on_settled` is handed the records of steps, and the charges of their requests, once they are priced: at the
+    latest with the step in which a request ends. `pricer` None: nothing is measured."""
 
     def __init__(self, pricer: StepPricer | None, scheduler: Scheduler, stopwatch: Stopwatch) -> None:
         self._pricer, self._scheduler, self._stopwatch = pricer, scheduler, stopwatch
-        self.ledger = Ledger()
-        self.last: StepRecord | None = None
-        self.charges: list[Charge] = []
+        self.on_settled: OnSettled = lambda steps, charges: None
+        self._ledger = Ledger()
+        self._noted: list[Measured] = []
         self._computed: tuple[BatchShape, list[Owner], float] | None = None
         self._since: float | None = None
 
+    @property
+    def ledger(self) -> Ledger:
+        """Of all steps so far."""
+        self.settle()
+        return self._ledger
+
     def begin(self) -> None:
         """Before a step."""
-        self.last, self.charges, self._computed = None, [], None
+        self._computed = None
         if self._since is None:
             self._since = time.monotonic()
 
@@ -42,24 +52,56 @@ class Accountant:
             owners = [owner_of(item.seq_id) for item in done.batch.items]
             self._computed = done.batch.shape, owners, seconds
 
-    def end(self, *, more: bool) -> None:
-        """Behind everything that a step brings; `more`: whether the next one follows at once."""
+    def end(self, *, more: bool, ended: bool) -> None:
+        """Behind everything that a step brings. `more`: whether the next one follows at once; `ended`: whether a
+        request did."""
         assert self._since is not None
         started, now = self._since, time.monotonic()
         self._since = now if more and self._computed is not None else None
-        if self._computed is None or self._pricer is None:
+        if self._computed is not None:
+            shape, owners, executor_seconds = self._computed
+            scheduler, pool = self._scheduler, self._scheduler.block_pool
+            step = Measured(
+                time=time.time(),
+                shape=shape,
+                owners=owners,
+                seconds=now - started,
+                executor_seconds=executor_seconds,
+                num_waiting=scheduler.num_waiting,
+                waiting_for=scheduler.waiting_for,
+                used_blocks=pool.num_blocks - pool.num_available,
+                num_preemptions=scheduler.stats.num_preemptions,
+            )
+            self._noted.append(step)
+            is_old = step.time - self._noted[0].time > _MAX_NOTED_SECONDS
+            if ended or is_old or len(self._noted) == _MAX_NOTED:
+                self.settle()
+        if not more:
+            self.settle()
+
+    def settle(self) -> None:
+        """Price what was noted."""
+        noted, self._noted = self._noted, []
+        if not noted or self._pricer is None:
             return
-        shape, owners, executor_seconds = self._computed
-        scheduler, pool = self._scheduler, self._scheduler.block_pool
-        measured = Measured(
-            shape=shape,
-            owners=owners,
-            seconds=now - started,
-            executor_seconds=executor_seconds,
-            num_waiting=scheduler.num_waiting,
-            waiting_for=scheduler.waiting_for,
-            used_blocks=pool.num_blocks - pool.num_available,
-            num_preemptions=scheduler.stats.num_preemptions,
-        )
-        self.last, self.charges = self._pricer.price(measured)
-        self.ledger.record(self.last)
+        records: list[StepRecord] = []
+        charges: dict[str, Charge] = {}
+        for step in noted:
+            record, shares = self._pricer.price(step)
+            self._ledger.record(record)
+            records.append(record)
+            for share in shares:
+                charges[share.request_id] = _added(charges.get(share.request_id), share)
+        self.on_settled(records, list(charges.values()))
+
+
+def _added(so_far: Charge | None, more: Charge) -> Charge:
+    if so_far is None:
+        return more
+    return Charge(
+        more.request_id,
+        more.owner,
+        so_far.seconds + more.seconds,
+        so_far.limit_seconds + more.limit_seconds,
+        max(so_far.queue_seconds, more.queue_seconds),
+    )

@@ -116,8 +116,12 @@ class Ledger:
 
     def reset(self) -> None:
         """Start counting anew."""
-        self.total = StepSums()
+        self._before = StepSums()  # of all buckets but the last one
         self.buckets: deque[Bucket] = deque(maxlen=_MAX_BUCKETS)
+
+    @property
+    def total(self) -> StepSums:
+        return added([self._before, *(bucket.sums for bucket in list(self.buckets)[-1:])])
 
     @property
     def prefill(self) -> PhaseTotals:
@@ -131,7 +135,6 @@ class Ledger:
 
     def record(self, step: StepRecord) -> None:
         bucket = self._bucket(step.time)
-        self.total.record(step)
         bucket.sums.record(step)
         bucket.num_running, bucket.num_waiting = step.num_sequences, step.num_waiting
         bucket.used_blocks = step.used_blocks
@@ -143,6 +146,8 @@ class Ledger:
     def _bucket(self, moment: float) -> Bucket:
         start = moment - moment % BUCKET_SECONDS
         if not self.buckets or self.buckets[-1].time < start:
+            if self.buckets:
+                self._before.add(self.buckets[-1].sums)
             self.buckets.append(Bucket(start))
         return self.buckets[-1]
 

@@ -10,12 +10,11 @@ executor is `host`. A request's share of a step is its share of these costs; the
 Knows no tensors, no text and no prices in dollars.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from farthing.engine.accounts.step_record import Charge, Phase, StepRecord
+from farthing.engine.accounts.step_record import Charge, Owner, Phase, StepRecord
 from farthing.hardware.calibration import Calibration
 from farthing.models.memory import step_working_set_bytes
 from farthing.models.spec import ModelSpec
@@ -31,10 +30,11 @@ _USUAL_SPREAD = 1.25  # of the times of equal steps on a shared machine; only be
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the engine measured of a step. `owners`: (request id, owner) of each sequence of the batch, in order."""
+    """What the engine measured of a step that ended at `time`. `owners`: of each sequence of the batch, in order."""
 
+    time: float  # seconds since 1970
     shape: BatchShape
-    owners: Sequence[tuple[str, str]]
+    owners: Sequence[Owner]
     seconds: float
     executor_seconds: float
     num_waiting: int
@@ -70,7 +70,7 @@ class StepPricer:
         host = step.seconds - in_executor
         phase: Phase = "decode" if shape.num_tokens == shape.num_sequences else "prefill"
         record = StepRecord(
-            time=time.time(),
+            time=step.time,
             phase=phase,
             num_tokens=shape.num_tokens,
             num_sequences=shape.num_sequences,
@@ -156,14 +156,14 @@ class StepPricer:
         a_token = sum(line.token + line.constant / sums.tokens for line in lines)
         a_logit = sum(line.logit for line in lines) * shape.num_logits / shape.num_sequences
         a_pair, a_position = sum(line.pair for line in lines), sum(line.attended for line in lines)
-        by_request: dict[tuple[str, str], float] = {}
+        by_request: dict[Owner, float] = {}
         for owner, (new, context) in zip(step.owners, shape.sequences, strict=True):
             part = new * a_token + a_logit
             part += touched_tokens(new, context, window) * a_position + causal_pairs(new, context, window) * a_pair
             by_request[owner] = by_request.get(owner, 0.0) + part / whole
         return [
-            Charge(request_id, owner, share * record.seconds, share * record.limit_seconds)
-            for (request_id, owner), share in by_request.items()
+            Charge(*owner[:2], share * record.seconds, share * record.limit_seconds, owner.queue_seconds)
+            for owner, share in by_request.items()
         ]
 
 

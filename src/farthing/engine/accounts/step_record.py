@@ -4,7 +4,7 @@ It crosses from the engine process to the API process once a step, so it is writ
 step_price.py fills it, ledger.py adds it up.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -58,10 +58,20 @@ class StepRecord(msgspec.Struct, array_like=True, frozen=True):
     num_preemptions: int  # since the start
 
 
-class Charge(msgspec.Struct, array_like=True, frozen=True):
-    """The share of one request in one step: `seconds` of the step, and of what the machine's peaks allow."""
+class Owner(NamedTuple):
+    """Who pays for a sequence: its request, whose that is (the salt of its cache), and how long it waited before it was
+    first computed."""
 
     request_id: str
-    owner: str  # whose request it is: the salt of its cache
+    name: str
+    queue_seconds: float = 0.0
+
+
+class Charge(msgspec.Struct, array_like=True, frozen=True):
+    """The share of one request in some steps: `seconds` of them, and of what the machine's peaks allow."""
+
+    request_id: str
+    owner: str
     seconds: float
     limit_seconds: float
+    queue_seconds: float = 0.0

@@ -76,7 +76,8 @@ class EngineClient:
     """`state` is "starting" until the first weights are loaded, then "ready", "restarting" after a loss, "failed" when
     the restarts are used up, "closed" in the end. `on_change` is called after each change, `on_loading` with the bytes
     of the weights that are read and of all, about once a second while they are, `on_loss` for each engine that was
-    lost, but not for a model that was refused at the start, `on_step` with each step that was measured."""
+    lost, but not for a model that was refused at the start, `on_steps` with steps that were measured, and the
+    charges of their requests."""
 
     def __init__(
         self,
@@ -88,10 +89,10 @@ class EngineClient:
         on_change: Callable[[str], None] = lambda reason: None,
         on_loading: Callable[[int, int], None] = lambda done_bytes, all_bytes: None,
         on_loss: Callable[[Loss], None] = lambda loss: None,
-        on_step: Callable[[StepRecord, Sequence[Charge]], None] = lambda step, charges: None,
+        on_steps: Callable[[Sequence[StepRecord], Sequence[Charge]], None] = lambda steps, charges: None,
     ) -> None:
         self._model, self._config, self._watch, self._command = model, config, watch, tuple(command)
-        self._on_change, self._on_loading, self._on_loss, self._on_step = on_change, on_loading, on_loss, on_step
+        self._on_change, self._on_loading, self._on_loss, self._on_steps = on_change, on_loading, on_loss, on_steps
         self.state = "starting"
         self.status = EngineStatus()
         self.num_restarts = 0
@@ -237,12 +238,12 @@ class EngineClient:
 
     def _take(self, event: Stepped) -> None:
         self.status = event.status
-        if event.step is not None:
-            for charge in event.charges:  # before the deltas: an answer that ends now has its whole cost
-                stream = self._streams.get(charge.request_id)
-                if stream is not None:
-                    stream.charge(charge, event.step.seconds)
-            self._on_step(event.step, event.charges)
+        for charge in event.charges:  # before the deltas: an answer that ends now has its whole cost
+            stream = self._streams.get(charge.request_id)
+            if stream is not None:
+                stream.charge(charge)
+        if event.steps:
+            self._on_steps(event.steps, event.charges)
         for delta in event.deltas:
             stream = self._streams.get(delta.request_id)
             if stream is not None and stream.push(delta):  # its reader may take long; the engine owes nothing more

@@ -61,6 +61,8 @@ class EngineProcess:
         self._decoder = Decoder(Command)
         self._num_steps = 0
         self._rejected: list[Rejected] = []
+        self._steps: list[StepRecord] = []
+        self._charges: list[Charge] = []
         self._last_told = time.monotonic()
 
     def run(self) -> None:
@@ -68,6 +70,7 @@ class EngineProcess:
         engine = self._load()
         if engine is None:
             return
+        engine.accountant.on_settled = self._settled
         self._send(Ready())
         self._send(self._stepped(engine, []))
         while True:
@@ -76,7 +79,7 @@ class EngineProcess:
             if engine.has_unfinished:
                 deltas = engine.step()
                 self._num_steps += 1
-                self._send(self._stepped(engine, deltas, engine.accountant.last, engine.accountant.charges))
+                self._send(self._stepped(engine, deltas))
 
     def _load(self) -> Engine | None:
         """The engine, planned and loaded; None, and why told, if the user has to change something first."""
@@ -131,9 +134,13 @@ class EngineProcess:
         except FarthingError as error:
             self._rejected.append(Rejected(command.request.request_id, error.what, error.fix))
 
-    def _stepped(
-        self, engine: Engine, deltas: list[Delta], step: StepRecord | None = None, charges: Sequence[Charge] = ()
-    ) -> Stepped:
+    def _settled(self, steps: Sequence[StepRecord], charges: Sequence[Charge]) -> None:
+        self._steps.extend(steps)
+        self._charges.extend(charges)
+
+    def _stepped(self, engine: Engine, deltas: list[Delta]) -> Stepped:
+        steps, self._steps = self._steps, []
+        charges, self._charges = self._charges, []
         rejected, self._rejected = self._rejected, []
         pool, stats = engine.scheduler.block_pool, engine.scheduler.stats
         status = EngineStatus(
@@ -148,7 +155,7 @@ class EngineProcess:
             num_dropped_messages=self._decoder.num_dropped,
             memory_bytes=0 if engine.has_unfinished else process_bytes(),
         )
-        return Stepped(deltas, rejected, status, step, list(charges))
+        return Stepped(deltas, rejected, status, steps, charges)
 
     def _send(self, event: Event) -> None:
         self._events.send(encode(event))

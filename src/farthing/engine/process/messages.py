@@ -92,12 +92,12 @@ class Rejected(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Stepped(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """What one step, or the commands before it, brought; and what the step cost, if one was measured."""
+    """What one step, or the commands before it, brought; and what the steps that were priced since cost."""
 
     deltas: list[Delta]
     rejected: list[Rejected]
     status: EngineStatus
-    step: StepRecord | None = None
+    steps: list[StepRecord] = []
     charges: list[Charge] = []
 
 

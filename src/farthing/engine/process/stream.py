@@ -4,7 +4,6 @@ Belongs to one asyncio loop. Knows no process and no sockets: engine_client.py f
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 from farthing.engine.accounts.step_record import Charge
@@ -28,7 +27,6 @@ class Stream:
         self._news = asyncio.Event()
         self.seconds = self.limit_seconds = 0.0
         self.queue_seconds: float | None = None
-        self._began = time.monotonic()
 
     def __aiter__(self) -> "Stream":
         return self
@@ -53,10 +51,9 @@ class Stream:
     def wake(self) -> None:
         self._news.set()
 
-    def charge(self, charge: Charge, step_seconds: float) -> None:
-        """A step of `step_seconds` that computed something of theirs has just ended."""
-        if self.queue_seconds is None:
-            self.queue_seconds = max(0.0, time.monotonic() - self._began - step_seconds)
+    def charge(self, charge: Charge) -> None:
+        """Steps that computed something of theirs have ended."""
+        self.queue_seconds = max(self.queue_seconds or 0.0, charge.queue_seconds)
         self.seconds += charge.seconds
         self.limit_seconds += charge.limit_seconds
 
