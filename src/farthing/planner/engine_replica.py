@@ -112,9 +112,9 @@ def _stage(
     """`scale`: devices for each rank. The slowest device sets the pace."""
     plain = spec.precision.activation_dtype
     layer_math = spec.precision.format.math
-    slowest = min(devices, key=_bandwidth)
-    rates = [_rate(device, layer_math, engine) for device in devices]
-    plain_rates = [_rate(device, plain, engine) for device in devices]
+    slowest = min(devices, key=nominal_bandwidth)
+    rates = [nominal_rate(device, layer_math, engine) for device in devices]
+    plain_rates = [nominal_rate(device, plain, engine) for device in devices]
     joined = link_class(slowest, len(devices))
     onward = link_class(slowest, 2 if "bridge" in slowest.scale_up.kind else max(2, len(devices)))
     memories = [float(device.memory_bytes) for device in devices if device.memory_bytes is not None]
@@ -122,11 +122,11 @@ def _stage(
         spec=spec,
         work=work,
         speeds=Speeds(
-            bandwidth=_bandwidth(slowest) * scale,
+            bandwidth=nominal_bandwidth(slowest) * scale,
             layer_rate=min(rates) * scale,
             plain_rate=min(plain_rates) * scale,
-            link=_link_rate(slowest, joined, len(devices)) if len(devices) > 1 else _ALONE,
-            stage_link=_link_rate(slowest, onward, 2),
+            link=nominal_link(slowest, joined, len(devices)) if len(devices) > 1 else _ALONE,
+            stage_link=nominal_link(slowest, onward, 2),
         ),
         efficiency=engine.efficiency(device_class(slowest), format_class(spec.precision.format)),
         link=engine.link(joined),
@@ -135,13 +135,13 @@ def _stage(
     )
 
 
-def _bandwidth(accelerator: Accelerator) -> float:
+def nominal_bandwidth(accelerator: Accelerator) -> float:
     if accelerator.bandwidth is None:
         raise UnsupportedError(f"the memory bandwidth of {accelerator.id} is not known", fix="name other hardware")
     return accelerator.bandwidth.value
 
 
-def _rate(accelerator: Accelerator, math_name: str, engine: EngineProfile) -> float:
+def nominal_rate(accelerator: Accelerator, math_name: str, engine: EngineProfile) -> float:
     """FLOP/s in a math, or in one of the same width that the device has: of 16 bits, bf16 serves for fp16."""
     names = [math_name]
     if math_name in ("fp16", "bf16"):
@@ -154,7 +154,7 @@ def _rate(accelerator: Accelerator, math_name: str, engine: EngineProfile) -> fl
     raise UnsupportedError(f"the rate of {accelerator.id} in {math_name} is not known", fix="name other hardware")
 
 
-def _link_rate(accelerator: Accelerator, kind: str, num_ranks: int) -> float:
+def nominal_link(accelerator: Accelerator, kind: str, num_ranks: int) -> float:
     """Nominal bytes/s in one direction. In a mesh, a device reaches as many others as take part by a link each."""
     if kind in ("nvlink", "mesh", "fabric"):
         assert accelerator.scale_up.bytes_per_second is not None

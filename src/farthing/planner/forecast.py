@@ -2,8 +2,9 @@
 
 Ops of a step run one after the other, so their times add; inside one op, memory traffic and arithmetic overlap. The
 launch latency counts once per kernel that a good GPU engine starts: q, k and v are one product, gate and up another,
-and adds and norms of heads ride on their neighbours. The engine of a CPU, and Farthing's own,
-runs op by op: there every torch call counts. Knows no catalogue: device and links are handed in.
+and adds and norms of heads ride on their neighbours. The engine of a CPU, and Farthing's own, runs op by op: there
+every torch call counts. Under an engine profile the same ops take the shares of the nominal figures that were measured
+of that engine, and a step the host's time beside them. Knows no catalogue: device and links are handed in.
 """
 
 from collections import Counter
@@ -15,24 +16,21 @@ from farthing.models.spec import ModelSpec, Op
 from farthing.ops.attention import Attention
 from farthing.ops.batch import BatchShape
 from farthing.ops.comm import Comm
+from farthing.ops.linear import Linear
+from farthing.ops.moe import Experts
 from farthing.planner.device import Device
+from farthing.planner.device_class import device_class, format_class
+from farthing.planner.efficiency import Efficiency, attention_seconds, host_seconds, product_seconds, small_op_seconds
+from farthing.planner.engine_profile import EngineProfile
+from farthing.planner.engine_replica import nominal_bandwidth, nominal_rate
 from farthing.planner.links import RankLink
 from farthing.planner.roofline import Bound, step_time
+from farthing.planner.step_work import num_fused_kernels as num_fused_kernels
 
 # torch calls of the eager kernels, counted with a dispatch mode (tests/engine/test_ledger.py holds them to 20 %).
 CALLS_PER_OP = 5
 CALLS_PER_ATTENTION = 28
-_FUSED = frozenset(  # no kernel of their own on a GPU
-    {
-        "self_attn.k_proj",
-        "self_attn.v_proj",
-        "self_attn.q_norm",
-        "self_attn.k_norm",
-        "self_attn.add",
-        "mlp.up_proj",
-        "mlp.add",
-    }
-)
+HOST = "host"  # the name of what an engine's host adds to a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +57,78 @@ class StepForecast:
 
 
 def forecast_step(
-    spec: ModelSpec, batch: BatchShape, device: Device, links: tuple[RankLink | None, RankLink | None]
+    spec: ModelSpec,
+    batch: BatchShape,
+    device: Device,
+    links: tuple[RankLink | None, RankLink | None],
+    engine: EngineProfile | None = None,
 ) -> StepForecast:
-    """One rank's step. `links`: under its collectives and, if it hands on to a next stage, under the send."""
+    """One rank's step. `links`: under its collectives and, if it hands on to a next stage, under the send.
+
+    `engine`: what runs it; None is an engine that reaches what was measured of the device at best, and, on this
+    machine, Farthing's own.
+    """
     collective, send = links
+    under = _under(spec, device, engine)
     working_set = step_working_set_bytes(spec, batch)
     times: list[OpTime] = []
     by_bound: dict[Bound, float] = {"bandwidth": 0.0, "compute": 0.0, "link": 0.0, "latency": 0.0}
     for op, count in _distinct_ops(spec):
         link = send if isinstance(op, Comm) and op.kind == "send" else collective
-        parts = _parts(op, batch, device, link, working_set)
+        if under is None or isinstance(op, Comm):
+            parts = _parts(op, batch, device, link, working_set)
+        else:
+            parts = _parts_under(op, batch, under)
         for bound, seconds in parts.items():
             by_bound[bound] += seconds * count
         longest = max(parts, key=lambda bound: parts[bound])
         times.append(OpTime(op.name, count, sum(parts.values()) * count, longest))
+    if under is not None:
+        seconds = host_seconds(batch.num_sequences, under.efficiency)
+        times.append(OpTime(HOST, 1, seconds, "latency"))
+        by_bound["latency"] += seconds
     return StepForecast(sum(by_bound.values()), by_bound, tuple(times))
+
+
+@dataclass(frozen=True, slots=True)
+class _Under:
+    """An engine on a device: nominal bytes/s and FLOP/s, and what it reaches of them."""
+
+    bandwidth: float
+    layer_rate: float
+    plain_rate: float
+    efficiency: Efficiency
+
+
+def _under(spec: ModelSpec, device: Device, engine: EngineProfile | None) -> _Under | None:
+    """None where the device is priced as it was measured: here, or without an entry of the catalogue."""
+    if engine is None or device.is_here or device.accelerator is None:
+        return None
+    accelerator, precision = device.accelerator, spec.precision
+    return _Under(
+        nominal_bandwidth(accelerator),
+        nominal_rate(accelerator, precision.format.math, engine),
+        nominal_rate(accelerator, precision.activation_dtype, engine),
+        engine.efficiency(device_class(accelerator), format_class(precision.format)),
+    )
+
+
+def _parts_under(op: Op, batch: BatchShape, under: _Under) -> dict[Bound, float]:
+    cost, one = op.cost(batch), under.efficiency
+    read = cost.moved_bytes / under.bandwidth
+    compute = 0.0
+    if isinstance(op, Linear | Experts):
+        is_head = isinstance(op, Linear) and op.on_logits
+        rows = batch.num_logits if is_head else batch.num_tokens
+        compute = cost.total_flops / (under.plain_rate if is_head else under.layer_rate)
+        seconds = product_seconds(read, compute, rows, one) if rows else 0.0
+    elif isinstance(op, Attention):
+        compute = cost.total_flops / under.plain_rate
+        seconds = attention_seconds(read, compute, one)
+    else:
+        seconds = small_op_seconds(read) if num_fused_kernels(op) else 0.0
+    limit: Bound = "bandwidth" if read >= compute else "compute"
+    return {limit: seconds, "latency": num_fused_kernels(op) * one.kernel_seconds}
 
 
 def _distinct_ops(spec: ModelSpec) -> Iterator[tuple[Op, int]]:
@@ -82,11 +137,6 @@ def _distinct_ops(spec: ModelSpec) -> Iterator[tuple[Op, int]]:
     for layer, count in spec.distinct_layers:
         yield from ((op, count) for op in layer.ops())
     yield from ((op, 1) for op in spec.exit_ops)
-
-
-def num_fused_kernels(op: Op) -> int:
-    """Kernels that a good GPU engine starts for an op."""
-    return 0 if op.name in _FUSED else 1
 
 
 def num_torch_calls(op: Op, batch: BatchShape) -> int:

@@ -5,12 +5,17 @@ there is one, else its nominal rate times the fraction that is usual for its kin
 Source of the ring factors: Thakur et al. 2005 (collectives of MPICH).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from farthing.hardware.accelerator import Accelerator, Link, Measured
 from farthing.hardware.defaults import default
 from farthing.ops.comm import Comm
+from farthing.planner.device_class import link_class
+from farthing.planner.engine_profile import EngineProfile
+from farthing.planner.engine_replica import nominal_link
+from farthing.planner.step_work import wire_factor
 from farthing.units import format_count
 
 STAGED_MANY_BYTES_PER_SECOND = 5e9  # all-reduce of more than two cards through host memory: a guess, no figure found
@@ -39,10 +44,17 @@ class RankLink:
     note: str
 
     def seconds(self, comm: Comm, payload_bytes: int) -> float:
-        """Ring all-reduce moves 2 (n-1)/n of the payload over each link, an all-gather (n-1) parts, a send one."""
-        n = comm.num_ranks
-        wire = {"all_reduce": 2 * (n - 1) / n, "all_gather": float(n - 1), "send": 1.0}[comm.kind] * payload_bytes
-        return self.latency_seconds + wire / self.bytes_per_second
+        return self.latency_seconds + wire_factor(comm) * payload_bytes / self.bytes_per_second
+
+
+def engine_link(accelerator: Accelerator, num_ranks: int, engine: EngineProfile, p2p: bool | None = None) -> RankLink:
+    """What an engine reaches between so many devices of one node, or, for 2, from one stage to the next."""
+    kind = link_class(accelerator, num_ranks, p2p)
+    reached = engine.link(kind)
+    rate = nominal_link(accelerator, kind, num_ranks) * reached.share
+    latency = reached.seconds * math.log2(num_ranks)
+    note = f"{accelerator.id}: {engine.name} reaches {reached.share:.0%} of {kind}, {latency * 1e6:.0f} us a message"
+    return RankLink(rate, latency, f"{note} (fitted: benchmarks/forecasts.md)")
 
 
 def tensor_link(ranks: Sequence[Accelerator], *, p2p: bool | None, one_node: bool, network: float) -> RankLink:

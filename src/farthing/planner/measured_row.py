@@ -105,10 +105,12 @@ def setting_of(row: Row) -> Setting:
     """SkippedRowError with the reason if the planner can't say what was measured."""
     metric, kind = _metric(row), _kind(row)
     accelerators = devices_of(text(row, "gpu"), text(row, "num_gpus"))
-    tp, pp = _layout(row, len(accelerators))
+    tp, pp = _layout(row, accelerators)
     spec, weights = _model(row)
     engine, known = engine_of(text(row, "engine"), text(row, "engine_version"))
     batch = count(row, "batch_or_concurrency")
+    if kind == "single" and batch > 1:
+        kind = "static"
     rate = number(row, "request_rate") if kind == "rate" else None
     if kind in ("static", "burst", "closed") and not text(row, "batch_or_concurrency"):
         raise SkippedRowError("the batch is not stated")
@@ -225,11 +227,11 @@ def _scaled(figure: Figure[float], share: float) -> Figure[float]:
     return replace(figure, value=figure.value * share)
 
 
-def _layout(row: Row, num_devices: int) -> tuple[int, int]:
-    pp = count(row, "pp")
+def _layout(row: Row, accelerators: tuple[Accelerator, ...]) -> tuple[int, int]:
+    pp, num_devices = count(row, "pp"), len(accelerators)
     tp = count(row, "tp", num_devices if pp == 1 else 1)
-    if tp * pp > num_devices and tp % num_devices == 0 and pp == 1:
-        return num_devices, 1  # cores: several ranks a device
+    if accelerators[0].vendor == "aws" and pp == 1 and tp in (num_devices, 2 * num_devices):
+        return num_devices, 1  # two cores a chip, a rank each
     if tp * pp != num_devices:
         raise SkippedRowError("tp x pp is not the number of devices")
     return tp, pp

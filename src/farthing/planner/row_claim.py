@@ -5,6 +5,7 @@ What a row leaves open stays open. Knows no verdict (planner/factcheck.py) and n
 
 from functools import cache
 
+from farthing.errors import FarthingError
 from farthing.hardware.cluster import Cluster, Node
 from farthing.models.published_models import find_published
 from farthing.models.reference import ModelReference
@@ -24,7 +25,9 @@ def claim_of(row: Row) -> Claim | None:
         speed = _speed(row)
         model = _model(text(row, "model"), text(row, "params_B"))
         batch = int(number(row, "batch_or_concurrency", 0)) or None
-    except SkippedRowError:
+        lengths = _tokens(row, "input_len"), _tokens(row, "output_len")
+        weights = find_bits(text(row, "weight_dtype"))[0]
+    except (SkippedRowError, FarthingError):
         return None
     if speed is None or model is None:
         return None
@@ -35,11 +38,11 @@ def claim_of(row: Row) -> Claim | None:
         Claim(
             cluster=Cluster((Node(devices),)),
             model=model,
-            weights=find_bits(text(row, "weight_dtype"))[0],
+            weights=weights,
             num_sequences=batch,
             batched=batch is None and speed.tpot_seconds is None,
-            input_tokens=_tokens(row, "input_len"),
-            output_tokens=_tokens(row, "output_len"),
+            input_tokens=lengths[0],
+            output_tokens=lengths[1],
             offload="offload" in scenario,
         )
     )

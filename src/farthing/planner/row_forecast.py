@@ -147,6 +147,8 @@ class _Load:
                 return self._recipe(self._prefill(running), "ttft", before=self.before)
             case "decode_tok_s":
                 return self._recipe(self._decode(1, running), "decode", tokens=float(running))
+            case "prefill_tok_s":
+                return self._recipe(self._prefill(batch), "prefill", tokens=batch * round(self.prompt))
         raise self._no_forecast()
 
     def burst(self) -> Recipe:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from farthing.errors import UnsupportedError
 from farthing.ops.batch import BatchShape
+from farthing.planner.engine_profile import EngineProfile
 from farthing.planner.forecast import StepForecast, add_steps, forecast_step
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement
-from farthing.planner.links import RankLink, stage_link, tensor_link
+from farthing.planner.links import RankLink, engine_link, stage_link, tensor_link
 from farthing.planner.request import PlanRequest
 
 _MAX_CHUNKS = 64
@@ -48,11 +49,14 @@ def max_running(placement: Placement, request: PlanRequest) -> int:
     return placement.layout.replicas * min(request.max_num_seqs, smallest)
 
 
-def speed_of(placement: Placement, hardware: Hardware, request: PlanRequest, batch: int) -> Speed:
+def speed_of(
+    placement: Placement, hardware: Hardware, request: PlanRequest, batch: int, engine: EngineProfile | None = None
+) -> Speed:
     """Requests are dealt evenly to the replicas; the slowest replica sets the time.
 
     In a pipeline, a replica's sequences go round in as many groups as there are stages: a token takes the sum of the
     stages' times for one group, or, where one stage is slower than the others, that stage's time for every group.
+    `engine`: what runs it; None is a good engine, and Farthing's own on this machine (planner/forecast.py).
     UnsupportedError for what has no forecast: an unknown rate, or a format that the engine here has no kernel for.
     """
     weight_format = placement.layout.stages[0].precision.format
@@ -61,12 +65,12 @@ def speed_of(placement: Placement, hardware: Hardware, request: PlanRequest, bat
     per_replica = -(-batch // placement.layout.replicas)
     shapes = list(_prefill_steps(per_replica, request.prompt_tokens, request.max_batch_tokens))
     num_steps = sum(times for _, times in shapes)
-    steps = [(_stage_times(placement, hardware, request, shape, num_steps), times) for shape, times in shapes]
+    steps = [(_stage_times(placement, hardware, request, shape, num_steps, engine), times) for shape, times in shapes]
     prefill_seconds = _pipeline_seconds(steps)
     num_groups = min(placement.layout.pp, per_replica)
     context = request.prompt_tokens + request.answer_tokens // 2
     group = BatchShape.decode(context, -(-per_replica // num_groups))
-    stages = _stage_times(placement, hardware, request, group, num_groups)
+    stages = _stage_times(placement, hardware, request, group, num_groups, engine)
     decode = add_steps((stage, 1) for stage in stages)
     decode_seconds = _round_seconds(stages, num_groups)
     total = prefill_seconds + (request.answer_tokens - 1) * decode_seconds  # the prefill yields the first token
@@ -110,12 +114,20 @@ def _chunks(input_tokens: int, max_batch_tokens: int) -> Iterator[tuple[int, int
 
 
 def _stage_times(
-    placement: Placement, hardware: Hardware, request: PlanRequest, shape: BatchShape, num_groups: int
+    placement: Placement,
+    hardware: Hardware,
+    request: PlanRequest,
+    shape: BatchShape,
+    num_groups: int,
+    engine: EngineProfile | None = None,
 ) -> list[StepForecast]:
     """One of `num_groups` batches through every stage of the slowest replica; a stage is as slow as its slowest
     device."""
     replicas = [
-        [_stage_time(placement, hardware, request, shape, replica, stage) for stage in range(placement.layout.pp)]
+        [
+            _stage_time(placement, hardware, request, shape, replica, stage, engine)
+            for stage in range(placement.layout.pp)
+        ]
         for replica in distinct_replicas(placement.layout, hardware)
     ]
     return max(replicas, key=lambda stages: _round_seconds(stages, num_groups))
@@ -140,18 +152,29 @@ def _round_seconds(stages: Sequence[StepForecast], num_groups: int) -> float:
 
 
 def _stage_time(
-    placement: Placement, hardware: Hardware, request: PlanRequest, shape: BatchShape, replica: int, stage: int
+    placement: Placement,
+    hardware: Hardware,
+    request: PlanRequest,
+    shape: BatchShape,
+    replica: int,
+    stage: int,
+    engine: EngineProfile | None,
 ) -> StepForecast:
     layout = placement.layout
     first = layout.device_index(replica, stage, 0)
     devices = {rank.device.name: rank.device for rank in placement.ranks[first : first + layout.tp]}
-    links = links_of(layout, hardware, request, replica, stage)
-    forecasts = [forecast_step(layout.stages[stage], shape, device, links) for device in devices.values()]
+    links = links_of(layout, hardware, request, replica, stage, engine)
+    forecasts = [forecast_step(layout.stages[stage], shape, device, links, engine) for device in devices.values()]
     return max(forecasts, key=lambda forecast: forecast.seconds)
 
 
 def links_of(
-    layout: Layout, hardware: Hardware, request: PlanRequest, replica: int, stage: int
+    layout: Layout,
+    hardware: Hardware,
+    request: PlanRequest,
+    replica: int,
+    stage: int,
+    engine: EngineProfile | None = None,
 ) -> tuple[RankLink | None, RankLink | None]:
     """Under the collectives of a stage, and under its send to the next stage."""
     network = request.network_bytes_per_second()
@@ -162,6 +185,10 @@ def links_of(
     nodes = hardware.nodes[first : following + has_next]
     group = [accelerator for accelerator in accelerators[: layout.tp] if accelerator is not None]
     collective = send = None
+    if engine is not None and len(set(nodes)) == 1 and len({one.id for one in group}) == 1:
+        if layout.tp > 1:
+            collective = engine_link(group[0], layout.tp, engine, request.p2p)
+        return collective, engine_link(group[0], 2, engine, request.p2p) if has_next else None
     if layout.tp > 1:
         collective = tensor_link(group, p2p=request.p2p, one_node=len(set(nodes[: layout.tp])) == 1, network=network)
     if has_next and (last := accelerators[-2]) and (next_ := accelerators[-1]):

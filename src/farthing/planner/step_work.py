@@ -1,8 +1,8 @@
 """One rank's step as a dozen sums of work, and the seconds that an engine takes for them on a device.
 
 The description is asked once for the sums; then a step is arithmetic on numbers, or on columns of them (the fit). The
-same functions of planner/efficiency.py price the ops one by one in planner/forecast.py; both agree, because products of
-one step have the same rows. Knows no catalogue.
+same functions of planner/efficiency.py price the ops one by one in planner/forecast.py; both agree to a thousandth,
+because the products of one step have the same rows. Knows no catalogue.
 """
 
 import math

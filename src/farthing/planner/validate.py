@@ -163,7 +163,11 @@ def ceiling_above(row: Row) -> float | None:
     claim = claim_of(row)
     if claim is None:
         return None
-    above = [one for one in factcheck(claim).findings if one.unit != "B" and one.closeness > 1]
+    try:
+        findings = factcheck(claim).findings
+    except UsageError:  # a row that claims what can't be meant: no tokens, no sequences
+        return None
+    above = [one for one in findings if one.unit != "B" and one.closeness > 1]
     if not above:
         return None
     value = number(row, "value")
