@@ -14,8 +14,9 @@ from farthing.models.memory import plan_memory
 from farthing.models.published_models import published_models
 from farthing.models.reference import find_model
 from farthing.planner.hardware import find_hardware
-from farthing.planner.plan import Plan, make_plan, train
+from farthing.planner.plan import Plan, make_plan
 from farthing.planner.request import PlanRequest
+from farthing.planner.training_request import answer_training
 
 GIB = 2**30
 
@@ -231,9 +232,9 @@ def test_every_published_model_is_planned(model: str):
 
 def test_whether_a_model_can_be_trained_is_answered_from_the_same_description():
     config = config_of(find_model("llama-2-70b"))
-    assert not train("llama-2-70b", config, find_hardware(PlanRequest(on="8x rtx-4090"))).fits
+    assert not answer_training("llama-2-70b", config, find_hardware(PlanRequest(on="8x rtx-4090"))).fits
     small = config_of(find_model("qwen2.5-0.5b"))
-    assert train("qwen2.5-0.5b", small, find_hardware(PlanRequest(on="h200-sxm"))).fits
+    assert answer_training("qwen2.5-0.5b", small, find_hardware(PlanRequest(on="h200-sxm"))).fits
 
 
 def test_the_same_question_has_the_same_answer():

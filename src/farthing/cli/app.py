@@ -31,13 +31,27 @@ _EXIT_MISTAKE, _EXIT_INTERRUPTED, _EXIT_BROKEN_PIPE = 2, 130, 141
 _COMMANDS = (
     (
         "plan",
-        "farthing.cli.plan:plan",
-        "Does it fit, how fast is it, what does it cost: one model on one hardware.",
+        "farthing.cli.plan:app",
+        "Does it fit, how fast is it, what does it cost; or which hardware does it.",
+        "",
+    ),
+    (
+        "simulate",
+        "farthing.cli.simulate:simulate",
+        "A load on hardware that nobody needs to have: waits, goodput, cost.",
         """
-        farthing plan llama-3.1-8b --on rtx-4090       memory map, prefill, decode, dollars
-        farthing plan llama-3.1-70b --on 4x4090        split over four cards
-        farthing plan qwen2.5-32b --on "8x RTX 3090" --format int4 --batch 16 --json
-        farthing plan llama-2-70b --on 8x4090 --train  why it can't be trained there
+        farthing simulate llama-3.1-8b --on rtx-4090 --rate 2      two requests a second, at random
+        farthing simulate llama-3.1-70b --on 4x4090 --users 30 --think 10 --ttft 2 --tpot 0.05
+        farthing simulate llama-3.1-8b --on l40s --engine vllm --trace trace.csv
+        """,
+    ),
+    (
+        "validate",
+        "farthing.cli.validate:validate",
+        "Score forecasts against a table of measurements.",
+        """
+        farthing validate measured.csv                  errors by metric, GPU, engine and source
+        farthing validate measured.csv --out predictions.csv
         """,
     ),
     (

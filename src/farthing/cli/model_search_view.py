@@ -54,7 +54,7 @@ def print_models(found: Sequence[Fitting], target: Target, offers: Offers) -> No
             (f"{option.replicas} x " if option.replicas > 1 else "") + configuration.split,
             f"{option.steady.ttft:.2g} s",
             f"{option.steady.tpot * 1e3:.0f} ms",
-            "unknown" if worst is None else "full" if worst == 0 else f"{worst:+.1%}",
+            "?" if worst is None else "full" if worst == 0 else f"{worst:+.1%}",
         ]
         if wide:
             cells.append(f"{option.steady.kv_tokens / option.kv_tokens:.0%}")

@@ -1,108 +1,225 @@
-"""`farthing plan`: does a model fit a piece of hardware, how fast is it there, what does it cost.
+"""`farthing plan`: does a model fit hardware, how fast is it there, what does it cost; or which hardware does it.
 
-Knows flags and how a plan looks in a terminal; planner/plan.py makes it. Loads no torch.
+Knows flags and which question they ask: one box (here), a search (cli/search.py), training, two plan files beside each
+other (cli/plan_diff.py). Loads no torch, and what only one question needs only for it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, Group, Parameter
 
 from farthing import discover
-from farthing.cli import output
+from farthing.cli import output, report_flags
+from farthing.cli.planned_model import asked_of, config_of
+from farthing.cli.report_flags import ReportFlags
 from farthing.cli.said import may_be_unsaid, said
+from farthing.cli.search_flags import SearchFlags, is_search
 from farthing.errors import UsageError
-from farthing.hub.cache import MODELSCOPE, find_anywhere, find_snapshot, weights_in
-from farthing.models.auto import read_config
+from farthing.hub.cache import find_anywhere
 from farthing.models.config_reader import ConfigReader
-from farthing.models.published_models import find_published
 from farthing.models.reference import BUNDLED
-from farthing.planner.hardware import find_hardware
-from farthing.planner.plan import make_plan, train
-from farthing.planner.plan_file import is_plan_file, load_plan_file, save_plan
+from farthing.planner import explain_report
+from farthing.planner.explain import explain
+from farthing.planner.hardware import Hardware, find_hardware
+from farthing.planner.plan import Plan, make_plan
+from farthing.planner.plan_file import is_plan_file, save_plan
+from farthing.planner.price_assumptions import PriceAssumptions
 from farthing.planner.report import to_json_object
 from farthing.planner.request import PlanRequest
-from farthing.planner.training import TrainingAnswer, to_lines
-from farthing.planner.training import to_json_object as training_json
+from farthing.planner.training_request import TrainingRequest, answer_training
 
 
 @dataclass(frozen=True, slots=True)
 class PlanFlags:
     """What to do with the plan."""
 
-    save: Annotated[Path | None, Parameter(help="Write the plan to FILE.toml, for run and plan.")] = None
-    train: Annotated[bool, Parameter(help="Answer for full training instead: weights, gradients, optimizer.")] = False
+    save: Annotated[Path | None, Parameter(help="Write the plan to FILE.toml, for run, serve and plan.")] = None
+    training: Annotated[
+        bool, Parameter(name=("--training", "--train"), help="Answer for training: memory, time, links, money.")
+    ] = False
     json: Annotated[bool, Parameter(help="Print one JSON object.")] = False
 
 
 SaidRequest = may_be_unsaid(PlanRequest, __name__)
-_REQUEST, _FLAGS = SaidRequest(), PlanFlags()
+SaidPrices = may_be_unsaid(PriceAssumptions, __name__)
+SaidSearch = may_be_unsaid(SearchFlags, __name__)
+SaidTraining = may_be_unsaid(TrainingRequest, __name__)
+_REQUEST, _PRICES, _SEARCH, _TRAINING = SaidRequest(), SaidPrices(), SaidSearch(), SaidTraining()
+_REPORT, _FLAGS = ReportFlags(), PlanFlags()
+_OF_TRAINING = frozenset(("on", "memory", "p2p", "network", "price_per_hour"))
+
+app = App(
+    name="plan",
+    help_epilogue="""Examples:
+  farthing plan llama-3.1-8b --on rtx-4090       memory, speed, dollars of one box
+  farthing plan llama-3.1-70b --on 4x4090        split over four cards
+  farthing plan llama-3.1-70b --on 4x4090 --html report.html
+  farthing plan qwen2.5-32b --on any --users 30 --workload code-agent
+  farthing plan --on 2x3090                      which models keep up there
+  farthing plan llama-2-70b --on 8x4090 --training
+  farthing plan diff a.toml b.toml               two plan files side by side""",
+)
+app.command(
+    "farthing.cli.plan_diff:diff",
+    name="diff",
+    help="Two plan files side by side: fit, speed, dollars, energy.",
+    help_epilogue="""Examples:
+  farthing plan diff before.toml after.toml
+  farthing plan diff 4090.toml h100.toml --json""",
+)
 
 
+@app.default
 def plan(
-    model: Annotated[str, Parameter(help="Alias, folder, config.json, .gguf, org/name or plan file.")],
+    model: Annotated[
+        str | None,
+        Parameter(help="Alias, folder, config.json, .gguf, org/name or plan file. Without: the models that fit --on."),
+    ] = None,
     /,
     *,
     request: Annotated[SaidRequest, Parameter(name="*")] = _REQUEST,
     flags: Annotated[PlanFlags, Parameter(name="*")] = _FLAGS,
+    report: Annotated[ReportFlags, Parameter(name="*")] = _REPORT,
+    search: Annotated[SaidSearch, Parameter(name="*", group=Group("Search over hardware", sort_key=1))] = _SEARCH,
+    prices: Annotated[SaidPrices, Parameter(name="*", group=Group("Prices", sort_key=2))] = _PRICES,
+    training: Annotated[SaidTraining, Parameter(name="*", group=Group("Training", sort_key=3))] = _TRAINING,
 ) -> None:
-    """Does it fit, how fast is it, what does it cost."""
-    flagged = said(request)
-    if flags.save is not None and not is_plan_file(flags.save.name):
-        raise UsageError(f"--save {flags.save} is no .toml file", fix=f"name it {flags.save}.toml")
-    if flags.save is not None and flags.train:
-        raise UsageError("--train answers a question, there is no plan to save", fix="leave out --save or --train")
-    ignored = set(flagged) - {"on", "memory"}
-    if flags.train and ignored:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(ignored))
-        raise UsageError(f"--train does not take {names}", fix="it takes --on and --memory, and tries every division")
-    if is_plan_file(model):
-        kept = load_plan_file(model)
-        model, asked = kept.model, replace(kept.for_other_hardware() if "on" in flagged else kept.request, **flagged)
+    """Does it fit, how fast is it, what does it cost; or which hardware does it."""
+    _check_saved(flags)
+    report_flags.check(report)
+    searched, assumed = SearchFlags(**said(search)), PriceAssumptions(**said(prices))
+    if flags.training:
+        _refuse_beside_training(said(request), said(search), flags, report)
+        _answer_training(model, said(request), said(training), assumed, json=flags.json)
+    elif said(training):
+        raise UsageError(f"{_spelled(said(training))} is about training", fix="add --training")
+    elif model is None:
+        discover.load("farthing.cli", "search").answer_models(
+            request=PlanRequest(**said(request)), flags=searched, prices=assumed, json=flags.json
+        )
     else:
-        asked = PlanRequest(**flagged)
-    name, config = _find(model)
+        known, asked = asked_of(model, said(request))
+        if is_search(asked.on, searched):
+            _refuse_saving(flags)
+            name, config = config_of(known)
+            discover.load("farthing.cli", "search").answer_search(
+                name, config, request=asked, flags=searched, prices=assumed, json=flags.json, report=report
+            )
+        else:
+            if said(search):
+                raise UsageError(f"{_spelled(said(search))} is for a search", fix="say --on any, --users or --rate")
+            _answer_plan(model, known, asked, said(prices), flags, report)
+
+
+def _answer_plan(
+    model: str, known: str, asked: PlanRequest, priced: dict[str, Any], flags: PlanFlags, report: ReportFlags
+) -> None:
+    """Of one box. What the flags of prices say goes before the median of rental offers."""
+    name, config = config_of(known)
     hardware = find_hardware(asked)
-    if flags.train:
-        _answer_training(train(name, config, hardware), json=flags.json)
-        return
-    made = make_plan(name, config, hardware, asked)
+    book = price = None
+    if priced or not flags.json or report.wanted:  # prices are read where they are shown
+        book = discover.load("farthing.planner", "price_book").price_book(PriceAssumptions(**priced))
+    if priced and all(device.accelerator is not None for device in hardware.devices):
+        price = _box_price(hardware, asked, book).hourly
+    made = make_plan(name, config, hardware, asked, price=price)
     if flags.save is not None and made.choices:
-        save_plan(made, _findable(model), flags.save)
+        save_plan(made, _findable(known), flags.save)
         output.stderr.print(f"saved to {flags.save}", soft_wrap=True)
     if flags.json:
-        output.print_json(to_json_object(made))
+        output.print_json(_json_object(made, config, hardware, book))
     else:
-        discover.load("farthing.cli", "plan_view").print_plan(made)
+        discover.load("farthing.cli", "plan_view").print_plan(made, config, hardware, book, law="market" in priced)
     if flags.save is not None and not made.choices:
         raise UsageError(f"{flags.save} was not written: {made.untimed or 'the plan does not fit'}", fix="see above")
+    report_flags.write_reports(made, report, config, hardware, book=book)
+
+
+def _answer_training(
+    model: str | None,
+    requested: dict[str, Any],
+    said_training: dict[str, Any],
+    assumed: PriceAssumptions,
+    *,
+    json: bool,
+) -> None:
+    if model is None:
+        raise UsageError("--training is about a model", fix="name one: farthing plan llama-2-70b --training")
+    known, asked = asked_of(model, requested)
+    name, config = config_of(known)
+    hardware = find_hardware(asked)
+    dollars = asked.price_per_hour
+    if dollars is None and all(device.accelerator is not None for device in hardware.devices):
+        book = discover.load("farthing.planner", "price_book").price_book(assumed)
+        dollars = _box_price(hardware, asked, book).hourly.dollars_per_hour
+    answer = answer_training(
+        name,
+        config,
+        hardware,
+        TrainingRequest(**said_training),
+        p2p=asked.p2p,
+        network=asked.network_bytes_per_second(),
+        dollars_per_hour=dollars,
+    )
+    training = discover.load("farthing.planner", "training")
+    if json:
+        output.print_json(training.to_json_object(answer))
+    else:
+        for line in training.to_lines(answer):
+            output.stdout.print(line, soft_wrap=True)
+
+
+def _json_object(made: Plan, config: ConfigReader, hardware: Hardware, book: Any) -> dict[str, Any]:
+    """The plan; what bounds it and would help; and what it costs where something was said of prices."""
+    document = to_json_object(made)
+    if made.choices:
+        explanation = explain(made, config, hardware)
+        document["explain"] = explain_report.to_json_object(explanation)
+    if book is not None and made.choices:
+        costs = discover.load("farthing.planner", "plan_cost").costs_of_plan(made, hardware, book)
+        document["costs"] = [discover.load("farthing.planner", "cost").to_json_object(cost) for cost in costs]
+    return document
+
+
+def _box_price(hardware: Hardware, asked: PlanRequest, book: Any) -> Any:
+    accelerators = [device.accelerator for device in hardware.devices]
+    price = discover.load("farthing.planner", "price")
+    return price.box_price(accelerators, len(set(hardware.nodes)), book, asked.price_per_hour)
+
+
+def _check_saved(flags: PlanFlags) -> None:
+    if flags.save is not None and not is_plan_file(flags.save.name):
+        raise UsageError(f"--save {flags.save} is no .toml file", fix=f"name it {flags.save}.toml")
+
+
+def _refuse_saving(flags: PlanFlags) -> None:
+    if flags.save is not None:
+        raise UsageError("a search has no one plan to save", fix="plan the option that you choose, with --save")
+
+
+def _refuse_beside_training(
+    requested: dict[str, Any], searched: dict[str, Any], flags: PlanFlags, report: ReportFlags
+) -> None:
+    if flags.save is not None:
+        raise UsageError(
+            "--training answers a question, there is no plan to save", fix="leave out --save or --training"
+        )
+    if report.wanted:
+        raise UsageError("--training has no report", fix="leave out --html and --plot")
+    ignored = {name: value for name, value in {**requested, **searched}.items() if name not in _OF_TRAINING}
+    if ignored:
+        raise UsageError(
+            f"--training does not take {_spelled(ignored)}", fix="it takes --on and --memory, and tries every division"
+        )
+
+
+def _spelled(flags: dict[str, Any]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(flags))
 
 
 def _findable(model: str) -> str:
     """The model as it is found from any folder."""
     found = find_anywhere(model)
     return str(Path(model).expanduser().resolve()) if isinstance(found, Path) and model != BUNDLED else model
-
-
-def _find(model: str) -> tuple[str, ConfigReader]:
-    """Name and config: of this machine, the table or the caches, else of the hub, which sends only the config."""
-    found = find_anywhere(model)
-    if isinstance(found, Path):
-        return model, read_config(found)
-    published = find_published(model.removeprefix(MODELSCOPE))
-    if published is not None:
-        return published.name, ConfigReader(published.config, published.name)
-    snapshot = find_snapshot(found)
-    if snapshot is not None:
-        return found.name, read_config(weights_in(snapshot, found))
-    config: ConfigReader = discover.load("farthing.hub", "download").remote_config(found)
-    return found.name, config
-
-
-def _answer_training(answer: TrainingAnswer, *, json: bool) -> None:
-    if json:
-        output.print_json(training_json(answer))
-    else:
-        for line in to_lines(answer):
-            output.stdout.print(line, soft_wrap=True)

@@ -3,6 +3,10 @@
 Knows plan files and a terminal; planner/plan_diff.py compares. Loads no torch.
 """
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from farthing.cli import output
 from farthing.cli.planned_model import config_of
 from farthing.errors import UsageError
@@ -11,6 +15,17 @@ from farthing.planner.plan import make_plan
 from farthing.planner.plan_diff import PlanDiff, Side, rows, side_of, to_json_object
 from farthing.planner.plan_file import is_plan_file, load_plan_file
 from farthing.planner.price_book import PriceBook, price_book
+
+
+def diff(
+    before: Annotated[str, Parameter(name="A.toml", help="A plan file.")],
+    after: Annotated[str, Parameter(name="B.toml", help="Another.")],
+    /,
+    *,
+    json: Annotated[bool, Parameter(help="Print one JSON object.")] = False,
+) -> int:
+    """Two plan files side by side."""
+    return plan_diff(before, after, json)
 
 
 def plan_diff(a: str, b: str, json: bool) -> int:

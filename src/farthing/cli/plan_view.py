@@ -8,7 +8,14 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from farthing.cli import output
+from farthing.models.config_reader import ConfigReader
+from farthing.planner import explain_report
+from farthing.planner.cost import break_even_line, cost_rows
+from farthing.planner.explain import explain
+from farthing.planner.hardware import Hardware
 from farthing.planner.plan import Plan
+from farthing.planner.plan_cost import costs_of_plan, law_lines
+from farthing.planner.price_book import PriceBook
 from farthing.planner.report import headline, layout_rows, memory_columns, op_rows, speed_columns
 from farthing.units import format_bytes
 
@@ -16,8 +23,9 @@ _BAR_WIDTH = 20
 _WIDTH_FOR_BARS = 80
 
 
-def print_plan(plan: Plan) -> None:
-    """The line, the tables and the assumptions to stdout."""
+def print_plan(plan: Plan, config: ConfigReader, hardware: Hardware, book: PriceBook, *, law: bool = False) -> None:
+    """The line, the tables, what would help, what it costs and the assumptions to stdout. `law`: what law and licences
+    say, too."""
     show = output.stdout.print
     show(headline(plan), soft_wrap=True)
     for reason in plan.plan_only:
@@ -43,6 +51,13 @@ def print_plan(plan: Plan) -> None:
     if len(plan.choices) > 1:
         show()
         show(_layout_table(plan))
+    if plan.choices:
+        show("\nwhy, and what each remedy would gain:")
+        for line in explain_report.to_lines(explain(plan, config, hardware)):
+            show(f"  {line}", soft_wrap=True)
+    _print_costs(plan, hardware, book)
+    for line in law_lines(plan, book.market.code) if law else ():
+        show(f"  {line}", style="dim", soft_wrap=True)
     if plan.would_fit:
         show("\nwhat would fit:")
         for phrase in plan.would_fit:
@@ -50,6 +65,24 @@ def print_plan(plan: Plan) -> None:
     show("\nassumed (sources: farthing hardware NAME):", style="dim")
     for note in plan.assumptions:
         show(f"  {note}", style="dim", soft_wrap=True)
+
+
+def _print_costs(plan: Plan, hardware: Hardware, book: PriceBook) -> None:
+    """Owned and rented, as far as there are prices."""
+    show, costs = output.stdout.print, costs_of_plan(plan, hardware, book)
+    if costs:
+        table = _table(f"what it costs, prices of {book.market.name}, for this load")
+        heading, *rows = cost_rows(costs, book.currency)
+        for index, name in enumerate(heading):
+            table.add_column(name, justify="right" if index else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        show()
+        show(table)
+    for cost in costs:
+        line = break_even_line(cost, book.currency)
+        if line is not None:
+            show(f"  {line}", soft_wrap=True)
 
 
 def _table(title: str) -> Table:

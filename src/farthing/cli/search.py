@@ -7,18 +7,21 @@ from dataclasses import replace
 
 from farthing import discover
 from farthing.cli import output
+from farthing.cli.report_flags import ReportFlags, write_reports
 from farthing.cli.search_flags import SearchFlags
 from farthing.errors import UsageError
 from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import Precision
 from farthing.planner.candidates import Descriptions, Wishes, targets_of
+from farthing.planner.hardware import find_hardware
 from farthing.planner.loads import Demand, demand_of
 from farthing.planner.model_search import models_for
 from farthing.planner.model_search import to_json_object as models_json
 from farthing.planner.offers import Offers
+from farthing.planner.plan import make_plan
 from farthing.planner.price_assumptions import PriceAssumptions
-from farthing.planner.price_book import price_book
+from farthing.planner.price_book import PriceBook, price_book
 from farthing.planner.request import PlanRequest
 from farthing.planner.runs_with import check_engine
 from farthing.planner.search_answer import Answer, answer
@@ -35,8 +38,9 @@ def answer_search(
     flags: SearchFlags,
     prices: PriceAssumptions | None = None,
     json: bool = False,
+    report: ReportFlags | None = None,
 ) -> None:
-    """Prints the answer; that nothing does it is one, too."""
+    """Prints the answer; that nothing does it is one, too. `report`: of the best option, with the search beside it."""
     descriptions = Descriptions(config)
     offers = Offers(price_book(prices), legal_only=flags.legal_only, include_all=flags.all)
     targets = targets_of(request.on)
@@ -48,6 +52,21 @@ def answer_search(
         output.print_json(to_json_object(made, offers, descriptions))
     else:
         _view(made, offers, descriptions)
+    if report is not None and report.wanted:
+        _write_report(made, model, config, request, report, price_book(prices))
+
+
+def _write_report(
+    made: Answer, model: str, config: ConfigReader, request: PlanRequest, report: ReportFlags, book: PriceBook
+) -> None:
+    sources = discover.load("farthing.planner", "report_sources")
+    way = sources.way_of(made.search)
+    if way is None:
+        raise UsageError("there is no option to report on", fix="see above for the nearest one")
+    asked = sources.request_of(made.search.best(way), request)
+    hardware = find_hardware(asked)
+    plan = make_plan(model, config, hardware, asked)
+    write_reports(plan, report, config, hardware, search=made.search, book=book)
 
 
 def answer_models(

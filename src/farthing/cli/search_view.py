@@ -250,7 +250,7 @@ def _split(option: Option) -> str:
 
 def _score(option: Option) -> str:
     worst = option.quality.worst
-    return "unknown" if worst is None else "full" if worst == 0 else f"{worst:+.1%}"
+    return "?" if worst is None else "full" if worst == 0 else f"{worst:+.1%}"
 
 
 def _kv(dtype: str) -> str:

@@ -11,7 +11,7 @@ from farthing.errors import UnsupportedError
 from farthing.hardware.accelerator import Accelerator
 from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
-from farthing.models.spec import ModelSpec, Precision
+from farthing.models.spec import ModelSpec
 from farthing.planner.alternatives import what_would_fit
 from farthing.planner.formats import candidate_formats, precision_of
 from farthing.planner.hardware import Hardware
@@ -19,8 +19,6 @@ from farthing.planner.layout import Layout, Placement, collective_bytes, layouts
 from farthing.planner.price import HourlyPrice, hourly_price
 from farthing.planner.request import PlanRequest
 from farthing.planner.speed import Speed, distinct_replicas, links_of, max_running, speed_of
-from farthing.planner.training import TrainingAnswer, answer
-from farthing.quantization.base import resolve
 from farthing.units import format_bytes
 
 _SALES = {
@@ -110,8 +108,13 @@ class Plan:
         return tuple(notes)
 
 
-def make_plan(model: str, config: ConfigReader, hardware: Hardware, request: PlanRequest) -> Plan:
-    """Answers also when nothing fits. FarthingError for a request that makes no sense for this model or hardware."""
+def make_plan(
+    model: str, config: ConfigReader, hardware: Hardware, request: PlanRequest, *, price: HourlyPrice | None = None
+) -> Plan:
+    """Answers also when nothing fits. `price` of the hardware; by default what it rents for.
+
+    FarthingError for a request that makes no sense for this model or hardware.
+    """
     tried: list[str] = []
     for weight_format in candidate_formats(request, config, hardware.devices):
         spec = describe(config, precision_of(request, weight_format, config, hardware.devices))
@@ -134,7 +137,7 @@ def make_plan(model: str, config: ConfigReader, hardware: Hardware, request: Pla
     choices.sort(key=lambda choice: choice.speed.request_seconds)
     if choices:
         placement = choices[0].placement
-    price = hourly_price(hardware.devices, request.price_per_hour)
+    price = price or hourly_price(hardware.devices, request.price_per_hour)
     return Plan(
         model=model,
         hardware=hardware.name,
@@ -189,11 +192,3 @@ def _assumptions(
     notes.append("requests start together; no speculation, no cached prefix")
     notes.append(price.note)
     return tuple(dict.fromkeys(notes))
-
-
-def train(model: str, config: ConfigReader, hardware: Hardware) -> TrainingAnswer:
-    """Whether these devices train the model: full training in 16 bits with AdamW; what would do where they don't."""
-    spec = describe(config, Precision.of(resolve("bf16", "cuda")))
-    reserve_bytes = max(device.reserve_bytes for device in hardware.devices)
-    memories = [device.memory_bytes for device in hardware.devices]
-    return answer(spec, memories, reserve_bytes, model=model, hardware=hardware.name)
