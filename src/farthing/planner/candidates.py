@@ -23,6 +23,7 @@ from farthing.planner.step_times import NODE_DEVICES, StepTimes, least_memory_by
 from farthing.quantization.base import resolve
 
 ANY = "any"
+HERE = "here"
 _MACHINES = ("cpu", "vm", "soc", "apu")  # one device each: the network would join them
 _SHAPES = tuple((tp, pp) for tp in (1, 2, 4, 8) for pp in (1, 2, 4, 8) if tp * pp <= NODE_DEVICES)
 _OVER_NODES = ((8, 2), (8, 4), (4, 4), (4, 8), (1, 16))  # where a node's devices are too small together
@@ -89,6 +90,10 @@ def targets_of(on: str) -> tuple[Target, ...]:
     """
     if on.strip().lower() == ANY:
         return tuple(Target(load_accelerator(id)) for id in accelerator_ids())
+    if on.strip().lower() == HERE:
+        raise UsageError(
+            "--on here is one machine, and a search is over several", fix="write any, or a list like 4090,h100"
+        )
     found: dict[tuple[str, int | None], Target] = {}
     for item in filter(None, (part.strip() for part in on.split(","))):
         for target in _targets(item):

@@ -19,7 +19,7 @@ from farthing.planner.step_times import StepTimes
 from farthing.planner.workload import Prefixes, Request, Workload
 
 BLOCK_SIZE = 16
-_LEAST_REQUESTS, _REQUESTS = 40, 120
+_REQUESTS = 120
 _PAUSE_SECONDS = 600.0  # of the clock of the simulation, until the cache is filled
 _MOST_STEPS = 2000  # of a simulation: half a second or so
 _SEED = 0
@@ -41,7 +41,9 @@ class Confirmed:
 
 def confirm(times: StepTimes, demand: Demand, share: float, running: float, keeps_prefix: bool) -> Confirmed:
     """A replica with `share` of the load: users or requests/s. `running`: how many are expected to run at a time."""
-    workload, counted = _workload(demand, share, running, keeps_prefix)
+    # a step of experts takes ten times as long to price
+    has_experts = any(stage.spec.experts for stage in times.replica.stages)
+    workload, counted = _workload(demand, share, running, keeps_prefix, 20 if has_experts else 40)
     pricers: dict[int, EngineStagePricer] = {}
     shape = ReplicaShape(
         stages=tuple((pricers.setdefault(id(stage), EngineStagePricer(stage)),) for stage in times.replica.stages),
@@ -65,9 +67,9 @@ def confirm(times: StepTimes, demand: Demand, share: float, running: float, keep
     )
 
 
-def _workload(demand: Demand, share: float, running: float, keeps_prefix: bool) -> tuple[Workload, range]:
-    """And which of its requests count: not those that fill the cache first, and not those that end when nobody comes
-    behind them."""
+def _workload(demand: Demand, share: float, running: float, keeps_prefix: bool, least: int) -> tuple[Workload, range]:
+    """And which of its requests count, `least` or more: not those that fill the cache first, and not those that end
+    when nobody comes behind them."""
     assert SHARE == 0.9, "Confirmed is of nine of ten"
     users = max(1, round(share)) if demand.users is not None else None
     groups = 1
@@ -75,7 +77,7 @@ def _workload(demand: Demand, share: float, running: float, keeps_prefix: bool) 
         groups = users or max(1, round(share * demand.think_seconds + running))
     cold, last = (max(groups, users or 0) if keeps_prefix else users or 0), math.ceil(running)
     steps_each = demand.output_tokens / max(1.0, running)
-    counted = max(_LEAST_REQUESTS, min(_REQUESTS, math.floor(_MOST_STEPS / steps_each)))
+    counted = max(least, min(_REQUESTS, math.floor(_MOST_STEPS / steps_each)))
     rng = random.Random(_SEED)
     prefix = demand.prefix_tokens if keeps_prefix else 0
     requests, turns, arrival = [], list[int](), 0.0

@@ -19,7 +19,7 @@ from farthing.planner.why_not import WhyNot, binding_text
 SCHEMA = "farthing.search/1"
 WAY_NAMES = {"rent": "rent", "buy": "own"}
 WAY_PHRASES = {"rent": "to rent", "buy": "to own"}
-_MOST_OPTIONS = 200  # in JSON, of each way
+_MOST_OPTIONS = 60  # in JSON, of each way; those that nothing beats are all there
 
 
 def to_json_object(answer: Answer, offers: Offers, descriptions: Descriptions) -> dict[str, Any]:
@@ -46,9 +46,7 @@ def to_json_object(answer: Answer, offers: Offers, descriptions: Descriptions) -
         "priced": found.num_priced,
         "meeting": len(found.options),
         "best": {way: None if (best := found.best(way)) is None else _option(answer, best, way) for way in WAYS},
-        "options": {
-            way: [_option(answer, option, way) for option in found.ranked(way)[:_MOST_OPTIONS]] for way in WAYS
-        },
+        "options": {way: [_option(answer, option, way) for option in _told(found, way)] for way in WAYS},
         "nearest": nearest_object(answer, descriptions),
         "why_not": {way: [_why(one) for one in answer.why_not[way]] for way in WAYS},
         "not_looked_at": [_why(one) for one in answer.not_looked_at],
@@ -56,6 +54,12 @@ def to_json_object(answer: Answer, offers: Offers, descriptions: Descriptions) -
         "law": {id: list(lines) for id, lines in answer.law.items()},
         "assumptions": list(assumptions(answer, offers)),
     }
+
+
+def _told(found: Search, way: str) -> list[Option]:
+    unbeaten = front_keys(found, way)
+    ranked = found.ranked(way)
+    return [one for index, one in enumerate(ranked) if index < _MOST_OPTIONS or option_key(one) in unbeaten]
 
 
 def _option(answer: Answer, option: Option, way: str) -> dict[str, Any]:

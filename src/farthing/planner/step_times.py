@@ -7,6 +7,7 @@ The one place where a search meets the pricing of steps (planner/engine_replica.
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 from farthing.hardware.accelerator import Accelerator
 from farthing.models.spec import ModelSpec
@@ -14,6 +15,7 @@ from farthing.planner.efficiency import LinkEfficiency
 from farthing.planner.engine_profile import EngineProfile, Interval
 from farthing.planner.engine_replica import Replica, Stage, replica_of
 from farthing.planner.load_steps import StepUse
+from farthing.planner.step_work import StepWork, WorkLines
 
 NODE_DEVICES = 8
 _MAX_CHUNKS = 32
@@ -114,9 +116,37 @@ def step_times(
     """`spec`: the whole model. `network`: bytes/s between nodes, of which a replica of more than eight devices crosses
     some. UnsupportedError for sizes that do not divide, a rate or a bandwidth that nobody knows."""
     replica = replica_of(spec, [accelerator] * (tp * pp), tp, pp, engine)
+    replica = replace(replica, stages=tuple(replace(stage, work=_shared(stage.work)) for stage in replica.stages))
     if tp * pp > NODE_DEVICES:
         replica = replace(replica, stages=_over_nodes(replica, tp, network))
     return StepTimes(replica)
+
+
+class _SharedWork(WorkLines):
+    """The work of a step is the same on every accelerator: it is added up once."""
+
+    def __init__(self, lines: WorkLines) -> None:
+        self._lines_of_all = lines
+        self._known: dict[tuple[int, int, int], StepWork] = {}
+
+    def at(self, use: StepUse) -> StepWork:
+        key = (use.count, use.new, use.context)
+        found = self._known.get(key)
+        if found is None:
+            assert not use.prompts
+            found = self._known[key] = self._lines_of_all.at(use)
+        return found
+
+
+_SHARED: WeakKeyDictionary[WorkLines, _SharedWork] = WeakKeyDictionary()
+
+
+def _shared(lines: WorkLines) -> WorkLines:
+    if isinstance(lines, _SharedWork):
+        return lines
+    if lines not in _SHARED:
+        _SHARED[lines] = _SharedWork(lines)
+    return _SHARED[lines]
 
 
 def _over_nodes(replica: Replica, tp: int, network: float) -> tuple[Stage, ...]:
