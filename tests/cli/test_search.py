@@ -60,6 +60,11 @@ def test_amounts_are_in_the_currency_that_is_asked_for(printed):
     assert "¥" in text and "prices of China" in text
 
 
+def test_who_only_rents_is_shown_what_to_rent(printed):
+    text = printed(users=4, workload="chat", prices=PriceAssumptions(rent=True))
+    assert "cheapest to rent" in text and "cheapest to own" not in text
+
+
 def test_json_says_what_the_table_says_and_more(capsys):
     made = _json(capsys, users=40, workload="chat")
     assert made["schema"] == "farthing.search/1"

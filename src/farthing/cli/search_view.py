@@ -35,6 +35,7 @@ def print_search(answer: Answer, offers: Offers, descriptions: Descriptions) -> 
     """To stdout."""
     found, show = answer.search, output.stdout.print
     currency = offers.book.currency
+    ways = tuple(way for way in WAYS if offers.book.way in ("auto", way))
     show(f"{found.model} · {found.demand.line}")
     show(f"promised: {found.slo.line}")
     show(
@@ -46,15 +47,15 @@ def print_search(answer: Answer, offers: Offers, descriptions: Descriptions) -> 
     if not answer.found:
         _print_nothing(answer, descriptions)
     else:
-        for way in WAYS:
+        for way in ways:
             _print_best(answer, way, currency)
-        for way in WAYS:
+        for way in ways:
             if ranked := rows(found, way, _ROWS):
                 title = f"{_TITLES[way]}: the cheapest of each part; * unbeaten in cost, speed and score"
                 show(title, style="bold")
                 show(_options_table(answer, ranked, way, currency))
                 show()
-    _print_why_not(answer, currency)
+    _print_why_not(answer, ways, currency)
     if answer.flips:
         show("where it flips", style="bold")
         show(_indented(flip_lines(answer.flips, currency.text)))
@@ -188,9 +189,9 @@ def _options_table(answer: Answer, ranked: Sequence[Option], way: str, currency:
     return table
 
 
-def _print_why_not(answer: Answer, currency: Currency) -> None:
+def _print_why_not(answer: Answer, ways: Sequence[str], currency: Currency) -> None:
     show = output.stdout.print
-    for way in WAYS:
+    for way in ways:
         best = answer.search.best(way)
         reasons: list[WhyNot] = [one for one in answer.why_not[way] if one.dollars is not None]
         if not reasons:

@@ -4,8 +4,8 @@ Knows no load, no seconds and no money.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, fields, replace
+from functools import cache, cached_property
 
 from farthing.errors import FarthingError, UnsupportedError, UsageError
 from farthing.hardware.accelerator import Accelerator, accelerator_ids, load_accelerator
@@ -176,6 +176,17 @@ def engines_of(
     return (wishes.engine or GENERIC, ()) if wishes.include_all else None
 
 
+class _HashedSpec(ModelSpec):
+    """A description that is looked up thousands of times: its thousands of values are hashed once."""
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+
 class Descriptions:
     """The model in each precision, described once; each configuration, priced once."""
 
@@ -188,7 +199,8 @@ class Descriptions:
 
     def spec(self, precision: Precision) -> ModelSpec:
         if precision not in self._specs:
-            self._specs[precision] = describe(self.config, precision)
+            spec = describe(self.config, precision)
+            self._specs[precision] = _HashedSpec(**{field.name: getattr(spec, field.name) for field in fields(spec)})
         return self._specs[precision]
 
     def precisions(self, accelerator: Accelerator, wishes: Wishes) -> tuple[Precision, ...]:

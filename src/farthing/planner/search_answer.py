@@ -18,6 +18,7 @@ from farthing.planner.slo import Slo
 from farthing.planner.why_not import Kind, WhyNot, all_ways, nearest, not_looked_at
 
 _MOST_SIMULATED = 4  # options, both ways together
+_WINNERS_ALONE = 2
 _MOST_FAILED = 6  # of a way: then the next stands, and is not confirmed
 _NEAR = 3
 
@@ -101,7 +102,8 @@ def _confirm(
             kept = replace(kept, options=tuple(one for one in kept.options if not any(one is other for other in out)))
     for way in WAYS:
         for option in best_of_each(kept, way)[1:2]:
-            if len(simulated) < _MOST_SIMULATED:
+            has_experts = bool(descriptions.spec(option.configuration.precision).experts)  # slow to simulate
+            if len(simulated) < (_WINNERS_ALONE if has_experts else _MOST_SIMULATED):
                 _holds(option, kept, descriptions, simulated)
     return kept, refused
 
