@@ -87,6 +87,10 @@ def test_an_impossible_promise_is_an_answer(capsys, printed):
     assert "nothing meets this" in text and "the nearest is" in text and "what binds is" in text
 
 
+def test_too_many_users_are_told_how_many_devices_it_takes(printed):
+    assert "would carry all, --max-devices allows 64" in printed(users=100_000, workload="chat")
+
+
 def test_a_budget_that_buys_nothing_says_so(printed):
     text = printed(users=40, workload="chat", budget=1.0)
     assert "nothing that keeps the promise has a price within the limits" in text

@@ -230,6 +230,9 @@ def _print_nothing(answer: Answer, descriptions: Descriptions) -> None:
             f"  the nearest is {near['devices']}x {near['accelerator']} a replica, which {amount}; what binds is "
             f"{near['kind']}: {near['text']}"
         )
+        if carries:
+            needed = math.ceil(found.demand.amount / carries) * near["devices"]
+            show(f"  {needed:,} of it would carry all, --max-devices allows {found.wishes.max_devices:,}")
     show()
 
 

@@ -103,8 +103,11 @@ def _confirm(
     for way in WAYS:
         for option in best_of_each(kept, way)[1:2]:
             has_experts = bool(descriptions.spec(option.configuration.precision).experts)  # slow to simulate
-            if len(simulated) < (_WINNERS_ALONE if has_experts else _MOST_SIMULATED):
-                _holds(option, kept, descriptions, simulated)
+            if len(simulated) >= (_WINNERS_ALONE if has_experts else _MOST_SIMULATED):
+                continue
+            if not _holds(option, kept, descriptions, simulated):
+                refused.append(option)
+                kept = replace(kept, options=tuple(one for one in kept.options if one is not option))
     return kept, refused
 
 
