@@ -15,7 +15,7 @@ from farthing.cli import output, report_flags
 from farthing.cli.planned_model import asked_of, config_of
 from farthing.cli.report_flags import ReportFlags
 from farthing.cli.said import may_be_unsaid, said
-from farthing.cli.search_flags import SearchFlags, is_search
+from farthing.cli.search_flags import ANY, SearchFlags, is_search
 from farthing.errors import UsageError
 from farthing.hub.cache import find_anywhere
 from farthing.models.config_reader import ConfigReader
@@ -100,7 +100,8 @@ def plan(
             request=PlanRequest(**said(request)), flags=searched, prices=assumed, json=flags.json
         )
     else:
-        known, asked = asked_of(model, said(request))
+        anywhere = {"on": ANY} if searched.is_said and "on" not in said(request) else {}
+        known, asked = asked_of(model, {**said(request), **anywhere})
         if is_search(asked.on, searched):
             _refuse_saving(flags)
             name, config = config_of(known)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from farthing.errors import UsageError
 
+ANY = "any"
+
 
 @dataclass(frozen=True, slots=True)
 class SearchFlags:
@@ -86,4 +88,4 @@ class SearchFlags:
 
 def is_search(on: str, flags: SearchFlags) -> bool:
     """Whether `--on` or the flags ask for a search, and not for the plan of one box."""
-    return on.strip().lower() == "any" or "," in on or flags.is_said
+    return on.strip().lower() == ANY or "," in on or flags.is_said
