@@ -3,6 +3,7 @@
 What a row leaves open stays open. Knows no verdict (planner/factcheck.py) and no forecast.
 """
 
+from dataclasses import replace
 from functools import cache
 
 from farthing.errors import FarthingError
@@ -10,10 +11,14 @@ from farthing.hardware.cluster import Cluster, Node
 from farthing.models.published_models import find_published
 from farthing.models.reference import ModelReference
 from farthing.planner.claim import Claim
+from farthing.planner.claim_limits import limits_of
 from farthing.planner.claimed_model import ClaimedModel, model_of, model_of_size
 from farthing.planner.measured_row import OTHER_NAMES, Row, SkippedRowError, devices_of, number, text
 from farthing.planner.weight_bits import find_bits
 
+# The laws' room is for KV of 4 bits in all of the memory; engines take 8 to 32 bits and keep a part free, so that of a
+# batch larger than this part of the room some may wait, and the time of a token is that of fewer.
+ROOM_SHARE = 10
 # Every sequence of the batch is in each step; of a server, the number is the most that it takes.
 LOCKSTEP = ("single-stream", "static", "fixed concurrency", "offload", "cpu+gpu offload")
 
@@ -34,7 +39,7 @@ def claim_of(row: Row) -> Claim | None:
     scenario = text(row, "scenario")
     if speed.tpot_seconds is not None and not scenario.startswith(LOCKSTEP):
         batch = None
-    return speed.merged(
+    claim = speed.merged(
         Claim(
             cluster=Cluster((Node(devices),)),
             model=model,
@@ -46,6 +51,18 @@ def claim_of(row: Row) -> Claim | None:
             offload="offload" in scenario,
         )
     )
+    return _with_those_that_fit(claim, model)
+
+
+def _with_those_that_fit(claim: Claim, model: ClaimedModel) -> Claim:
+    """Of a batch that the memory does not hold at a time, a part waits and is in no step."""
+    context = (claim.input_tokens or 0) + (claim.output_tokens or 0) / 2
+    room = limits_of(claim, model).room_for_sequences(context)
+    if room is None or claim.num_sequences is None:
+        return claim
+    if claim.tpot_seconds is not None:
+        room = max(1, room // ROOM_SHARE)
+    return replace(claim, num_sequences=min(claim.num_sequences, room))
 
 
 def _speed(row: Row) -> Claim | None:

@@ -71,10 +71,12 @@ class _Load:
         self.setting, self.replica, self.engine = setting, replica, setting.engine
         self.prompt, self.answer = setting.input_tokens, setting.output_tokens
         self.context = self.prompt + self.answer / 2
+        self.steps = max(1.0, self.answer - 1)  # the prompt yields the first token
         self.num_stages = len(replica.stages)
         long_context = setting.spec.max_positions > LONG_CONTEXT and self.engine.long_context_batch_tokens
         self.budget = long_context or self.engine.max_batch_tokens
         self.mixes = self.engine.mixes_phases or bool(long_context)
+        self.turn = self.answer if self.mixes else self.steps  # where phases mix, a prompt's own step is one of them
         self.before = replica.stages[0].efficiency.request_seconds
 
     def _decode(self, times: float, batch: float) -> tuple[StepUse, ...]:
@@ -88,11 +90,10 @@ class _Load:
         """What lies between the first and the last token of an answer when `running` requests follow each other: a step
         for each token, and as many prompts as answers end. Of a prompt, a part is in the prefix cache."""
         share = self.engine.prompt_share
-        steps = max(1.0, self.answer - 1)
         if not self.mixes:
-            return self._prefill(running * share) + self._decode(steps, running)
+            return self._prefill(running * share) + self._decode(self.steps, running)
         prompts = running * share / self.answer
-        return tuple(decode_steps(steps, self.context, running, self.num_stages, prompts, self.prompt))
+        return tuple(decode_steps(self.turn, self.context, running, self.num_stages, prompts, self.prompt))
 
     def _slots(self, limit: int) -> int:
         """Requests that are admitted at a time: of so many, what the pool holds."""
@@ -132,15 +133,15 @@ class _Load:
         batch = max(1, self.setting.batch)
         running = min(batch, self.replica.running(self.prompt + self.answer))
         waves = batch / running
-        every = self._prefill(batch) + self._decode((self.answer - 1) * waves, running)
+        every = self._prefill(batch) + self._decode(self.steps * waves, running)
         match self.setting.metric:
             case "batch" | "e2e":
                 return self._recipe(every, "batch", before=self.before)
             case "output_tok_s_total":
                 return self._recipe(every, "throughput", tokens=batch * self.answer, before=self.before)
             case "tpot" if mixed:  # those who start first wait for the prompts of all, the last ones for none
-                uses = self._prefill(running / 2) + self._decode(self.answer - 1, running)
-                return self._recipe(uses, "tpot", share=1 / self.answer)
+                uses = self._prefill(running / 2) + self._decode(self.steps, running)
+                return self._recipe(uses, "tpot", share=1 / self.steps)
             case "tpot":
                 return self._recipe(self._decode(1, running), "tpot")
             case "ttft":
@@ -159,11 +160,12 @@ class _Load:
         most = self._most(self.setting.batch)
         match self.setting.metric:
             case "tpot":
-                return self._recipe(self._turn(most), "tpot", share=1 / self.answer)
+                return self._recipe(self._turn(most), "tpot", share=1 / self.turn)
             case "output_tok_s_total":
                 return self._recipe(self._turn(most), "throughput", tokens=most * self.answer, before=self.before)
             case "e2e":
-                return self._recipe(self._turn(most), "e2e", before=self.before)
+                waits = self.setting.batch / most  # of those that do not run at a time, each waits for others to end
+                return self._recipe(self._turn(most), "e2e", share=waits, before=self.before)
             case "ttft":
                 ahead = 1 + self.engine.lockstep * (most - 1) / 2
                 return self._recipe(self._prefill(ahead), "ttft", before=self.before)
@@ -176,7 +178,7 @@ class _Load:
             case "output_tok_s_total":
                 return self._recipe(self._turn(most), "saturated", tokens=most * self.answer)
             case "tpot":
-                return self._recipe(self._turn(most), "tpot", share=1 / self.answer)
+                return self._recipe(self._turn(most), "tpot", share=1 / self.turn)
         raise self._no_forecast()
 
     def at_rate(self) -> Recipe:
@@ -198,7 +200,7 @@ class _Load:
             case "output_tok_s_total":
                 return self._recipe((), "throughput", tokens=rate * self.answer, before=1.0)
             case "tpot":
-                return self._recipe(self._turn(running), "tpot", share=1 / self.answer)
+                return self._recipe(self._turn(running), "tpot", share=1 / self.turn)
         busy = min(0.9, rate * self.replica.seconds(self._prefill(1)) * self.engine.prompt_share)
         first = self._prefill(1 + busy / (2 * (1 - busy))) + self._decode(0.5, running)
         match self.setting.metric:
@@ -216,7 +218,7 @@ class _Load:
             case "output_tok_s_total":
                 return self._recipe(every, "throughput", tokens=most * self.answer)
             case "tpot":
-                return self._recipe(every, "tpot", share=1 / self.answer)
+                return self._recipe(every, "tpot", share=1 / self.turn)
         requests = self.setting.requests or _REQUESTS_OF_A_RUN
         slots = self._slots(self.setting.batch or self.engine.max_num_seqs)
         late = max(0, requests - slots)
