@@ -1,4 +1,5 @@
-"""Characters per token of vocabularies, measured on texts, written to src/farthing/planner/prices/characters.toml.
+"""Characters per token of vocabularies, measured on texts, written to
+src/farthing/planner/money/prices/characters.toml.
 
     python scripts/characters_per_token.py --data ../shared
 

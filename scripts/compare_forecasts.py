@@ -18,11 +18,11 @@ from typing import Any
 from forecasts.pools import Pool, pools
 from forecasts.tables import NUM_WORST, by_source, figure_of, floor_of, head, operators, tested, worst
 
-from farthing.planner import engine_profile
-from farthing.planner.validate import ForecastRow, forecast_row, read_table, score, skipped
+from farthing.planner.engines import engine_profile
+from farthing.planner.validation.validate import ForecastRow, forecast_row, read_table, score, skipped
 
 PAGE = Path(__file__).resolve().parents[1] / "benchmarks" / "forecasts.md"
-FITTED = Path(engine_profile.__file__).with_name("engines") / "fitted.toml"
+FITTED = Path(engine_profile.__file__).with_name("fitted.toml")
 COMMAND = "python scripts/compare_forecasts.py --data DIR"
 
 INTRODUCTION = """\

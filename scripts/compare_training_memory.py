@@ -19,7 +19,7 @@ from farthing.models.auto import config_of, describe
 from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec, Precision
 from farthing.models.training import TrainingSetup, training_memory
-from farthing.planner.training_search import Attempt
+from farthing.planner.training.training_search import Attempt
 from farthing.quantization.base import resolve
 
 PAGE = Path(__file__).resolve().parents[1] / "benchmarks" / "training-memory.md"
@@ -120,7 +120,8 @@ def page(rows: list[dict[str, str]], command: str) -> str:
         "",
         f"{datetime.now(UTC):%Y-%m-%d} · commit {commit.strip()} · command: `{command}`",
         "",
-        "Forecast of `models/training.py` for the heaviest device with the fragments of `planner/training_search.py`, "
+        "Forecast of `models/training.py` for the heaviest device with the fragments of "
+        "`planner/training/training_search.py`, "
         "without the reserve (context, communication buffers). Published figures are round, some are said to be "
         "approximate, and the sources write GB for either unit, so the error is given for both readings.",
         "",

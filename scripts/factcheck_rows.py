@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from farthing.planner.claim_text import parse_claim
-from farthing.planner.factcheck import Verdict, factcheck
-from farthing.planner.measured_row import SUSPECT, Row
-from farthing.planner.row_claim import claim_of
+from farthing.planner.claims.claim_text import parse_claim
+from farthing.planner.claims.factcheck import Verdict, factcheck
+from farthing.planner.validation.measured_row import SUSPECT, Row
+from farthing.planner.validation.row_claim import claim_of
 
 SEED = 3
 SAMPLE = 100
@@ -52,9 +52,9 @@ PUBLISHED = (
 
 HEAD = """# Fact check against published claims and measured rows
 
-Written by `python scripts/factcheck_rows.py --data DIR`. The laws are in `planner/claim_laws.py`, the margins in
-`planner/claim_limits.py`. The measured rows are other people's (vendors' tables, READMEs, issues) and are not in the
-repository; a row becomes a claim by its columns.
+Written by `python scripts/factcheck_rows.py --data DIR`. The laws are in `planner/claims/claim_laws.py`, the margins in
+`planner/claims/claim_limits.py`. The measured rows are other people's (vendors' tables, READMEs, issues) and are not in
+the repository; a row becomes a claim by its columns.
 
 ## Published claims
 

@@ -22,16 +22,16 @@ from forecasts.fitting import KEYS, Fitted, fit_all, fit_operators, predictions
 from forecasts.intervals import add_intervals
 from forecasts.operators import operator_columns
 
-from farthing.planner import engine_profile
-from farthing.planner.engine_profile import GENERIC, find_engine
+from farthing.planner.engines import engine_profile
+from farthing.planner.engines.engine_profile import GENERIC, find_engine
 
-FILE = Path(engine_profile.__file__).with_name("engines") / "fitted.toml"
+FILE = Path(engine_profile.__file__).with_name("fitted.toml")
 FEWEST = 8  # test rows of a source that is left out
 HEAD = """\
 # Written by scripts/fit_forecasts.py: constants of engines, fitted to half of the published rows that each `sources`
-# names. A constant is the base times the factors of the class of device and of format (planner/efficiency.py says what
-# each is; seconds, and shares of nominal figures). `median_error`: of the rows it was fitted to. `intervals`: measured
-# over forecast, between which eight of ten rows of cells lie that a fit did not see.
+# names. A constant is the base times the factors of the class of device and of format (planner/timing/efficiency.py
+# says what each is; seconds, and shares of nominal figures). `median_error`: of the rows it was fitted to. `intervals`:
+# measured over forecast, between which eight of ten rows of cells lie that a fit did not see.
 """
 
 

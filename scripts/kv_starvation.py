@@ -20,15 +20,15 @@ from farthing.errors import UnsupportedError
 from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
 from farthing.models.published_models import find_published
-from farthing.planner.deployment import deployment_of
 from farthing.planner.formats import candidate_formats, precision_of
 from farthing.planner.hardware import find_hardware
 from farthing.planner.layout import Layout, layouts, place
-from farthing.planner.lengths import Lengths
 from farthing.planner.request import PlanRequest
-from farthing.planner.simulation import Simulation, summarize
-from farthing.planner.simulator import Run, simulate
-from farthing.planner.workload import by_users
+from farthing.planner.simulation.deployment import deployment_of
+from farthing.planner.simulation.lengths import Lengths
+from farthing.planner.simulation.simulation import Simulation, summarize
+from farthing.planner.simulation.simulator import Run, simulate
+from farthing.planner.simulation.workload import by_users
 
 PAGE = Path(__file__).resolve().parents[1] / "benchmarks" / "kv-starvation.md"
 MODEL = "llama-3.1-70b"

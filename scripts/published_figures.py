@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from farthing.planner.validate import ForecastRow, forecast_row
+from farthing.planner.validation.validate import ForecastRow, forecast_row
 
 GPT_FAST = "gpt-fast README"
 XJDAI = "XiongjieDai, GPU benchmarks, 2024-05"

@@ -23,13 +23,13 @@ from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
 from farthing.models.published_models import find_published
 from farthing.models.spec import Precision
-from farthing.planner.device_class import device_class, format_class
-from farthing.planner.engine_pricer import engine_deployment
-from farthing.planner.engine_profile import EngineProfile, find_engine
-from farthing.planner.operator_profile import by_operators
-from farthing.planner.simulator import Run, simulate
-from farthing.planner.spread import Spread
-from farthing.planner.workload import recorded
+from farthing.planner.engines.engine_pricer import engine_deployment
+from farthing.planner.engines.engine_profile import EngineProfile, find_engine
+from farthing.planner.engines.operator_profile import by_operators
+from farthing.planner.simulation.simulator import Run, simulate
+from farthing.planner.simulation.spread import Spread
+from farthing.planner.simulation.workload import recorded
+from farthing.planner.timing.device_class import device_class, format_class
 from farthing.quantization.base import resolve
 
 PAGE = Path(__file__).resolve().parents[1] / "benchmarks" / "served-trace.md"
@@ -168,7 +168,8 @@ def page(
         "",
         "Steps are priced twice. *By operators* (`--engine vllm --by-operators`): products and attention reach what "
         "single kernels were timed to reach on cards of this class, and the host's times have sources of their own "
-        "(planner/operator_profile.py): no served load is in it. *By published runs* (`--engine vllm`): with the "
+        "(planner/engines/operator_profile.py): no served load is in it. *By published runs* (`--engine vllm`): with "
+        "the "
         "constants that were fitted to what whole engines were measured at. By operators the means are "
         f"{_is_kept(worst_mean(theirs, by_operators_))}; by runs {_is_kept(worst_mean(theirs, by_class))}.",
         "",

@@ -8,8 +8,8 @@ from farthing.hardware.accelerator import Accelerator, Figure, Link, Price, load
 from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import ModelSpec, Precision
-from farthing.planner.device import CatalogueMachine, Device
 from farthing.planner.hardware import Hardware
+from farthing.planner.timing.device import CatalogueMachine, Device
 from farthing.quantization.base import resolve
 
 CONFIG = {

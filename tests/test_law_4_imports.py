@@ -163,7 +163,10 @@ def test_a_file_that_breaks_the_law_is_found(tmp_path: Path, path: str, code: st
             "import torch\nfrom farthing.kernels import reference\nfrom farthing.models.spec import ModelSpec",
         ),
         ("planner/x.py", "from farthing.hardware.calibration import Calibration\nfrom farthing.scheduler import loop"),
-        ("engine/x.py", "from farthing.planner.roofline import step_time\nfrom farthing.runtime.loader import load"),
+        (
+            "engine/x.py",
+            "from farthing.planner.timing.roofline import step_time\nfrom farthing.runtime.loader import load",
+        ),
         ("hardware/x.py", "import platformdirs"),
         ("__main__.py", "from farthing.cli.app import main"),
     ],

@@ -8,7 +8,7 @@ from article.figures import GIB, count, dollars, times
 from article.plans import H100, MODEL, PATCHED, SHORT, STOCK, box_plan, card, tokens_per_second, training_of
 from article.prices import ARTICLE_DOLLARS, OF_ARTICLE, OWNED, RENTED, Basis, capital, list_price, sales_of, years_text
 from article.verdicts import CLOSE, PRICES, is_close, judge, judge_cases, judge_ratio, judge_whether
-from farthing.planner.law import is_lawful, legal_notes
+from farthing.planner.money.law import is_lawful, legal_notes
 
 CLAIMED_CARDS, CLAIMED_H100 = 12_800, 30_000
 CLAIMED_RATIO, CLAIMED_DEARER = 6.0, 1.16

@@ -20,8 +20,8 @@ from article.plans import (
 )
 from article.prices import OWNED, OWNED_CN, RENTED, Basis
 from article.questions import EVEN, load_name
-from farthing.planner.law import is_lawful
-from farthing.planner.power import is_board
+from farthing.planner.money.law import is_lawful
+from farthing.planner.money.power import is_board
 
 IDS = (
     "rtx-4090", "rtx-4090-48g", "rtx-5090", "rtx-pro-6000-server", "l40s", "h100-sxm", "h200-sxm", "b200-sxm", "mi300x",

@@ -12,11 +12,11 @@ from farthing.models.config_reader import ConfigReader
 from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec, Precision
 from farthing.planner.hardware import Hardware, find_hardware
+from farthing.planner.money.price import hourly_price
 from farthing.planner.plan import Choice, Plan, make_plan
-from farthing.planner.price import hourly_price
 from farthing.planner.request import PlanRequest
-from farthing.planner.training_answer import Method, TrainingAnswer
-from farthing.planner.training_request import TrainingRequest, answer_training
+from farthing.planner.training.training_answer import Method, TrainingAnswer
+from farthing.planner.training.training_request import TrainingRequest, answer_training
 from farthing.quantization.base import resolve
 
 MODEL = "llama-2-70b"

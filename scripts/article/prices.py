@@ -1,6 +1,6 @@
 """What the boxes cost an hour, on several bases: the article's prices, today's in three markets, rented.
 
-All through planner/price.py and its dated defaults. Knows no speed.
+All through planner/money/price.py and its dated defaults. Knows no speed.
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from functools import cache
 from article.blocks import Cell, say
 from article.plans import Box, card, hardware_of
 from farthing.hardware.accelerator import Accelerator
-from farthing.planner.market import Offers, sales
-from farthing.planner.monthly import Monthly
-from farthing.planner.price import BoxPrice, HourlyPrice, box_price
-from farthing.planner.price_assumptions import PriceAssumptions
-from farthing.planner.price_book import price_book
+from farthing.planner.money.market import Offers, sales
+from farthing.planner.money.monthly import Monthly
+from farthing.planner.money.price import BoxPrice, HourlyPrice, box_price
+from farthing.planner.money.price_assumptions import PriceAssumptions
+from farthing.planner.money.price_book import price_book
 
 ARTICLE_DOLLARS = {"8x rtx-4090": 40_000, "8x h100-sxm": 300_000}  # the article's
 MARKETS = ("us", "eu", "cn")

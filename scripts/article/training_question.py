@@ -6,9 +6,9 @@ from article.blocks import Block, Bullets, Cell, Code, Heading, Note, Paragraph,
 from article.figures import GIB, count, dollars, times
 from article.plans import H100, MODEL, STOCK, training_of
 from farthing.models.training import TrainingSetup
-from farthing.planner.training import assumptions_of
-from farthing.planner.training_answer import Method, TrainingAnswer
-from farthing.planner.training_time import MFU, TOKENS_PER_PARAMETER
+from farthing.planner.training.training import assumptions_of
+from farthing.planner.training.training_answer import Method, TrainingAnswer
+from farthing.planner.training.training_time import MFU, TOKENS_PER_PARAMETER
 
 SMALL_MODEL = "llama-2-7b"
 MORE_H100 = "16x h100-sxm"

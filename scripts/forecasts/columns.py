@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy
 
-from farthing.planner.device_class import device_class, format_class, link_class
-from farthing.planner.engine_profile import EngineProfile
-from farthing.planner.measured_row import SUSPECT, Row, Setting, SkippedRowError, setting_of
-from farthing.planner.row_forecast import Recipe, recipe_of
-from farthing.planner.step_work import Speeds, StepWork, work_seconds
+from farthing.planner.engines.engine_profile import EngineProfile
+from farthing.planner.timing.device_class import device_class, format_class, link_class
+from farthing.planner.timing.step_work import Speeds, StepWork, work_seconds
+from farthing.planner.validation.measured_row import SUSPECT, Row, Setting, SkippedRowError, setting_of
+from farthing.planner.validation.row_forecast import Recipe, recipe_of
 from forecasts.halves import half_of
 
 Array = numpy.ndarray[Any, Any]

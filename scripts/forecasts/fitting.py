@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy
 
-from farthing.planner.device_class import DEVICE_CLASSES, FORMAT_CLASSES, LINK_CLASSES
-from farthing.planner.efficiency import Efficiency
-from farthing.planner.engine_profile import GENERIC, engine_names, find_engine, profile_of
-from farthing.planner.measured_row import SkippedRowError
-from farthing.planner.row_forecast import forecast, recipe_of
+from farthing.planner.engines.engine_profile import GENERIC, engine_names, find_engine, profile_of
+from farthing.planner.timing.device_class import DEVICE_CLASSES, FORMAT_CLASSES, LINK_CLASSES
+from farthing.planner.timing.efficiency import Efficiency
+from farthing.planner.validation.measured_row import SkippedRowError
+from farthing.planner.validation.row_forecast import forecast, recipe_of
 from forecasts.columns import Array, Columns, Keys, Measured, Values, columns_of, figures, row_seconds
 
 Fitted = dict[str, Any]

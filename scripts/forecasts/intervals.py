@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy
 
-from farthing.planner.engine_profile import GENERIC
+from farthing.planner.engines.engine_profile import GENERIC
 from forecasts.columns import Measured
 from forecasts.fitting import Fitted, fit_all, predictions
 from forecasts.halves import cell_of

@@ -15,8 +15,8 @@ import numpy
 from farthing.hardware.accelerator import Accelerator, load_accelerator
 from farthing.models.auto import config_of
 from farthing.models.reference import find_model
-from farthing.planner.device_class import device_class, link_class
-from farthing.planner.step_work import Speeds, StepWork
+from farthing.planner.timing.device_class import device_class, link_class
+from farthing.planner.timing.step_work import Speeds, StepWork
 from forecasts.columns import Columns, Keys
 
 DEVICES = {

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from farthing.models.parallel import parallelize
-from farthing.planner.engine_profile import engine_of
-from farthing.planner.measured_row import SkippedRowError, spec_of
+from farthing.planner.engines.engine_profile import engine_of
+from farthing.planner.validation.measured_row import SkippedRowError, spec_of
 
 KV_TOKENS = "kv_tokens"
 

@@ -1,6 +1,7 @@
 """The tables of benchmarks/forecasts.md: errors by figure and source, the rows furthest off, single operators.
 
-Knows forecasts and scores (planner/validate.py) and what the fit wrote down; no file and no planner of its own.
+Knows forecasts and scores (planner/validation/validate.py) and what the fit wrote down; no file and no planner of its
+own.
 """
 
 import math
@@ -8,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from farthing.planner.measured_row import text
-from farthing.planner.validate import ForecastRow, Score, score
+from farthing.planner.validation.measured_row import text
+from farthing.planner.validation.validate import ForecastRow, Score, score
 from forecasts.halves import half_of
 
 NUM_WORST = 20

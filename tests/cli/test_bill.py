@@ -20,7 +20,7 @@ from farthing.engine.accounts.api_price import compare
 from farthing.engine.accounts.bill import BillBook
 from farthing.engine.accounts.statement import Amount, Bill, Line, read_bill
 from farthing.errors import UsageError
-from farthing.planner.api_price import ApiPrice, parse_api_price
+from farthing.planner.money.api_price import ApiPrice, parse_api_price
 
 NOON = 1_794_225_600.0  # 2026-11-09 12:00 UTC
 PRICE = 0.36

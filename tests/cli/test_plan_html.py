@@ -14,10 +14,10 @@ from round_hardware import one_node, round_accelerator, round_device, tiny_confi
 from farthing import discover
 from farthing.cli.report_flags import ReportFlags, check, write_reports
 from farthing.errors import FarthingError, MissingExtraError, UsageError
+from farthing.planner.page.report_page import report_page
+from farthing.planner.page.report_sources import Option
 from farthing.planner.page.words import words_of
 from farthing.planner.plan import make_plan
-from farthing.planner.report_page import report_page
-from farthing.planner.report_sources import Option
 from farthing.planner.request import PlanRequest
 
 pytest.importorskip("matplotlib")

@@ -12,7 +12,7 @@ from farthing.cli.search_flags import SearchFlags, is_search
 from farthing.errors import UsageError
 from farthing.models.config_reader import ConfigReader
 from farthing.models.published_models import find_published
-from farthing.planner.price_assumptions import PriceAssumptions
+from farthing.planner.money.price_assumptions import PriceAssumptions
 from farthing.planner.request import PlanRequest
 
 _ON = "rtx-4090,l40s,h100"

@@ -9,10 +9,10 @@ from round_hardware import round_accelerator, round_device, tiny_config
 from farthing.models.auto import config_of
 from farthing.models.reference import find_model
 from farthing.planner.alternatives import what_would_fit
-from farthing.planner.device import Device
 from farthing.planner.hardware import find_hardware
 from farthing.planner.plan import Plan, make_plan
 from farthing.planner.request import PlanRequest
+from farthing.planner.timing.device import Device
 
 
 def plan_of(model: str, request: PlanRequest) -> Plan:

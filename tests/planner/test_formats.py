@@ -7,9 +7,9 @@ from round_hardware import round_device, tiny_config
 
 from farthing.errors import FarthingError, UnsupportedError
 from farthing.hardware.accelerator import accelerator_ids, load_accelerator
-from farthing.planner.device import Device, catalogue_device
 from farthing.planner.formats import candidate_formats, precision_of
 from farthing.planner.request import PlanRequest
+from farthing.planner.timing.device import Device, catalogue_device
 
 
 def card(id: str) -> Device:

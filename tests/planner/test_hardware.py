@@ -12,10 +12,10 @@ from farthing.hardware import calibration
 from farthing.hardware.accelerator import CATALOG, accelerator_ids
 from farthing.hardware.calibration import BandwidthPoint, Calibration, GemmPoint, cpu_key
 from farthing.hardware.names import parse_hardware
-from farthing.planner.device import catalogue_device
 from farthing.planner.hardware import Hardware, find_hardware
 from farthing.planner.plan import make_plan
 from farthing.planner.request import PlanRequest
+from farthing.planner.timing.device import catalogue_device
 
 USABLE_4090 = 25_757_220_864
 

@@ -16,7 +16,7 @@ from farthing.models.reference import find_model
 from farthing.planner.hardware import find_hardware
 from farthing.planner.plan import Plan, make_plan
 from farthing.planner.request import PlanRequest
-from farthing.planner.training_request import answer_training
+from farthing.planner.training.training_request import answer_training
 
 GIB = 2**30
 

@@ -12,12 +12,12 @@ from farthing.models.parallel import parallelize
 from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec
 from farthing.ops.batch import BatchShape
-from farthing.planner.device import Device
 from farthing.planner.hardware import Hardware, find_hardware
 from farthing.planner.layout import Placement, layouts, place
 from farthing.planner.plan import make_plan
 from farthing.planner.request import PlanRequest
 from farthing.planner.speed import Speed, links_of, max_running, speed_of
+from farthing.planner.timing.device import Device
 
 CONTEXT = 2048
 REQUEST = PlanRequest(max_num_seqs=64, max_batch_tokens=256, input_tokens=100, output_tokens=50)

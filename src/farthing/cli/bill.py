@@ -19,7 +19,7 @@ from farthing.engine.accounts.api_price import Comparison, compare
 from farthing.engine.accounts.bill_file import bill_path
 from farthing.engine.accounts.statement import Amount, Bill, By, Line, billed_months, read_bill
 from farthing.errors import UsageError
-from farthing.planner.api_price import ApiPrice, parse_api_price
+from farthing.planner.money.api_price import ApiPrice, parse_api_price
 
 SCHEMA = "farthing.bill/1"
 _MAX_PRICE = 1e6

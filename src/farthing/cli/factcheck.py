@@ -12,13 +12,13 @@ from cyclopts import Parameter
 from farthing.cli import output
 from farthing.errors import UsageError
 from farthing.hardware.names import parse_hardware
-from farthing.planner.claim import FORM, Claim, Size
-from farthing.planner.claim_laws import Finding
-from farthing.planner.claim_text import parse_claim
-from farthing.planner.claimed_model import model_by_name
-from farthing.planner.factcheck import Verdict
-from farthing.planner.factcheck import factcheck as check
-from farthing.planner.weight_bits import parse_bits
+from farthing.planner.claims.claim import FORM, Claim, Size
+from farthing.planner.claims.claim_laws import Finding
+from farthing.planner.claims.claim_text import parse_claim
+from farthing.planner.claims.claimed_model import model_by_name
+from farthing.planner.claims.factcheck import Verdict
+from farthing.planner.claims.factcheck import factcheck as check
+from farthing.planner.claims.weight_bits import parse_bits
 from farthing.units import format_seconds
 
 

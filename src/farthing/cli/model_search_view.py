@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from farthing.cli import output
-from farthing.planner.candidates import Target
-from farthing.planner.model_search import Fitting
-from farthing.planner.offers import Offers
+from farthing.planner.money.offers import Offers
+from farthing.planner.search.candidates import Target
+from farthing.planner.search.model_search import Fitting
 
 _FEW = 6
 _WIDE = 100

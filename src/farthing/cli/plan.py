@@ -23,12 +23,12 @@ from farthing.models.reference import BUNDLED
 from farthing.planner import explain_report
 from farthing.planner.explain import explain
 from farthing.planner.hardware import Hardware, find_hardware
+from farthing.planner.money.price_assumptions import PriceAssumptions
 from farthing.planner.plan import Plan, make_plan
 from farthing.planner.plan_file import is_plan_file, save_plan
-from farthing.planner.price_assumptions import PriceAssumptions
 from farthing.planner.report import to_json_object
 from farthing.planner.request import PlanRequest
-from farthing.planner.training_request import TrainingRequest, answer_training
+from farthing.planner.training.training_request import TrainingRequest, answer_training
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _answer_plan(
     hardware = find_hardware(asked)
     book = price = None
     if priced or not flags.json or report.wanted:  # prices are read where they are shown
-        book = discover.load("farthing.planner", "price_book").price_book(PriceAssumptions(**priced))
+        book = discover.load("farthing.planner.money", "price_book").price_book(PriceAssumptions(**priced))
     if priced and all(device.accelerator is not None for device in hardware.devices):
         price = _box_price(hardware, asked, book).hourly
     made = make_plan(name, config, hardware, asked, price=price)
@@ -153,7 +153,7 @@ def _answer_training(
     hardware = find_hardware(asked)
     dollars = asked.price_per_hour
     if dollars is None and all(device.accelerator is not None for device in hardware.devices):
-        book = discover.load("farthing.planner", "price_book").price_book(assumed)
+        book = discover.load("farthing.planner.money", "price_book").price_book(assumed)
         dollars = _box_price(hardware, asked, book).hourly.dollars_per_hour
     answer = answer_training(
         name,
@@ -164,7 +164,7 @@ def _answer_training(
         network=asked.network_bytes_per_second(),
         dollars_per_hour=dollars,
     )
-    training = discover.load("farthing.planner", "training")
+    training = discover.load("farthing.planner.training", "training")
     if json:
         output.print_json(training.to_json_object(answer))
     else:
@@ -180,13 +180,13 @@ def _json_object(made: Plan, config: ConfigReader, hardware: Hardware, book: Any
         document["explain"] = explain_report.to_json_object(explanation)
     if book is not None and made.choices:
         costs = discover.load("farthing.planner", "plan_cost").costs_of_plan(made, hardware, book)
-        document["costs"] = [discover.load("farthing.planner", "cost").to_json_object(cost) for cost in costs]
+        document["costs"] = [discover.load("farthing.planner.money", "cost").to_json_object(cost) for cost in costs]
     return document
 
 
 def _box_price(hardware: Hardware, asked: PlanRequest, book: Any) -> Any:
     accelerators = [device.accelerator for device in hardware.devices]
-    price = discover.load("farthing.planner", "price")
+    price = discover.load("farthing.planner.money", "price")
     return price.box_price(accelerators, len(set(hardware.nodes)), book, asked.price_per_hour)
 
 

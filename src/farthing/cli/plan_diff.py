@@ -11,10 +11,10 @@ from farthing.cli import output
 from farthing.cli.planned_model import config_of
 from farthing.errors import UsageError
 from farthing.planner.hardware import find_hardware
+from farthing.planner.money.price_book import PriceBook, price_book
 from farthing.planner.plan import make_plan
 from farthing.planner.plan_diff import PlanDiff, Side, rows, side_of, to_json_object
 from farthing.planner.plan_file import is_plan_file, load_plan_file
-from farthing.planner.price_book import PriceBook, price_book
 
 
 def diff(

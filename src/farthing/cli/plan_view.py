@@ -10,12 +10,12 @@ from rich.table import Table
 from farthing.cli import output
 from farthing.models.config_reader import ConfigReader
 from farthing.planner import explain_report
-from farthing.planner.cost import break_even_line, cost_rows
 from farthing.planner.explain import explain
 from farthing.planner.hardware import Hardware
+from farthing.planner.money.cost import break_even_line, cost_rows
+from farthing.planner.money.price_book import PriceBook
 from farthing.planner.plan import Plan
 from farthing.planner.plan_cost import costs_of_plan, law_lines
-from farthing.planner.price_book import PriceBook
 from farthing.planner.report import headline, layout_rows, memory_columns, op_rows, speed_columns
 from farthing.units import format_bytes
 

@@ -62,7 +62,7 @@ def write_reports(
         return
     plots = _plots()
     # The page is loaded by name: a plan without a report does not need it.
-    pages = discover.load("farthing.planner", "report_page")
+    pages = discover.load("farthing.planner.page", "report_page")
     report = pages.report_page(
         plan, date.today().isoformat(), config=config, hardware=hardware, search=search, book=book
     )

@@ -18,9 +18,9 @@ from matplotlib.font_manager import fontManager
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from farthing.planner.page import figures
+from farthing.planner.page.report_page import Curve, ReportPage
+from farthing.planner.page.report_sources import Option
 from farthing.planner.page.words import Words
-from farthing.planner.report_page import Curve, ReportPage
-from farthing.planner.report_sources import Option
 from farthing.units import format_count
 
 _TEXT, _FAINT, _LINE, _GROUND = "#211c16", "#675e52", "#d8cfc1", "#fffdfa"

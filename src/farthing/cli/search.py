@@ -13,20 +13,20 @@ from farthing.errors import UsageError
 from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import Precision
-from farthing.planner.candidates import Descriptions, Wishes, targets_of
 from farthing.planner.hardware import find_hardware
-from farthing.planner.loads import Demand, demand_of
-from farthing.planner.model_search import models_for
-from farthing.planner.model_search import to_json_object as models_json
-from farthing.planner.offers import Offers
+from farthing.planner.money.offers import Offers
+from farthing.planner.money.price_assumptions import PriceAssumptions
+from farthing.planner.money.price_book import PriceBook, price_book
 from farthing.planner.plan import make_plan
-from farthing.planner.price_assumptions import PriceAssumptions
-from farthing.planner.price_book import PriceBook, price_book
 from farthing.planner.request import PlanRequest
-from farthing.planner.runs_with import check_engine
-from farthing.planner.search_answer import Answer, answer
-from farthing.planner.search_report import to_json_object
-from farthing.planner.slo import Slo
+from farthing.planner.search.candidates import Descriptions, Wishes, targets_of
+from farthing.planner.search.loads import Demand, demand_of
+from farthing.planner.search.model_search import models_for
+from farthing.planner.search.model_search import to_json_object as models_json
+from farthing.planner.search.runs_with import check_engine
+from farthing.planner.search.search_answer import Answer, answer
+from farthing.planner.search.search_report import to_json_object
+from farthing.planner.search.slo import Slo
 from farthing.quantization.base import resolve
 
 
@@ -59,7 +59,7 @@ def answer_search(
 def _write_report(
     made: Answer, model: str, config: ConfigReader, request: PlanRequest, report: ReportFlags, book: PriceBook
 ) -> None:
-    sources = discover.load("farthing.planner", "report_sources")
+    sources = discover.load("farthing.planner.page", "report_sources")
     way = sources.way_of(made.search)
     if way is None:
         raise UsageError("there is no option to report on", fix="see above for the nearest one")

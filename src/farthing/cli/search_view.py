@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.table import Table
 
 from farthing.cli import output
-from farthing.planner.candidates import Descriptions
-from farthing.planner.currency import Currency
-from farthing.planner.monthly import Monthly
-from farthing.planner.offers import WAYS, Offers
-from farthing.planner.search import Option, Range, Search
-from farthing.planner.search_answer import Answer, option_key
-from farthing.planner.search_report import (
+from farthing.planner.money.currency import Currency
+from farthing.planner.money.monthly import Monthly
+from farthing.planner.money.offers import WAYS, Offers
+from farthing.planner.search.candidates import Descriptions
+from farthing.planner.search.search import Option, Range, Search
+from farthing.planner.search.search_answer import Answer, option_key
+from farthing.planner.search.search_report import (
     assumptions,
     flip_lines,
     front_keys,
@@ -23,7 +23,7 @@ from farthing.planner.search_report import (
     rows,
     sure_text,
 )
-from farthing.planner.why_not import WhyNot
+from farthing.planner.search.why_not import WhyNot
 
 _WIDE = 100
 _ROWS = 8

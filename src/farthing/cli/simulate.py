@@ -1,6 +1,6 @@
 """`farthing simulate`: a load on a piece of hardware that nobody needs to have, second by second.
 
-Knows flags and the order of things; planner/simulator.py simulates, simulate_view.py shows. Loads no torch.
+Knows flags and the order of things; planner/simulation/simulator.py simulates, simulate_view.py shows. Loads no torch.
 """
 
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ from farthing.cli.said import may_be_unsaid, said
 from farthing.client.load_trace import read_trace
 from farthing.errors import DoesNotFitError, UnsupportedError, UsageError
 from farthing.models.config_reader import ConfigReader
-from farthing.planner.deployment import Deployment, deployment_of
-from farthing.planner.engine_pricer import engine_deployment
-from farthing.planner.engine_profile import EngineProfile, find_engine
+from farthing.planner.engines.engine_pricer import engine_deployment
+from farthing.planner.engines.engine_profile import EngineProfile, find_engine
+from farthing.planner.engines.operator_profile import by_operators
 from farthing.planner.hardware import Hardware, find_hardware
-from farthing.planner.lengths import Lengths
-from farthing.planner.operator_profile import by_operators
 from farthing.planner.plan import Plan, make_plan
 from farthing.planner.request import PlanRequest
-from farthing.planner.simulation import Objective, summarize
-from farthing.planner.simulation_report import SimulatedLoad, to_json_object
-from farthing.planner.simulator import simulate as run_load
-from farthing.planner.workload import Prefixes, Workload, by_rate, by_users, recorded
+from farthing.planner.simulation.deployment import Deployment, deployment_of
+from farthing.planner.simulation.lengths import Lengths
+from farthing.planner.simulation.simulation import Objective, summarize
+from farthing.planner.simulation.simulation_report import SimulatedLoad, to_json_object
+from farthing.planner.simulation.simulator import simulate as run_load
+from farthing.planner.simulation.workload import Prefixes, Workload, by_rate, by_users, recorded
 
 _REQUESTS = 1000
 _REQUESTS_PER_USER = 4

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from farthing.cli import output
-from farthing.planner.simulation_report import SimulatedLoad, headline, latency_rows, lines
-from farthing.planner.simulator import Progress
+from farthing.planner.simulation.simulation_report import SimulatedLoad, headline, latency_rows, lines
+from farthing.planner.simulation.simulator import Progress
 
 _LINE_EVERY_SECONDS = 5.0  # where there is no terminal
 _SILENT_SECONDS = 2.0

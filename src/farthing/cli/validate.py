@@ -1,7 +1,7 @@
 """farthing validate: forecasts beside measurements of a table, and how far off they are.
 
-The scores are planner/validate.py's; here they become lines or one JSON object. A row that can't be forecast is
-counted with its reason, never an error.
+The scores are planner/validation/validate.py's; here they become lines or one JSON object. A row that can't be forecast
+is counted with its reason, never an error.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from farthing.cli import output
-from farthing.planner.measured_row import SUSPECT, text
-from farthing.planner.validate import (
+from farthing.planner.validation.measured_row import SUSPECT, text
+from farthing.planner.validation.validate import (
     ForecastRow,
     Score,
     column,

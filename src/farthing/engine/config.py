@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from farthing.errors import UnsupportedError, UsageError
 from farthing.models.spec import ModelSpec, Precision
-from farthing.planner.device import SHARE_HERE
+from farthing.planner.timing.device import SHARE_HERE
 from farthing.quantization.base import resolve as resolve_format
 from farthing.units import parse_bytes
 

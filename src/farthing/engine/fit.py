@@ -14,7 +14,7 @@ from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan, plan_memory
 from farthing.models.runnable import describe_runnable
 from farthing.models.spec import ModelSpec
-from farthing.planner.device import CONTEXT_BYTES, PROCESS_BYTES
+from farthing.planner.timing.device import CONTEXT_BYTES, PROCESS_BYTES
 from farthing.units import format_bytes
 
 

@@ -21,7 +21,7 @@ from farthing.models.auto import read_config, stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan
 from farthing.models.spec import ModelSpec
-from farthing.planner.device import CONTEXT_BYTES
+from farthing.planner.timing.device import CONTEXT_BYTES
 from farthing.runtime.device import open_device, usable_bytes
 from farthing.runtime.probe import device_key
 from farthing.runtime.process_memory import process_bytes

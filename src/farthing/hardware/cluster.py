@@ -1,6 +1,6 @@
 """Devices in nodes: what runs together, what shares a host.
 
-Knows no name that people use (hardware/names.py) and no time of a message (planner/links.py).
+Knows no name that people use (hardware/names.py) and no time of a message (planner/timing/links.py).
 """
 
 from dataclasses import dataclass

@@ -38,10 +38,7 @@ class Line:
     def varying(self, sums: Sums) -> int:
         """Without the constant: what adds up over the sequences of a batch."""
         return (
-            self.token * sums.tokens
-            + self.logit * sums.logits
-            + self.attended * sums.attended
-            + self.pair * sums.pairs
+            self.token * sums.tokens + self.logit * sums.logits + self.attended * sums.attended + self.pair * sums.pairs
         )
 
 

@@ -1,10 +1,10 @@
 """What one step of training keeps in memory: weights, gradients, optimizer states, activations, logits - per rank.
 
 The answer to "why can't this card train it". Training runs in 16 bits whatever the checkpoint is stored in. Knows no
-devices and no speed: planner/training.py compares the bytes with cards. What an operation holds: training_ops.py.
-Sources: mixed precision and ZeRO, Rajbhandari et al. 2020 (arXiv 1910.02054); recomputation and 1F1B pipelines,
-Korthikanti et al. 2022 (arXiv 2205.05198); LoRA, Hu et al. 2021 (arXiv 2106.09685); QLoRA, Dettmers et al. 2023
-(arXiv 2305.14314).
+devices and no speed: planner/training/training.py compares the bytes with cards. What an operation holds:
+training_ops.py. Sources: mixed precision and ZeRO, Rajbhandari et al. 2020 (arXiv 1910.02054); recomputation and 1F1B
+pipelines, Korthikanti et al. 2022 (arXiv 2205.05198); LoRA, Hu et al. 2021 (arXiv 2106.09685); QLoRA, Dettmers et al.
+2023 (arXiv 2305.14314).
 """
 
 from collections.abc import Sequence

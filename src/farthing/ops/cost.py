@@ -1,6 +1,6 @@
 """Cost: what an operation costs on any machine - FLOPs by math, bytes moved, bytes handed to collectives.
 
-A value that adds and scales. Knows no hardware: planner/roofline.py turns a Cost into seconds.
+A value that adds and scales. Knows no hardware: planner/timing/roofline.py turns a Cost into seconds.
 """
 
 from collections.abc import Mapping

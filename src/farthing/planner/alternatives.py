@@ -9,10 +9,10 @@ from dataclasses import replace
 from farthing.errors import FarthingError
 from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
-from farthing.planner.device import Device
 from farthing.planner.formats import candidate_formats, precision_of
 from farthing.planner.layout import Placement, layouts, place
 from farthing.planner.request import PlanRequest
+from farthing.planner.timing.device import Device
 
 _MAX_CARDS = 64
 _CONTEXT_STEP = 256

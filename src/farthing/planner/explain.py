@@ -16,14 +16,14 @@ from farthing.models.config_reader import ConfigReader
 from farthing.ops.attention import Attention
 from farthing.ops.linear import Embedding, Linear
 from farthing.ops.moe import Experts
-from farthing.planner.forecast import StepForecast
 from farthing.planner.formats import candidate_formats, precision_of
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement, layouts, place
 from farthing.planner.plan import Choice, Plan
 from farthing.planner.request import PlanRequest
-from farthing.planner.roofline import Bound
 from farthing.planner.speed import links_of, max_running, speed_of
+from farthing.planner.timing.forecast import StepForecast
+from farthing.planner.timing.roofline import Bound
 from farthing.units import format_count
 
 Part = Literal["weights", "kv_cache", "activations", "compute", "link", "latency"]

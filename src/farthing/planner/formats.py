@@ -11,8 +11,8 @@ from farthing.hardware.machine import fast_dtype
 from farthing.models.auto import stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import Precision
-from farthing.planner.device import Device
 from farthing.planner.request import PlanRequest
+from farthing.planner.timing.device import Device
 from farthing.quantization.base import WeightFormat, resolve
 
 

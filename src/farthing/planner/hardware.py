@@ -12,8 +12,8 @@ from farthing.hardware.calibration import Calibration, saved_here
 from farthing.hardware.cluster import Cluster
 from farthing.hardware.machine import gpus, memory_bytes
 from farthing.hardware.names import parse_hardware
-from farthing.planner.device import SHARE_HERE, Device, calibrated_device, catalogue_device
 from farthing.planner.request import PlanRequest
+from farthing.planner.timing.device import SHARE_HERE, Device, calibrated_device, catalogue_device
 
 HERE = "here"
 MAX_DEVICES = 1024

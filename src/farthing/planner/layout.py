@@ -11,8 +11,8 @@ from farthing.hardware.defaults import default
 from farthing.models.memory import MemoryPlan, activation_peak_bytes, plan_memory
 from farthing.models.parallel import parallelize
 from farthing.models.spec import ModelSpec
-from farthing.planner.device import Device
 from farthing.planner.request import PlanRequest
+from farthing.planner.timing.device import Device
 
 
 @dataclass(frozen=True, slots=True)

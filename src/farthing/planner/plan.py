@@ -16,7 +16,7 @@ from farthing.planner.alternatives import what_would_fit
 from farthing.planner.formats import candidate_formats, precision_of
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement, collective_bytes, layouts, place
-from farthing.planner.price import HourlyPrice, hourly_price
+from farthing.planner.money.price import HourlyPrice, hourly_price
 from farthing.planner.request import PlanRequest
 from farthing.planner.speed import Speed, distinct_replicas, links_of, max_running, speed_of
 from farthing.units import format_bytes

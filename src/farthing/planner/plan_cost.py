@@ -1,15 +1,15 @@
 """What a plan costs to own and to rent: the plan's speed, the box's prices, and the load that is asked of it.
 
-Knows no flags; planner/cost.py has the arithmetic.
+Knows no flags; planner/money/cost.py has the arithmetic.
 """
 
-from farthing.planner.characters import vocabulary_of
-from farthing.planner.cost import Cost, Load, costs_of
 from farthing.planner.hardware import Hardware
-from farthing.planner.law import NOT_ADVICE, legal_notes
+from farthing.planner.money.characters import vocabulary_of
+from farthing.planner.money.cost import Cost, Load, costs_of
+from farthing.planner.money.law import NOT_ADVICE, legal_notes
+from farthing.planner.money.price import BoxPrice, box_price
+from farthing.planner.money.price_book import PriceBook
 from farthing.planner.plan import Plan
-from farthing.planner.price import BoxPrice, box_price
-from farthing.planner.price_book import PriceBook
 
 
 def price_of_plan(hardware: Hardware, book: PriceBook, said_per_hour: float | None) -> BoxPrice | None:

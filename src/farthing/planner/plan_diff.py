@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from farthing.planner.cost import Cost, Load, costs_of
 from farthing.planner.hardware import Hardware
+from farthing.planner.money.cost import Cost, Load, costs_of
+from farthing.planner.money.price import box_price
+from farthing.planner.money.price_book import PriceBook
 from farthing.planner.plan import Plan
-from farthing.planner.price import box_price
-from farthing.planner.price_book import PriceBook
 from farthing.units import format_bytes, format_seconds
 
 SCHEMA = "farthing.plan-diff/1"

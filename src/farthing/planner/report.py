@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from farthing.planner.forecast import StepForecast
 from farthing.planner.layout import Layout, RankMemory
 from farthing.planner.plan import Choice, Plan
 from farthing.planner.speed import Phase, Speed
+from farthing.planner.timing.forecast import StepForecast
 from farthing.units import format_bytes, format_count, format_seconds
 
 SCHEMA = "farthing.plan/1"

@@ -1,7 +1,7 @@
 """How long a batch of requests takes on a placement: prefill, time per token, tokens per second, all replicas together.
 
-Steps are priced by planner/forecast.py; here they go through the stages of a pipeline and over the replicas. Arrivals,
-queues and finished requests that make room are the simulator's, not this file's.
+Steps are priced by planner/timing/forecast.py; here they go through the stages of a pipeline and over the replicas.
+Arrivals, queues and finished requests that make room are the simulator's, not this file's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from farthing.errors import UnsupportedError
 from farthing.ops.batch import BatchShape
-from farthing.planner.engine_profile import EngineProfile
-from farthing.planner.forecast import StepForecast, add_steps, forecast_step
+from farthing.planner.engines.engine_profile import EngineProfile
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement
-from farthing.planner.links import RankLink, engine_link, stage_link, tensor_link
 from farthing.planner.request import PlanRequest
+from farthing.planner.timing.forecast import StepForecast, add_steps, forecast_step
+from farthing.planner.timing.links import RankLink, engine_link, stage_link, tensor_link
 
 _MAX_CHUNKS = 64
 
@@ -56,7 +56,7 @@ def speed_of(
 
     In a pipeline, a replica's sequences go round in as many groups as there are stages: a token takes the sum of the
     stages' times for one group, or, where one stage is slower than the others, that stage's time for every group.
-    `engine`: what runs it; None is a good engine, and Farthing's own on this machine (planner/forecast.py).
+    `engine`: what runs it; None is a good engine, and Farthing's own on this machine (planner/timing/forecast.py).
     UnsupportedError for what has no forecast: an unknown rate, or a format that the engine here has no kernel for.
     """
     weight_format = placement.layout.stages[0].precision.format

@@ -226,7 +226,8 @@ def _multiplier(weight_NK: torch.Tensor, rows: int) -> Callable[[], object]:
 
 
 def _without_overhead(timing: _Timing, overhead_seconds: float, device: torch.device) -> float:
-    """Seconds of the work alone; planner/roofline.py adds the overhead. On a GPU calls queue up, and it is hidden."""
+    """Seconds of the work alone; planner/timing/roofline.py adds the overhead. On a GPU calls queue up, and it is
+    hidden."""
     hidden = 0.0 if device.type == "cuda" else overhead_seconds
     return max(timing.seconds - hidden, timing.seconds / 2)
 

@@ -19,7 +19,7 @@ from farthing.engine.accounts.step_record import Charge, StepRecord
 from farthing.engine.process.engine_client import EngineClient, Loss
 from farthing.engine.process.messages import Planned
 from farthing.errors import FarthingError
-from farthing.planner.price import HourlyPrice
+from farthing.planner.money.price import HourlyPrice
 from farthing.server.latencies import Latencies
 
 _HOUR_SECONDS = 3600.0

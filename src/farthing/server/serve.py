@@ -23,7 +23,7 @@ from farthing.engine.model_text import ModelText, load_model_text
 from farthing.engine.process.engine_client import ENGINE_COMMAND, EngineClient, Watch
 from farthing.engine.process.messages import Planned
 from farthing.models.auto import read_config
-from farthing.planner.price import price_of_device
+from farthing.planner.money.price import price_of_device
 from farthing.server.admission import Admission
 from farthing.server.app import build_app
 from farthing.server.books import Books, open_bill

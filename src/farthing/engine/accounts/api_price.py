@@ -1,13 +1,13 @@
 """What an API that charges by the token would have asked for the same tokens, and the load at which both cost the same.
 
 Cached prompt tokens are counted as any other: many APIs give a discount for theirs, and none for ours. The API's price
-is planner/api_price.py's.
+is planner/money/api_price.py's.
 """
 
 from dataclasses import dataclass
 
 from farthing.engine.accounts.statement import Bill
-from farthing.planner.api_price import ApiPrice
+from farthing.planner.money.api_price import ApiPrice
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from farthing.models.memory import step_working_set_bytes
 from farthing.models.spec import ModelSpec
 from farthing.models.step_cost import StepCost, Sums
 from farthing.ops.batch import BatchShape, causal_pairs, touched_tokens
-from farthing.planner.forecast import CALLS_PER_ATTENTION, CALLS_PER_OP
-from farthing.planner.roofline import StepTime, step_time
+from farthing.planner.timing.forecast import CALLS_PER_ATTENTION, CALLS_PER_OP
+from farthing.planner.timing.roofline import StepTime, step_time
 
 _BLOCK_STEPS = 16  # whose median counts: single steps are noise
 _MANY_ROWS = 2**20

@@ -1,5 +1,5 @@
 """The report of a plan as one page: words, figures, bars and tables as HTML, in English and Chinese.
 
 Standard library only: the command line and the server write the same page. Knows no flags; what it shows is
-planner/report_page.py's.
+planner/page/report_page.py's.
 """

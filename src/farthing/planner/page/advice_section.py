@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from farthing.planner.explain import MIN_GAIN, Remedy
 from farthing.planner.page import figures
 from farthing.planner.page.html import Html, element, listed, table
+from farthing.planner.page.report_page import ReportPage
 from farthing.planner.page.speed_section import figure
 from farthing.planner.page.words import Words
-from farthing.planner.report_page import ReportPage
 
 _MAX_REMEDIES = 8
 _MAX_OPTIONS = 15

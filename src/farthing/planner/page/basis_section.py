@@ -7,9 +7,9 @@ from farthing.hardware.figure import sources
 from farthing.planner.page import figures
 from farthing.planner.page.bars import ranged
 from farthing.planner.page.html import Html, element, listed, table
+from farthing.planner.page.report_levers import Lever, LeverEnd
+from farthing.planner.page.report_page import ReportPage
 from farthing.planner.page.words import Words
-from farthing.planner.report_levers import Lever, LeverEnd
-from farthing.planner.report_page import ReportPage
 
 
 def lever_section(page: ReportPage, words: Words) -> Html:

@@ -3,12 +3,12 @@
 Knows no plan's seconds; amounts are written in the report's currency.
 """
 
-from farthing.planner.cost import Cost
-from farthing.planner.monthly import HOURS
+from farthing.planner.money.cost import Cost
+from farthing.planner.money.monthly import HOURS
 from farthing.planner.page.bars import Segment, stacked
 from farthing.planner.page.html import Html, element, listed, table
+from farthing.planner.page.report_page import ReportPage
 from farthing.planner.page.words import Words
-from farthing.planner.report_page import ReportPage
 
 _COLOURS = ("weights", "activations", "compute", "link", "kv", "latency")
 

@@ -10,10 +10,10 @@ from farthing.planner.page.cost_section import cost_section
 from farthing.planner.page.head import cautions, head
 from farthing.planner.page.html import Html, element
 from farthing.planner.page.memory_section import memory_section
+from farthing.planner.page.report_page import ReportPage, report_page
 from farthing.planner.page.speed_section import layouts_section, speed_section, time_section
 from farthing.planner.page.words import Words, words_of
 from farthing.planner.plan import Plan
-from farthing.planner.report_page import ReportPage, report_page
 
 _STYLE = Path(__file__).with_name("style.css")
 _NOTHING: Mapping[str, str] = {}

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from farthing.planner.page import figures
 from farthing.planner.page.html import Html, element, listed
+from farthing.planner.page.report_page import ReportPage
 from farthing.planner.page.words import Words
-from farthing.planner.report_page import ReportPage
 from farthing.units import format_bytes, format_count
 
 

@@ -2,8 +2,8 @@
 
 from farthing.planner.page.bars import Segment, legend, stacked
 from farthing.planner.page.html import Html, element, table
+from farthing.planner.page.report_page import MemoryGroup, ReportPage
 from farthing.planner.page.words import Words
-from farthing.planner.report_page import MemoryGroup, ReportPage
 from farthing.units import format_bytes
 
 _PARTS = ("weights", "kv", "activations", "reserve", "free")

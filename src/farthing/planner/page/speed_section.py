@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from farthing.planner.page import figures
 from farthing.planner.page.bars import Segment, legend, stacked
 from farthing.planner.page.html import Html, element, joined, table
+from farthing.planner.page.report_page import Curve, ReportPage, shares
 from farthing.planner.page.words import Words
-from farthing.planner.report_page import Curve, ReportPage, shares
 from farthing.planner.speed import Speed
 
 _PARTS = ("weights", "kv_cache", "activations", "compute", "link", "latency")
