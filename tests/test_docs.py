@@ -213,11 +213,13 @@ def test_the_chinese_readme_says_in_words_what_its_plan_shows():
 def test_the_errors_of_the_forecast_are_those_of_its_page(document: str):
     page = (ROOT / "benchmarks" / "forecasts.md").read_text(encoding="utf-8")
     text = re.sub(r"\s+", " ", DOCUMENTS[document])
-    for what in ("decode, one stream", "throughput, saturated", "throughput, batch stated", "prefill, one stream"):
-        row = re.search(rf"\*\*{what}\*\* \| all \| \d+ \| (\d+)% \| (\d+)% ", page)
+    figures = ("throughput, saturated", "time per token", "one stream, decode and prefill", "latency of a whole batch")
+    for what in figures:
+        row = re.search(rf"\| {what} \| \d+ \| \*\*([\d.]+)%\*\* \|[^|]*\| ([\d.]+)% ", page)
         assert row is not None
-        assert all(re.search(rf"\b{error} %", text) for error in row.groups()), what
-    measured = re.search(r"^(\d+) of \d+ measured", page, flags=re.M)
+        median, ninth = (f"{float(error):.0f}" for error in row.groups())
+        assert re.search(rf"\b{median} %", text) and re.search(rf"\b{ninth}\b", text), what
+    measured = re.search(r"^\d+ of (\d+) measured", page, flags=re.M)
     assert measured is not None and f"{int(measured[1]):,}" in text
 
 

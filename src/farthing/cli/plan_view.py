@@ -71,7 +71,7 @@ def _print_costs(plan: Plan, hardware: Hardware, book: PriceBook) -> None:
     """Owned and rented, as far as there are prices."""
     show, costs = output.stdout.print, costs_of_plan(plan, hardware, book)
     if costs:
-        table = _table(f"what it costs, prices of {book.market.name}, for this load")
+        table = _table(f"costs in {book.market.name}")
         heading, *rows = cost_rows(costs, book.currency)
         for index, name in enumerate(heading):
             table.add_column(name, justify="right" if index else "left", no_wrap=True)

@@ -129,7 +129,7 @@ def wishes_of(request: PlanRequest, flags: SearchFlags) -> Wishes:
         kv_format=request.kv_format,
         tp=request.tp,
         pp=request.pp,
-        engine=None if flags.engine is None else check_engine(flags.engine),
+        engine=None if request.engine is None else check_engine(request.engine),
         min_quality=flags.quality_share(),
         max_devices=flags.max_devices,
         max_dollars=flags.budget,

@@ -31,8 +31,6 @@ class SearchFlags:
         Most devices; by default 64.
     max_watts
         Most watts of the site.
-    engine
-        Only what this engine runs: vllm, sglang, tensorrt-llm, llama.cpp, farthing.
     min_quality
         Only weight formats that are known to keep so much of the score, like 99%.
     legal_only
@@ -52,7 +50,6 @@ class SearchFlags:
     budget: float | None = None
     max_devices: int = 64
     max_watts: float | None = None
-    engine: str | None = None
     min_quality: str | None = None
     legal_only: bool = False
     all: bool = False

@@ -32,7 +32,7 @@ from farthing.planner.simulation.workload import Prefixes, Workload, by_rate, by
 
 _REQUESTS = 1000
 _REQUESTS_PER_USER = 4
-_NOT_HERE = ("batch", "input_tokens", "output_tokens")  # of a plan; a load has its own
+_NOT_HERE = ("batch", "input_tokens", "output_tokens", "engine")  # of a plan; a load has its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,9 @@ def simulate(
     """What users of a deployment would wait, and what it would cost."""
     asked, flagged = LoadFlags(**said(load)), said(deployment)
     objective = Objective(asked.ttft, asked.tpot)
-    engine = _engine(answer)
     model, request = asked_of(model, flagged)
+    engine = _engine(answer, request.engine)  # of a plan file, if no flag says another
+    request = replace(request, engine=None)
     name, config = config_of(model)
     hardware = find_hardware(request)
     workload, plan = _planned(name, config, hardware, request, asked)
@@ -128,12 +129,13 @@ def simulate(
         view.print_load(done)
 
 
-def _engine(answer: AnswerFlags) -> EngineProfile | None:
-    if answer.engine is None:
+def _engine(answer: AnswerFlags, planned: str | None) -> EngineProfile | None:
+    name = answer.engine or planned
+    if name is None:
         if answer.by_operators:
             raise UsageError("--by-operators is a way to price an --engine", fix="say --engine vllm, or leave it out")
         return None
-    engine = find_engine(answer.engine)
+    engine = find_engine(name)
     return by_operators(engine) if answer.by_operators else engine
 
 

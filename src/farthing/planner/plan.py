@@ -18,7 +18,7 @@ from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement, collective_bytes, layouts, place
 from farthing.planner.money.price import HourlyPrice, hourly_price
 from farthing.planner.request import PlanRequest
-from farthing.planner.speed import Speed, distinct_replicas, links_of, max_running, speed_of
+from farthing.planner.speed import Speed, distinct_replicas, engine_of_request, links_of, max_running, speed_of
 from farthing.units import format_bytes
 
 _SALES = {
@@ -188,7 +188,19 @@ def _assumptions(
     if choices and _is_capped(choices[0].placement, request):
         notes.append(f"KV room is what --max-num-seqs {request.max_num_seqs} sequences of the context can use, not all")
     if any(not device.is_eager for device in hardware.devices):
-        notes.append("an engine with kernels for every product and format; Farthing's is plain torch today, and slower")
+        notes.append(_engine_note(request))
     notes.append("requests start together; no speculation, no cached prefix")
     notes.append(price.note)
     return tuple(dict.fromkeys(notes))
+
+
+def _engine_note(request: PlanRequest) -> str:
+    """Whose speed it is, and how sure."""
+    engine = engine_of_request(request)
+    if engine is None:
+        return "an engine with kernels for every product and format: --engine vllm says what a real one reaches"
+    one, full = engine.interval("decode"), engine.interval("saturated")
+    return (
+        f"{engine.name}: of ten published measurements eight lie between {one.low:.2f} and {one.high:.2f} times such a "
+        f"forecast of one stream, {full.low:.2f} and {full.high:.2f} when full (benchmarks/forecasts.md)"
+    )

@@ -24,6 +24,9 @@ class PlanRequest:
     ----------
     on
         Hardware: a catalogue id or a loose name of one (4090, 8x4090, 2x8xh100-sxm, 4x4090+4x3090), or here.
+    engine
+        Forecast what this engine was measured to reach: vllm, tensorrt-llm, sglang, llama.cpp, gpt-fast, ...; by
+        default what a good one can.
     format
         Weight format: auto (the widest that fits), fp32, bf16, fp16, fp8, int8, int4, w8a8, w8a16, w4a8, w4a16.
     kv_format
@@ -59,6 +62,7 @@ class PlanRequest:
     """
 
     on: str = "here"
+    engine: str | None = None
     format: str = "auto"
     kv_format: str = "auto"
     tp: int | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from farthing.errors import UnsupportedError
 from farthing.ops.batch import BatchShape
-from farthing.planner.engines.engine_profile import EngineProfile
+from farthing.planner.engines.engine_profile import EngineProfile, find_engine
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement
 from farthing.planner.request import PlanRequest
@@ -42,6 +42,11 @@ class Speed:
     output_tokens_per_second: float
 
 
+def engine_of_request(request: PlanRequest) -> EngineProfile | None:
+    """The profile of the engine that a request names; UsageError for one of which nothing is known."""
+    return None if request.engine is None else find_engine(request.engine)
+
+
 def max_running(placement: Placement, request: PlanRequest) -> int:
     """Requests of the asked lengths that run at a time, dealt evenly: what the KV memory of the smallest replica holds,
     at most `max_num_seqs`, times the replicas."""
@@ -56,9 +61,11 @@ def speed_of(
 
     In a pipeline, a replica's sequences go round in as many groups as there are stages: a token takes the sum of the
     stages' times for one group, or, where one stage is slower than the others, that stage's time for every group.
-    `engine`: what runs it; None is a good engine, and Farthing's own on this machine (planner/timing/forecast.py).
-    UnsupportedError for what has no forecast: an unknown rate, or a format that the engine here has no kernel for.
+    `engine`: what runs it; None is what the request names, else a good engine, and Farthing's own on this machine
+    (planner/timing/forecast.py). UnsupportedError for what has no forecast: an unknown rate, or a format that the
+    engine here has no kernel for.
     """
+    engine = engine or engine_of_request(request)
     weight_format = placement.layout.stages[0].precision.format
     if weight_format.quantized and any(rank.device.is_here for rank in placement.ranks):
         raise UnsupportedError(f"Farthing's engine has no kernel for {weight_format.name} yet: it widens, slowly")
@@ -177,6 +184,7 @@ def links_of(
     engine: EngineProfile | None = None,
 ) -> tuple[RankLink | None, RankLink | None]:
     """Under the collectives of a stage, and under its send to the next stage."""
+    engine = engine or engine_of_request(request)
     network = request.network_bytes_per_second()
     first = layout.device_index(replica, stage, 0)
     following = first + layout.tp

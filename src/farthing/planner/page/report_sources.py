@@ -20,7 +20,7 @@ from farthing.planner.plan import Plan
 from farthing.planner.request import PlanRequest
 from farthing.planner.search.search import Option as SearchOption
 from farthing.planner.search.search import Search
-from farthing.planner.speed import Speed, links_of, max_running, speed_of
+from farthing.planner.speed import Speed, engine_of_request, links_of, max_running, speed_of
 from farthing.planner.timing.device import Device
 from farthing.planner.timing.forecast import forecast_step
 
@@ -96,7 +96,8 @@ def rank_step(placement: Placement, hardware: Hardware, request: PlanRequest, sh
     """On the first device: it has the first stage."""
     spec, device = placement.layout.stages[0], placement.ranks[0].device
     cost = spec.cost(shape)
-    forecast = forecast_step(spec, shape, device, links_of(placement.layout, hardware, request, 0, 0))
+    links = links_of(placement.layout, hardware, request, 0, 0)
+    forecast = forecast_step(spec, shape, device, links, engine_of_request(request))
     return RankStep(cost.total_flops, cost.moved_bytes, forecast.seconds, forecast.bound)
 
 
@@ -142,8 +143,12 @@ def rent_range(devices: Sequence[Device], market: str) -> tuple[float, float] | 
 
 
 def intervals_of(plan: Plan) -> dict[str, tuple[float, float]]:
-    """Times the forecast, by tpot, ttft and throughput; empty while a plan is not priced by an engine's profile."""
-    return {}
+    """Times the forecast, by tpot, ttft and throughput; empty for a plan of no engine that was measured."""
+    engine = engine_of_request(plan.request)
+    if engine is None:
+        return {}
+    kept = {"tpot": "decode", "ttft": "prefill", "throughput": "saturated"}  # of one request, and of a full box
+    return {name: (engine.interval(metric).low, engine.interval(metric).high) for name, metric in kept.items()}
 
 
 def way_of(search: Search) -> str | None:
