@@ -121,7 +121,6 @@ def test_flags_that_make_no_sense_are_refused(said):
     [
         ({"rate": 0.0}, _ON),
         ({"users": 3, "rate": 1.0}, _ON),
-        ({"users": 3, "engine": "no-such-engine"}, _ON),
         ({"users": 3, "workload": "no-such-workload"}, _ON),
         ({"users": 3, "ttft": -1.0}, _ON),
         ({"users": 3}, "no-such-card,rtx-4090"),
@@ -131,6 +130,12 @@ def test_questions_that_make_no_sense_are_refused(flags, on):
     with pytest.raises(UsageError) as raised:
         answer_search("llama-3.1-8b", _config(), request=PlanRequest(on=on), flags=SearchFlags(**flags))
     assert raised.value.fix
+
+
+def test_an_engine_that_nobody_knows_is_refused():
+    request = PlanRequest(on=_ON, engine="no-such-engine")
+    with pytest.raises(UsageError, match="no-such-engine"):
+        answer_search("llama-3.1-8b", _config(), request=request, flags=SearchFlags(users=3))
 
 
 def test_a_negative_price_is_refused():
