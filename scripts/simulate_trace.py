@@ -27,10 +27,10 @@ from farthing.planner.engines.engine_pricer import engine_deployment
 from farthing.planner.engines.engine_profile import EngineProfile, find_engine
 from farthing.planner.engines.operator_profile import by_operators
 from farthing.planner.simulation.simulator import Run, simulate
-from farthing.planner.simulation.spread import Spread
 from farthing.planner.simulation.workload import recorded
 from farthing.planner.timing.device_class import device_class, format_class
 from farthing.quantization.base import resolve
+from farthing.spread import Spread
 
 PAGE = Path(__file__).resolve().parents[1] / "benchmarks" / "served-trace.md"
 FILE = "calibration_des_requests_rtxpro6000.csv"

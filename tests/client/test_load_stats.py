@@ -5,7 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from farthing.client.load_stats import PERCENTILES, Record, Spread, percentile, summarize, tokens_over_time
+from farthing.client.load_stats import Record, summarize, tokens_over_time
+from farthing.spread import PERCENTILES, Spread, percentile
 
 
 def answered(index: int, scheduled: float, times: list[float], *, sent: float | None = None) -> Record:

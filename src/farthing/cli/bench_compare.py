@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from farthing.client.load_stats import percentile
+from farthing.spread import percentile
 
 LEAST_CHANGE, SPREADS, CONFIDENCE = 0.05, 2.0, 0.95
 LEAST_ROUNDS = 3  # fewer tell nothing of their noise

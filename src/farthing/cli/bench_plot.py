@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from farthing.client.load_report import LoadReport
-from farthing.client.load_stats import Spread
+from farthing.spread import Spread
 from farthing.units import format_seconds
 
 _MEASURED, _FORECAST, _OBJECTIVE = "#1f5fa8", "#c75b12", "#5c5c5c"

@@ -5,7 +5,8 @@ from rich.table import Table
 from farthing.cli import output
 from farthing.client.load_ledger import LedgerDelta, PhaseDelta
 from farthing.client.load_report import LoadReport
-from farthing.client.load_stats import PERCENTILES, LoadSummary, Spread
+from farthing.client.load_stats import LoadSummary
+from farthing.spread import PERCENTILES, Spread
 from farthing.units import format_seconds
 
 _MOST_REASONS = 5

@@ -4,15 +4,14 @@ Refused and failed requests are counted and never mixed into latencies. Knows no
 """
 
 import itertools
-import math
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from farthing.spread import Spread
+
 Outcome = Literal["answered", "refused", "failed", "cut"]
-PERCENTILES = (50, 90, 95, 99)
 _NOTICED_LAG_SECONDS, _NOTICED_LAG_SHARE = 0.010, 0.1
 
 
@@ -78,24 +77,6 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """Mean and percentiles, interpolated linearly between the ranks; None of nothing."""
-
-    mean: float | None
-    p50: float | None
-    p90: float | None
-    p95: float | None
-    p99: float | None
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread":
-        ranked = sorted(values)
-        if not ranked:
-            return cls(None, None, None, None, None)
-        return cls(statistics.fmean(ranked), *(percentile(ranked, share) for share in PERCENTILES))
-
-
-@dataclass(frozen=True, slots=True)
 class Goodput:
     """Requests that met the objectives: how many, a second, and of all that were sent (refused and failed included)."""
 
@@ -150,14 +131,6 @@ class LoadSummary:
 
     def to_json_object(self) -> dict[str, object]:
         return asdict(self)
-
-
-def percentile(ranked: Sequence[float], share: float) -> float:
-    """Of ascending values the one below which `share` per cent lie, interpolated linearly (as numpy does)."""
-    place = (len(ranked) - 1) * share / 100
-    below = math.floor(place)
-    above = min(below + 1, len(ranked) - 1)
-    return ranked[below] + (ranked[above] - ranked[below]) * (place - below)
 
 
 def summarize(records: Sequence[Record], *, ttft: float | None = None, tpot: float | None = None) -> LoadSummary:

@@ -97,8 +97,9 @@ class LinkPoint:
 class Calibration:
     """Everything that one `probe` measured. `date` is ISO 8601, UTC.
 
-    `overhead_seconds_per_op`: what one torch call (a kernel launch on a GPU) costs beside its work. `process_bytes`:
-    interpreter and torch before any model. `device_context_bytes`: what the CUDA context takes of the GPU, 0 on a CPU.
+    `overhead_seconds_per_op`: what one torch call of a decode step (a kernel launch on a GPU) costs beside its work.
+    `process_bytes`: interpreter and torch before any model. `device_context_bytes`: what the CUDA context takes of the
+    GPU, 0 on a CPU.
     """
 
     device: DeviceKey

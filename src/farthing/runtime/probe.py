@@ -2,7 +2,7 @@
 
 Every figure is the median of interleaved repeats (all cases, then all again), so that a disturbance of a second falls
 on all of them alike. The ops are those of a model: a product of a matrix and a vector is what decode does. Knows no
-model; hardware/calibration.py keeps what is found here.
+model (probe_call.py has a tiny one); hardware/calibration.py keeps what is found here.
 """
 
 import math
@@ -18,6 +18,7 @@ import torch
 
 from farthing.hardware.calibration import BandwidthPoint, Calibration, DeviceKey, GemmPoint, cpu_key, cuda_key
 from farthing.runtime.device import open_device, usable_bytes
+from farthing.runtime.probe_call import seconds_per_call
 from farthing.runtime.process_memory import process_bytes
 
 Progress = Callable[[str, float], None]
@@ -89,6 +90,9 @@ def probe(device: str = "cpu", *, quick: bool, progress: Progress) -> Calibratio
         with torch.inference_mode():
             own_bytes, device_context_bytes = _measure_fixed_memory(target)
             overhead_seconds = _measure_overhead(target, progress)
+            torch.set_num_threads(1)  # a second thread would only wait
+            call_seconds = seconds_per_call(target, _OVERHEAD_SECONDS)
+            torch.set_num_threads(num_threads)
             bandwidth = _measure_bandwidth(target, plan, num_threads, overhead_seconds, progress)
             gemm = _measure_gemm(target, plan, num_threads, overhead_seconds, progress)
     finally:
@@ -100,7 +104,7 @@ def probe(device: str = "cpu", *, quick: bool, progress: Progress) -> Calibratio
         bandwidth=bandwidth,
         gemm=gemm,
         links=(),
-        overhead_seconds_per_op=overhead_seconds,
+        overhead_seconds_per_op=call_seconds,
         process_bytes=own_bytes,
         device_context_bytes=device_context_bytes,
     )
@@ -136,7 +140,7 @@ def _measure_fixed_memory(device: torch.device) -> tuple[int, int]:
 
 
 def _measure_overhead(device: torch.device, progress: Progress) -> float:
-    """Seconds of a torch call that has nothing to do: an addition of one element."""
+    """Seconds of a torch call that has nothing to do: an addition of one element. What is taken off other timings."""
     one, out = torch.ones(1, device=device), torch.empty(1, device=device)
     case = _Case("add", 1, 1, lambda: torch.add(one, one, out=out))
     [(_, timing)] = _time_all(device, [case], _OVERHEAD_SECONDS, _part(progress, "overhead of a call", 0.0, 0.05))

@@ -14,9 +14,9 @@ from farthing.planner.search.slo import SHARE, Slo
 from farthing.planner.simulation.deployment import Deployment
 from farthing.planner.simulation.simulated_replica import ReplicaShape
 from farthing.planner.simulation.simulator import simulate
-from farthing.planner.simulation.spread import Spread
 from farthing.planner.simulation.workload import Prefixes, Request, Workload
 from farthing.planner.timing.step_times import StepTimes
+from farthing.spread import Spread
 
 BLOCK_SIZE = 16
 _REQUESTS = 120

@@ -12,7 +12,7 @@ from farthing.errors import UsageError
 from farthing.planner.simulation.deployment import Deployment
 from farthing.planner.simulation.simulated_replica import Outcome
 from farthing.planner.simulation.simulator import Run
-from farthing.planner.simulation.spread import Spread
+from farthing.spread import Spread
 
 _OFTEN = 0.05  # of the time
 _MOSTLY = 0.5

@@ -1,4 +1,7 @@
-"""Mean and percentiles of many values, each of which may stand for several equal ones. Pure functions."""
+"""Mean and percentiles of many values, each of which may stand for several equal ones. Pure functions.
+
+What a load on a server and a simulated one are told by, so that both tell the same.
+"""
 
 import math
 from bisect import bisect_right
@@ -40,3 +43,8 @@ def _percentile(ranked: Sequence[tuple[float, int]], ends: Sequence[int], share:
     low = ranked[bisect_right(ends, below)][0]
     high = ranked[bisect_right(ends, min(below + 1, ends[-1] - 1))][0]
     return low + (high - low) * (place - below)
+
+
+def percentile(ranked: Sequence[float], share: float) -> float:
+    """Of ascending values the one below which `share` per cent lie, interpolated linearly (as numpy does)."""
+    return _percentile([(value, 1) for value in ranked], range(1, len(ranked) + 1), share)

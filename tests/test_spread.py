@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.planner.simulation.spread import Spread
+from farthing.spread import Spread
 
 COUNTS = st.lists(st.tuples(st.floats(-1e6, 1e6), st.integers(1, 7)), min_size=1, max_size=30)
 
