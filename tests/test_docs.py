@@ -199,6 +199,24 @@ def test_what_a_document_shows_is_what_the_command_prints(document: str, argumen
         assert line == "..." or any(line == other for other in printed), line
 
 
+PLANNING = ("plan", "simulate", "describe", "hardware", "factcheck", "models")
+FILES = ("FILE", ".toml", ".csv", ".jsonl", "report.html", "MODEL", " HW", "NAME", "org/name", "plan diff")
+
+
+def planning_commands() -> list[str]:
+    """Calls of the planner in the documents, each once; those that name somebody's files are left out."""
+    found = [line.split("#")[0].strip() for text in DOCUMENTS.values() for line in invocations(without_plans(text))]
+    ours = [line for line in found if len(words := line.split()) > 2 and words[1] in PLANNING]
+    return sorted({line for line in ours if not any(file in line for file in FILES)})
+
+
+@pytest.mark.parametrize("line", planning_commands())
+def test_every_command_of_the_planner_in_a_document_runs(line: str, tmp_path: Path):
+    command = [sys.executable, "-m", "farthing", *shlex.split(line)[1:]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 and done.stdout, done.stderr
+
+
 def test_the_chinese_readme_says_in_words_what_its_plan_shows():
     text = DOCUMENTS["README.zh-CN.md"]
     shown = re.search(r"· ([\d.]+) GiB of .* KV room ([\d,]+) tokens · expect (\d+) tok/s .*\$([\d.]+) per Mtok", text)
