@@ -76,9 +76,10 @@ def agent_server(scripted_server: ServerProcess) -> ServerProcess:
     return scripted_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, for the tests of the page; they skip where playwright or a browser is absent."""
+    """Chromium, for the tests of the page; they skip where playwright or a browser is absent. Of a module: while it is
+    open, an event loop of playwright's runs, beside which no test can have its own."""
     from browser import chromium
 
     with chromium() as running:

@@ -74,7 +74,8 @@ class Accountant:
             )
             self._noted.append(step)
             is_old = step.time - self._noted[0].time > _MAX_NOTED_SECONDS
-            if ended or is_old or len(self._noted) == _MAX_NOTED:
+            has_prompt = shape.num_tokens > shape.num_sequences  # of an engine that is lost soon after, this is known
+            if ended or is_old or has_prompt or len(self._noted) == _MAX_NOTED:
                 self.settle()
         if not more:
             self.settle()
