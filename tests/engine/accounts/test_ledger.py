@@ -20,6 +20,7 @@ from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import Precision
 from farthing.ops.batch import BatchShape
 from farthing.quantization.base import resolve
+from farthing.scheduler.batch import Batch, BatchItem
 
 from .measured_engine import CONFIG, add_requests, calibration, engine, run
 
@@ -29,7 +30,8 @@ SEQUENCES = st.lists(st.tuples(st.integers(1, 300), st.integers(0, 3000)), min_s
 
 def step_of(sequences: list[tuple[int, int]], seconds: float = 0.01, in_executor: float = 0.8) -> Measured:
     owners = [Owner(f"request-{index // 2}", "alice") for index in range(len(sequences))]
-    return Measured(0.0, BatchShape.of(sequences), owners, seconds, seconds * in_executor, 3, "slots", 5, 0)
+    items = [BatchItem(i, start, (1,) * new, (), True, 0) for i, (new, start) in enumerate(sequences)]
+    return Measured(0.0, Batch(0, tuple(items)), owners, seconds, seconds * in_executor, 3, "slots", 5, 0)
 
 
 def parts_of(record: StepRecord) -> dict[str, float]:
@@ -58,6 +60,19 @@ def test_limit_and_forecast_are_those_of_the_roofline(sequences: list[tuple[int,
     roofline = forecast(SPEC, BatchShape.of(sequences), machine)
     assert record.forecast_seconds == pytest.approx(roofline.seconds)
     assert record.limit_seconds == pytest.approx(max(roofline.bandwidth_seconds, roofline.compute_seconds))
+
+
+def test_steps_that_decode_the_same_sequences_are_priced_together_and_nothing_is_lost() -> None:
+    pricer = StepPricer(SPEC, calibration())
+    steps = [step_of([(1, 100 + n), (1, 900 + n)], seconds=0.01 + n / 1000) for n in range(16)]
+    records, charges = pricer.price_alike(steps)
+    assert [record.context_tokens for record in records] == [1000 + 2 * n for n in range(16)]
+    for record, step in zip(records, steps, strict=True):
+        assert sum(parts_of(record).values()) == pytest.approx(step.seconds)
+        alone, _ = StepPricer(SPEC, calibration()).price(step)
+        assert record.limit_seconds == pytest.approx(alone.limit_seconds, rel=0.02)
+    assert sum(charge.seconds for charge in charges) == pytest.approx(sum(step.seconds for step in steps))
+    assert sum(charge.limit_seconds for charge in charges) == pytest.approx(sum(one.limit_seconds for one in records))
 
 
 def test_a_request_pays_for_its_context_and_shares_the_weights() -> None:

@@ -6,13 +6,14 @@ between two steps. Knows no tensors and no text: engine.py says when a step begi
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 from farthing.engine.accounts.ledger import Ledger
 from farthing.engine.accounts.step_price import Measured, StepPricer
 from farthing.engine.accounts.step_record import Charge, Owner, StepRecord
 from farthing.engine.accounts.stopwatch import Stopwatch
-from farthing.ops.batch import BatchShape
+from farthing.scheduler.batch import Batch
 from farthing.scheduler.scheduler import Scheduler
 
 _MAX_NOTED = 16  # steps
@@ -30,7 +31,8 @@ class Accountant:
         self.on_settled: OnSettled = lambda steps, charges: None
         self._ledger = Ledger()
         self._noted: list[Measured] = []
-        self._computed: tuple[BatchShape, list[Owner], float] | None = None
+        self._patience = 1  # steps that are noted before they are priced
+        self._computed: tuple[Batch, list[Owner], float] | None = None
         self._since: float | None = None
 
     @property
@@ -50,7 +52,7 @@ class Accountant:
         seconds, done = self._stopwatch.lap()
         if done is not None and self._pricer is not None:
             owners = [owner_of(item.seq_id) for item in done.batch.items]
-            self._computed = done.batch.shape, owners, seconds
+            self._computed = done.batch, owners, seconds
 
     def end(self, *, more: bool, ended: bool) -> None:
         """Behind everything that a step brings. `more`: whether the next one follows at once; `ended`: whether a
@@ -59,11 +61,11 @@ class Accountant:
         started, now = self._since, time.monotonic()
         self._since = now if more and self._computed is not None else None
         if self._computed is not None:
-            shape, owners, executor_seconds = self._computed
+            batch, owners, executor_seconds = self._computed
             scheduler, pool = self._scheduler, self._scheduler.block_pool
             step = Measured(
                 time=time.time(),
-                shape=shape,
+                batch=batch,
                 owners=owners,
                 seconds=now - started,
                 executor_seconds=executor_seconds,
@@ -74,9 +76,10 @@ class Accountant:
             )
             self._noted.append(step)
             is_old = step.time - self._noted[0].time > _MAX_NOTED_SECONDS
-            has_prompt = shape.num_tokens > shape.num_sequences  # of an engine that is lost soon after, this is known
-            if ended or is_old or has_prompt or len(self._noted) == _MAX_NOTED:
+            if ended or is_old or step.has_prompt or len(self._noted) >= self._patience:
                 self.settle()
+                # Soon after a prompt, and then ever more rarely: of an engine that is lost, the last steps are known.
+                self._patience = 1 if step.has_prompt else min(2 * self._patience, _MAX_NOTED)
         if not more:
             self.settle()
 
@@ -87,13 +90,20 @@ class Accountant:
             return
         records: list[StepRecord] = []
         charges: dict[str, Charge] = {}
-        for step in noted:
-            record, shares = self._pricer.price(step)
-            self._ledger.record(record)
-            records.append(record)
+        for alike in _alike(noted):
+            priced, shares = self._pricer.price_alike(alike)
+            for record in priced:
+                self._ledger.record(record)
+            records += priced
             for share in shares:
                 charges[share.request_id] = _added(charges.get(share.request_id), share)
         self.on_settled(records, list(charges.values()))
+
+
+def _alike(steps: Sequence[Measured]) -> Iterator[list[Measured]]:
+    """Runs of steps that decode the same sequences; a step with a prompt is alone."""
+    for _, run in groupby(steps, key=lambda step: object() if step.has_prompt else step.owners):
+        yield list(run)
 
 
 def _added(so_far: Charge | None, more: Charge) -> Charge:

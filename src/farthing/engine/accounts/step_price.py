@@ -22,6 +22,7 @@ from farthing.models.step_cost import StepCost, Sums
 from farthing.ops.batch import BatchShape, causal_pairs, touched_tokens
 from farthing.planner.timing.forecast import CALLS_PER_ATTENTION, CALLS_PER_OP
 from farthing.planner.timing.roofline import StepTime, step_time
+from farthing.scheduler.batch import Batch
 
 _BLOCK_STEPS = 16  # whose median counts: single steps are noise
 _MANY_ROWS = 2**20
@@ -33,7 +34,7 @@ class Measured:
     """What the engine measured of a step that ended at `time`. `owners`: of each sequence of the batch, in order."""
 
     time: float  # seconds since 1970
-    shape: BatchShape
+    batch: Batch
     owners: Sequence[Owner]
     seconds: float
     executor_seconds: float
@@ -41,6 +42,15 @@ class Measured:
     waiting_for: str
     used_blocks: int
     num_preemptions: int
+
+    @property
+    def shape(self) -> BatchShape:
+        return self.batch.shape
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether a sequence has more than one new token."""
+        return any(len(item.token_ids) > 1 for item in self.batch.items)
 
 
 class StepPricer:
@@ -60,16 +70,27 @@ class StepPricer:
 
     def price(self, step: Measured) -> tuple[StepRecord, list[Charge]]:
         """The record of a step, and the charges of its requests, which add up to its seconds."""
-        shape = step.shape
+        records, charges = self.price_alike([step])
+        return records[0], charges
+
+    def price_alike(self, steps: Sequence[Measured]) -> tuple[list[StepRecord], list[Charge]]:
+        """Of steps that followed each other with the same sequences, one more token of each in every step: their costs
+        differ by those few positions alone, and are taken to be those of the step in the middle."""
         assert self._cost is not None
-        sums = self._cost.sums(shape)
-        needs = self._needs(shape, sums)
+        middle = steps[len(steps) // 2]
+        sums = self._cost.sums(middle.shape)
+        needs = self._needs(middle.shape, sums)
+        records = [self._record(step, needs) for step in steps]
+        return records, self._charges(middle, sums, needs, sum(step.seconds for step in steps), len(steps))
+
+    def _record(self, step: Measured, needs: "_Needs") -> StepRecord:
+        shape = step.shape
         in_executor = min(step.executor_seconds, step.seconds)
         throttled = in_executor - min(in_executor, self._usual_seconds(shape, in_executor, needs))
         stretch = (in_executor - throttled) / needs.seconds if needs.seconds else 0.0
         host = step.seconds - in_executor
         phase: Phase = "decode" if shape.num_tokens == shape.num_sequences else "prefill"
-        record = StepRecord(
+        return StepRecord(
             time=step.time,
             phase=phase,
             num_tokens=shape.num_tokens,
@@ -95,7 +116,6 @@ class StepPricer:
             used_blocks=step.used_blocks,
             num_preemptions=step.num_preemptions,
         )
-        return record, self._charges(step, sums, record)
 
     def _needs(self, shape: BatchShape, sums: Sums) -> "_Needs":
         """What the description asks of this machine; of an unknown one only that something was launched."""
@@ -147,11 +167,12 @@ class StepPricer:
         usual.add(seconds / needs.seconds)
         return seconds if known is None else known * needs.seconds * _USUAL_SPREAD
 
-    def _charges(self, step: Measured, sums: Sums, record: StepRecord) -> list[Charge]:
-        """Of each sequence what it adds to the cost, and by its tokens its part of what is there for all."""
+    def _charges(self, step: Measured, sums: Sums, needs: "_Needs", seconds: float, num_steps: int) -> list[Charge]:
+        """Of each sequence what it adds to the cost, and by its tokens its part of what is there for all; of `seconds`
+        in so many steps like this one."""
         assert self._cost is not None
         cost, window, shape = self._cost, self._cost.window, step.shape
-        lines = [line for _, line in cost.flops] if record.compute else [cost.read, cost.write]
+        lines = [line for _, line in cost.flops] if needs.compute else [cost.read, cost.write]
         whole = sum(line.at(sums) for line in lines)
         a_token = sum(line.token + line.constant / sums.tokens for line in lines)
         a_logit = sum(line.logit for line in lines) * shape.num_logits / shape.num_sequences
@@ -162,7 +183,7 @@ class StepPricer:
             part += touched_tokens(new, context, window) * a_position + causal_pairs(new, context, window) * a_pair
             by_request[owner] = by_request.get(owner, 0.0) + part / whole
         return [
-            Charge(*owner[:2], share * record.seconds, share * record.limit_seconds, owner.queue_seconds)
+            Charge(*owner[:2], share * seconds, share * needs.limit * num_steps, owner.queue_seconds)
             for owner, share in by_request.items()
         ]
 
