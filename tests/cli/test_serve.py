@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from farthing.cli.app import main
+from farthing.cli.plan_pages import pages_of
 
 Refusal = Callable[..., str]
 
@@ -126,3 +127,12 @@ def test_ctrl_c_while_it_loads_ends_it(tmp_path: Path):
     process.stderr.readline()  # the plan line: signals are minded by now
     process.send_signal(signal.SIGINT)
     assert process.wait(20) in (0, 130)
+
+
+def test_a_plan_file_is_served_with_its_report_in_both_languages(tmp_path: Path) -> None:
+    plan_file = tmp_path / "plan.toml"
+    command = [sys.executable, "-m", "farthing", "plan", "bundled", "--on", "rtx-4090", "--save", str(plan_file)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    pages = pages_of(str(plan_file))
+    assert set(pages) == {"en", "zh"} and all("rtx-4090" in page for page in pages.values())
+    assert 'lang="zh' in pages["zh"] and pages["en"] != pages["zh"]

@@ -17,7 +17,7 @@ PHASE = {
 KEYS = {
     "schema", "time", "model", "device", "format", "plan_line", "state", "stalled", "uptime_seconds", "num_restarts",
     "price_dollars_per_hour", "price_note", "requests", "kv", "tokens", "window_seconds", "recent", "total", "rates",
-    "parts", "waits", "why_slow", "dollars", "latency", "history", "gpus",
+    "parts", "waits", "why_slow", "dollars", "latency", "history", "gpus", "report",
 }  # fmt: skip
 PERCENTILES = {"p50", "p90", "p99"}
 

@@ -13,6 +13,8 @@ from farthing.cli import output
 from farthing.cli.model_argument import model_and_config, obtain
 from farthing.cli.said import may_be_unsaid, said
 from farthing.engine.config import EngineConfig
+from farthing.errors import FarthingError
+from farthing.planner.plan_file import is_plan_file
 from farthing.server.config import ServerConfig
 
 
@@ -43,4 +45,16 @@ def serve(
     running = discover.load("farthing.server", "serve")
     running.check(config)
     obtain(name, engine_config, yes=download.yes, offline=download.offline)
-    return running.serve(name, engine_config, config, lambda line: output.stderr.print(line, soft_wrap=True))
+    say = lambda line: output.stderr.print(line, soft_wrap=True)  # noqa: E731
+    return running.serve(name, engine_config, config, say, reports=_reports(model))
+
+
+def _reports(model: str) -> dict[str, str]:
+    """The report of a plan file by language; empty for any other model, and for a plan that can't be made here."""
+    if not is_plan_file(model):
+        return {}
+    try:
+        return discover.load("farthing.cli", "plan_pages").pages_of(model)
+    except FarthingError as error:
+        output.stderr.print(f"note: the page has no report of the plan: {error}", soft_wrap=True)
+        return {}

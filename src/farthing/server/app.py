@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from farthing import __version__
 from farthing.errors import FarthingError
-from farthing.server import ledger_route, models_route, operation_route, page_route
+from farthing.server import ledger_route, models_route, operation_route, page_route, report_route
 from farthing.server.body_limit import BodyLimit
 from farthing.server.chat import route as chat
 from farthing.server.completions import route as completions
@@ -57,7 +57,17 @@ def build_routes(desk: Desk) -> FastAPI:
         redoc_url=None,
         strict_content_type=False,
     )
-    for routes in (chat, completions, responses, messages, models_route, operation_route, ledger_route, page_route):
+    for routes in (
+        chat,
+        completions,
+        responses,
+        messages,
+        models_route,
+        operation_route,
+        ledger_route,
+        report_route,
+        page_route,
+    ):
         app.include_router(routes.router(desk))
     refuse = functools.partial(_refuse, desk)
     for kind in (FarthingError, RequestValidationError, HTTPException, Exception):

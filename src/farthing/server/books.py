@@ -5,9 +5,10 @@ price of the machine; what no request took is idle. Knows no HTTP: serve.py fill
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -39,10 +40,16 @@ class Spending:
 
 
 class Books:
-    """`tick` is called about once a second, and at the end of each request. `model`: the name on the bill."""
+    """`tick` is called about once a second, and at the end of each request. `model`: the name on the bill. `reports`:
+    the page of the plan that is served, by language; none without a plan file."""
 
     def __init__(
-        self, *, model: str = "", bill: BillBook | None = None, recorder: FlightRecorder | None = None
+        self,
+        *,
+        model: str = "",
+        bill: BillBook | None = None,
+        recorder: FlightRecorder | None = None,
+        reports: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.model, self.price, self.planned = model, NO_PRICE, NOTHING_PLANNED
         self.ledger = Ledger()
@@ -50,6 +57,7 @@ class Books:
         self.latencies = Latencies(self.registry)
         self.spent = Spending()
         self.recorder = recorder or FlightRecorder(msgspec.structs.asdict)
+        self.reports = reports
         self._bill = bill
         self._started = self._ticked = time.monotonic()
 

@@ -9,8 +9,9 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import uvicorn
@@ -54,8 +55,9 @@ def serve(
     say: Say,
     *,
     command: Sequence[str] = ENGINE_COMMAND,
+    reports: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """Serve until told to end; the exit code. FarthingError if it can't begin."""
+    """Serve until told to end; the exit code. FarthingError if it can't begin. `reports`: of the plan, by language."""
     keys = _admitted_keys(config)
     recorder = FlightRecorder(msgspec.structs.asdict)
     with (
@@ -64,7 +66,9 @@ def serve(
         Speaker(say) as speaker,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(_Serving(model, engine, config, keys, log, recorder, speaker.say, command).run(listening))
+        return runner.run(
+            _Serving(model, engine, config, keys, log, recorder, speaker.say, command, reports).run(listening)
+        )
 
 
 def check(config: ServerConfig) -> None:
@@ -100,11 +104,12 @@ class _Serving:
         recorder: FlightRecorder,
         say: Say,
         command: Sequence[str],
+        reports: Mapping[str, str],
     ) -> None:
         self._model, self._engine, self._config, self._keys = model, engine, config, keys
         self._log, self._say, self._command = log, say, command
         bill = open_bill(bill_path(), say) if config.bill else None
-        self._books = Books(model=_served_names(model, config)[0], bill=bill, recorder=recorder)
+        self._books = Books(model=_served_names(model, config)[0], bill=bill, recorder=recorder, reports=reports)
         self._told_to_end = asyncio.Event()
         self._ready = asyncio.Event()
         self._failed = False

@@ -88,6 +88,7 @@ def snapshot(desk: Desk) -> dict[str, Any]:
         },
         "history": _history(desk, now),
         "gpus": gpu_rows(planned.device_kind),
+        "report": sorted(books.reports),
     }
 
 

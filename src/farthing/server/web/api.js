@@ -20,6 +20,12 @@ export async function ask(path, signal) {
   return response.json();
 }
 
+/** The content of a GET as a file. */
+export async function file(path) {
+  const response = await exchange(path, {});
+  return response.blob();
+}
+
 /**
  * The pieces of an answer: {content}, {reasoning}, {finish}, {usage}, as they come. `plain` continues the text of the
  * conversation, for a model without a chat template.

@@ -2,9 +2,10 @@
 //
 // A panel is a node and `show(ledger)`, which changes texts and paths in place: nothing flickers or loses focus.
 
-import { h } from "./dom.js";
+import { file } from "./api.js";
+import { h, notify } from "./dom.js";
 import { count, dollars, percent, seconds, short, times } from "./format.js";
-import { has, say } from "./labels.js";
+import { has, language, say } from "./labels.js";
 import { Bar, Lines, Rows } from "./plots.js";
 
 const MAX_FINDINGS = 5;
@@ -31,7 +32,7 @@ class Panel {
 
 /** All of them, in their order. */
 export const panels = () =>
-  [speed(), limit(), why(), kv(), queue(), money(), latency(), gpus()];
+  [speed(), limit(), why(), kv(), queue(), money(), latency(), plan(), gpus()];
 
 function speed() {
   const lines = new Lines(["accent"]);
@@ -172,6 +173,23 @@ function latency() {
     const of = { ttft, itl, requestTime };
     body.replaceChildren(...Object.entries(of).map(([name, values]) => h("tr", {}, h("th", { scope: "row" }, say(name)),
       h("td", {}, seconds(values?.p50)), h("td", {}, seconds(values?.p99)))));
+  } };
+}
+
+/** What was planned, where a plan file is served: a page of its own, to keep. */
+function plan() {
+  const save = async () => {
+    try {
+      const url = URL.createObjectURL(await file(`farthing/report?lang=${language()}`));
+      h("a", { href: url, download: "farthing-plan.html" }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60000);
+    } catch (error) {
+      notify(error.message || say("state_lost"));
+    }
+  };
+  const panel = new Panel("plan", h("button", { type: "button", class: "quiet", onclick: save }, say("planReport")));
+  return { node: panel.node, show({ report }) {
+    panel.node.hidden = !report?.length;
   } };
 }
 

@@ -152,6 +152,8 @@ export const EN = {
   perMillion: "Per million tokens",
   perHour: "The machine, an hour",
   noPrice: "No price is known: start the server with --price-per-hour to see the cost.",
+  plan: "The plan",
+  planReport: "Save its report",
   latency: "Latency",
   half: "median",
   of99: "99 %",

@@ -152,6 +152,8 @@ export const ZH = {
   perMillion: "每百万 token",
   perHour: "机器每小时",
   noPrice: "价格未知：启动服务器时加 --price-per-hour 即可看到费用。",
+  plan: "规划",
+  planReport: "保存规划报告",
   latency: "延迟",
   half: "中位",
   of99: "99 %",
