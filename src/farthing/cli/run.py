@@ -145,8 +145,8 @@ class _Session:
                     "finish_reason": finish_reason,
                     "prompt_tokens": len(request.prompt_ids),
                     "output_tokens": num_tokens,
-                    "prefill_tokens_per_second": ledger.prefill.tokens_per_second,
-                    "decode_tokens_per_second": ledger.decode.tokens_per_second,
+                    "prefill_tokens_per_second": ledger.prefill.tokens_per_second or None,
+                    "decode_tokens_per_second": ledger.decode.tokens_per_second or None,
                     "share_of_measured_limit": ledger.decode.share_of_limit,
                 }
             )
@@ -179,6 +179,7 @@ class _Session:
         """One message and its answer. An answer that fails or is interrupted leaves no trace in the conversation."""
         self._note_language(prompt)
         before = list(self.messages)
+        self.llm.engine.accountant.ledger.reset()
         try:
             text, _, finish_reason = self._stream(self._request(prompt), quiet=False)
         except (FarthingError, KeyboardInterrupt) as error:
@@ -186,7 +187,6 @@ class _Session:
             if isinstance(error, FarthingError):
                 raise
             output.stdout.print()
-            self.llm.engine.accountant.ledger.reset()
             return
         if not self.raw:
             self.messages.append({"role": "assistant", "content": text})
@@ -227,8 +227,8 @@ class _Session:
             for name, phase in (("prefill", ledger.prefill), ("decode", ledger.decode))
             if phase.num_tokens
         ]
-        output.stderr.print(" · ".join(parts), style="dim", soft_wrap=True)
-        ledger.reset()
+        if parts:
+            output.stderr.print(" · ".join(parts), style="dim", soft_wrap=True)
 
 
 def _sampling_params(flags: RunFlags, defaults: SamplingParams) -> SamplingParams:

@@ -112,7 +112,10 @@ class Engine:
         for seq_id in list(self._seq_ids.get(request_id, ())):
             self.scheduler.cancel(seq_id)
             self._forget(seq_id)
-        self.accountant.settle()
+        if self._samples:
+            self.accountant.settle()
+        else:
+            self.accountant.rest()
 
     def step(self) -> list[Delta]:
         """Compute one batch; what is new of the text of its sequences."""

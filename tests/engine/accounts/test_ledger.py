@@ -114,6 +114,21 @@ def test_idle_time_between_requests_is_nobodys(tmp_path: Path) -> None:
     assert total.seconds < 1.0 and sum(phase.num_steps for phase in total.phases.values()) == 10
 
 
+def test_idle_time_behind_a_cancelled_request_is_nobodys(tmp_path: Path) -> None:
+    quiet = engine(tmp_path, context=128, max_num_seqs=4)
+    charges: list[Charge] = []
+    quiet.accountant.on_settled = lambda steps, more: charges.extend(more)
+    add_requests(quiet, 1, output=50)
+    for _ in range(3):
+        quiet.step()
+    quiet.cancel("0")
+    time.sleep(1.0)
+    add_requests(quiet, 1, output=5)
+    run(quiet)
+    assert sum(charge.seconds for charge in charges) < 1.0
+    assert quiet.accountant.ledger.total.seconds < 1.0
+
+
 def test_the_bundled_model_stays_below_the_limit_that_was_measured_here() -> None:
     plan = measured(plan_engine("bundled", EngineConfig()))
     assert plan.calibration is not None

@@ -81,7 +81,12 @@ class Accountant:
                 # Soon after a prompt, and then ever more rarely: of an engine that is lost, the last steps are known.
                 self._patience = 1 if step.has_prompt else min(2 * self._patience, _MAX_NOTED)
         if not more:
-            self.settle()
+            self.rest()
+
+    def rest(self) -> None:
+        """Nothing is left to compute: the time until the next step is nobody's."""
+        self.settle()
+        self._since = None
 
     def settle(self) -> None:
         """Price what was noted."""
