@@ -13,6 +13,8 @@ import httpx
 from load import completion
 from server_process import serving
 
+from farthing.scheduler.sequence import IDLE_PRIORITY
+
 # Every look at the calendar is a year off, now ahead and now behind.
 JUMPING = """
 import itertools, time
@@ -51,6 +53,19 @@ def test_a_slow_step_is_bridged_by_comments_and_a_late_request_is_told(tmp_path:
         assert whole.status_code == 504 and whole.json()["error"]["code"] == "request_timeout"
         assert whole.headers["x-should-retry"] == "false"
         assert server.await_idle()["num_ended_requests"]["failed"] == 2
+
+
+def test_idle_work_has_no_user_s_time_limit(tmp_path: Path) -> None:
+    """Three steps of a second each, and 1.5 s for a request."""
+    scripts = tmp_path / "scripts.json"
+    scripts.write_text("{}")
+    with serving(script="scripted.py", arguments=[str(scripts), "1"], request_timeout=1.5) as server:
+        value = completion(server.model, "Once upon a time", max_tokens=3, stream=False)
+        statuses = [
+            httpx.post(f"{server.url}/v1/completions", json={**value, **more}, timeout=60).status_code
+            for more in ({}, {"priority": IDLE_PRIORITY})
+        ]
+        assert statuses == [504, 200]
 
 
 def test_a_clock_that_jumps_disturbs_nothing(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from farthing.server.log import Log
 from farthing.server.service import Caller, Conversation, Service
 from farthing.server.stream import AnswerResponse, ClientGoneError
 
+_IDLE_SECONDS = 24 * 3600.0  # the window of OpenAI's batches: idle work may wait for users all day
 _OUTCOMES = ("stop", "cancelled", "failed")
 
 
@@ -31,7 +32,7 @@ class RequestCancelledError(ApiError):
 
 
 class Desk:
-    """`timeout` in seconds for each request, from its arrival. `ended` counts by route and outcome."""
+    """`timeout` in seconds for each request of a user, from its arrival. `ended` counts by route and outcome."""
 
     def __init__(self, service: Service, ignored: IgnoredFields, log: Log, books: Books, *, timeout: float) -> None:
         self.service, self.ignored, self.log, self.books, self._timeout = service, ignored, log, books, timeout
@@ -64,6 +65,8 @@ class Desk:
             translated = await call()
             written = dialect(translated)
             is_idle = all(request.priority >= IDLE_PRIORITY for request in translated.requests)
+            if is_idle:
+                ticket.stand_aside()
             times = None if is_idle else AnswerTimes(self.books.latencies, started)
             answer = self.service.run(translated, ticket, times, self.books.dollars)
         except BaseException:
@@ -82,7 +85,7 @@ class Desk:
             answer,
             written,
             streamed=streamed,
-            timeout=self._timeout - (time.monotonic() - started),
+            timeout=(_IDLE_SECONDS if is_idle else self._timeout) - (time.monotonic() - started),
             headers={"x-request-id": request_id, **told},
             on_end=ended,
         )
