@@ -84,7 +84,11 @@ def page(rows: Sequence[ForecastRow], found: Sequence[Pool], fitted: Mapping[str
             "## Measured rows above what physics allows",
             "",
             *(f"- {one.row['id']}: {one.measured:g}, the ceiling is {one.ceiling:.4g}" for one in above),
-            *([] if above else ["None, of all rows. No forecast is, either (`tests/planner/test_engines.py`)."]),
+            *(
+                []
+                if above
+                else ["None, of all rows. No forecast is, either (`tests/planner/engines/test_engines.py`)."]
+            ),
             "",
             "## Single operators",
             "",

@@ -244,3 +244,14 @@ def test_the_errors_of_the_forecast_are_those_of_its_page(document: str):
 def test_the_python_of_the_readme_runs():
     (code,) = blocks(README, "python")
     assert_prints_only_to_stdout("-c", code)
+
+
+def test_every_test_that_code_or_a_page_names_is_there():
+    sources = [*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.md")]
+    named = {
+        (path.relative_to(ROOT).as_posix(), test)
+        for path in sources
+        for test in re.findall(r"\btests/[\w/]+\.py", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 10
+    assert [(path, test) for path, test in sorted(named) if not (ROOT / test).is_file()] == []

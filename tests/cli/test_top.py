@@ -59,7 +59,7 @@ LEDGER: dict[str, Any] = {
         "weights": 12.2, "kv_cache": 1.1, "activations": 0.1, "compute": 2.2, "communication": 0, "launch": 8.5,
         "host": 3.3, "threads": 2.0, "throttled": 1.0, "idle": 29.6,
     },
-    "waits": {"queueing": 0.0, "kv_starvation": 0.0},
+    "waits": {"queueing": 0.0, "token_budget": 0.0, "kv_starvation": 0.0},
     "why_slow": [
         {
             "cause": "launch", "speeds": "answers", "share": 0.4, "gain": 1.7,

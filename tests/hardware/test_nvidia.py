@@ -31,7 +31,7 @@ def test_a_card_is_read_in_base_units(load: Load):
     assert (gpu.power_watts, gpu.power_limit_watts, gpu.default_power_limit_watts) == (74.1, 500.0, 700.0)
     assert gpu.temperature_celsius == 31.0
     assert (gpu.link_width, gpu.link_width_max, gpu.link_generation, gpu.link_generation_max) == (8, 16, 5, 5)
-    assert (gpu.uncorrected_ecc_errors, gpu.xid_errors, gpu.is_lost) == (2, None, False)
+    assert (gpu.uncorrected_ecc_errors, gpu.is_lost) == (2, False)
 
 
 def test_resting_is_no_throttling(load: Load):

@@ -147,8 +147,8 @@ def test_a_price_that_nobody_knows_leaves_dollars_open_and_counts_the_time(data:
         cost = usage_of(asyncio.run(ask(server.url, "/v1/completions", value)))["farthing"]
         server.end()
     found = bill(data)
-    if cost["dollars"] is None:
-        assert found.lines[0].amount.priced_seconds == 0.0
+    priced = 0.0 if cost["dollars"] is None else found.lines[0].amount.seconds  # some processors are in the catalogue
+    assert found.lines[0].amount.priced_seconds == priced
     assert found.lines[0].amount.seconds == pytest.approx(cost["seconds"], rel=1e-3)
 
 

@@ -1,6 +1,8 @@
 """One snapshot, many faces: ledger, metrics and usage say the same, in shapes that programs may rely on."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -58,7 +60,7 @@ def test_the_ledger_has_the_shape_that_its_schema_promises(used: Any) -> None:
     for span in ("recent", "total"):
         assert set(found[span]) == {"prefill", "decode"} and set(found[span]["decode"]) == PHASE
     assert set(found["parts"]) == {*PARTS, "idle"}
-    assert set(found["waits"]) == {"queueing", "kv_starvation"}
+    assert set(found["waits"]) == {"queueing", "token_budget", "kv_starvation"}
     assert set(found["latency"]) == {f"{name}_seconds" for name in ("ttft", "tpot", "itl", "request", "queue")}
     assert all(set(percentiles) == PERCENTILES for percentiles in found["latency"].values())
     assert set(found["why_slow"][0]) == {"cause", "speeds", "share", "gain", "what", "remedy"}
@@ -97,6 +99,19 @@ def test_idle_time_costs_as_much_as_any_other(used: Any) -> None:
     assert after["dollars"]["total"] == pytest.approx(after["dollars"]["requests"] + after["dollars"]["idle"])
 
 
+def test_counters_never_fall_however_often_they_are_read(used: Any) -> None:
+    server = used[0]
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(lambda: [ask(server, ignore_eos=True, max_tokens=100) for _ in range(4)])
+        readings = [metrics(server)]
+        while not asking.done():
+            readings.append(metrics(server))
+        asking.result()
+    assert len(readings) > 10
+    for before, after in pairwise(readings):
+        assert [name for name in before if "_total" in name and after[name] < before[name]] == []
+
+
 def test_names_and_types_are_those_that_prometheus_expects(used: Any) -> None:
     text = httpx.get(f"{used[0].url}/metrics", timeout=10)
     assert text.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -119,8 +134,14 @@ def test_nothing_is_known_before_anything_happened() -> None:
 def test_without_measuring_answers_cost_nothing_that_is_known() -> None:
     with serving(engine={"measure": False}) as server:
         usage = ask(server)
-        assert usage["farthing"]["seconds"] == 0 and usage["farthing"]["share_of_limit"] is None
-        assert ledger(server)["total"]["decode"]["steps"] == 0
+        cost = usage["farthing"]
+        assert (cost["seconds"], cost["dollars"], cost["share_of_limit"]) == (None, None, None)
+        found, sampled = ledger(server), metrics(server)
+        assert found["total"]["decode"]["steps"] == 0 and found["dollars"] is None
+        assert found["tokens"]["output"] is None and set(found["rates"].values()) == {None}
+        unknown = ("farthing_steps", "farthing_step_seconds", "farthing_output_tokens", "farthing_dollars")
+        assert not [name for name in sampled if name.startswith(unknown)], "a zero would be a stalled engine"
+        assert sampled["farthing_prompt_tokens_total"] == usage["prompt_tokens"]
 
 
 def test_watching_needs_a_key_where_there_are_keys(tmp_path: Any) -> None:

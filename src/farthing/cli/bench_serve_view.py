@@ -84,8 +84,9 @@ def _print_ledger(report: LoadReport, ledger: LedgerDelta) -> None:
     show(table)
     if ledger.why_slow is not None:
         reason = ledger.why_slow
-        cause = f"{reason['cause'].replace('_', ' ')} ({reason['share']:.0%} of the time)"
-        show(f"why not faster: {cause} - {reason['what']}", soft_wrap=True)
+        whole = "time" if reason["speeds"] == "answers" else "places"
+        cause = f"{reason['cause'].replace('_', ' ')} ({reason['share']:.0%} of the {whole})"
+        show(f"why not faster, in the server's last minute: {cause} - {reason['what']}", soft_wrap=True)
         show(f"  {reason['remedy']}", soft_wrap=True)
     dollars = report.dollars_per_million_output_tokens
     if dollars is not None:

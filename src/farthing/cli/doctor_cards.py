@@ -85,7 +85,7 @@ def _told(gpu: Any) -> Iterator[str]:
     if gpu.uncorrected_ecc_errors is not None:
         yield f"{gpu.uncorrected_ecc_errors} uncorrected memory errors"
     yield f"driver {gpu.driver or 'unknown'}"
-    yield "Xid not counted (dmesg has them)" if gpu.xid_errors is None else f"{gpu.xid_errors} Xid errors"
+    yield "Xid not counted (dmesg has them)"
 
 
 def _watts(value: float | None) -> str:

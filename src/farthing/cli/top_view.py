@@ -216,7 +216,8 @@ def _why_slow(snapshot: Snapshot, width: int, most: int) -> Iterator[Text]:
         yield Text("why it is no faster, and what a remedy would gain", "dim")
     for finding in findings[:most]:
         share, speeds = finding.number("share"), finding.text("speeds")[:12]
-        of = "" if share is None else f", {percent(share)}"
+        whole = "of the time" if speeds == "answers" else "of the places"
+        of = "" if share is None else f", {percent(share)} {whole}"
         head = f"{finding.number('gain'):>6.3g}x "
         yield Text.assemble((head, "bold"), f"{speeds}: {finding.text('what')}{of}")
         indent = " " * len(head)

@@ -90,9 +90,11 @@ class LedgerDelta:
 
 
 async def read_ledger(server: Server) -> Snapshot | None:
-    """None where there is no such ledger."""
+    """None where there is no such ledger, or an engine that does not measure."""
     status, answer = await server.ask("GET", "/farthing/ledger")
-    return answer if status == 200 and isinstance(answer, dict) and answer.get("schema") == _SCHEMA else None
+    if status != 200 or not isinstance(answer, dict) or answer.get("schema") != _SCHEMA:
+        return None
+    return None if answer["tokens"]["output"] is None else answer
 
 
 async def read_settled_ledger(server: Server, before: Snapshot, output_tokens: int) -> Snapshot | None:

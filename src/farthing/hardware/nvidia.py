@@ -60,7 +60,6 @@ class GpuReading:
     link_generation: int | None = None
     link_generation_max: int | None = None
     uncorrected_ecc_errors: int | None = None
-    xid_errors: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

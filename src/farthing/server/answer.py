@@ -112,8 +112,10 @@ class Answer:
     @property
     def cost(self) -> dict[str, float | int | None]:
         """What the answer took so far: its share of the steps, in seconds and dollars; the share of these seconds that
-        the machine's peaks would allow; prompt tokens that were not computed."""
+        the machine's peaks would allow; prompt tokens that were not computed. None: not known."""
         seconds = self.stream.seconds
+        if not seconds:  # nothing was computed, or it was not measured
+            return {"seconds": None, "dollars": None, "share_of_limit": None, "cached_tokens": self.num_cached_tokens}
         dollars = self._dollars(seconds)
         return {
             "seconds": round(seconds, 6),

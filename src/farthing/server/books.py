@@ -21,6 +21,7 @@ from farthing.engine.process.engine_client import EngineClient, Loss
 from farthing.engine.process.messages import Planned
 from farthing.errors import FarthingError
 from farthing.planner.money.price import HourlyPrice
+from farthing.server.gpus import Gpus
 from farthing.server.latencies import Latencies
 
 _HOUR_SECONDS = 3600.0
@@ -36,12 +37,12 @@ class Spending:
     clock_seconds: float = 0.0
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
-    num_output_tokens: int = 0
 
 
 class Books:
     """`tick` is called about once a second, and at the end of each request. `model`: the name on the bill. `reports`:
-    the page of the plan that is served, by language; none without a plan file."""
+    the page of the plan that is served, by language; none without a plan file. `measures`: whether the engine tells of
+    its steps; without, no seconds and dollars are known. `on_problem`: the bill can't be written any more, once."""
 
     def __init__(
         self,
@@ -50,15 +51,20 @@ class Books:
         bill: BillBook | None = None,
         recorder: FlightRecorder | None = None,
         reports: Mapping[str, str] = MappingProxyType({}),
+        measures: bool = True,
+        on_problem: Callable[[str], None] = lambda problem: None,
     ) -> None:
         self.model, self.price, self.planned = model, NO_PRICE, NOTHING_PLANNED
         self.ledger = Ledger()
         self.registry = CollectorRegistry()
         self.latencies = Latencies(self.registry)
+        self.gpus = Gpus()
         self.spent = Spending()
         self.recorder = recorder or FlightRecorder(msgspec.structs.asdict)
         self.reports = reports
-        self._bill = bill
+        self.measures = measures
+        self._bill, self._on_problem = bill, on_problem
+        self._problem: str | None = None  # of the bill, as it was told
         self._started = self._ticked = time.monotonic()
 
     @property
@@ -68,6 +74,8 @@ class Books:
     def plan(self, planned: Planned, price: HourlyPrice) -> None:
         """What runs, and what it costs from the start on."""
         self.planned, self.price = planned, price
+        if planned.device_kind == "cuda":
+            self.gpus.start()
         self.tick()
 
     def steps(self, steps: Sequence[StepRecord], charges: Sequence[Charge]) -> None:
@@ -86,7 +94,6 @@ class Books:
         """A request has ended, in whatever way."""
         self.spent.num_prompt_tokens += num_prompt_tokens
         self.spent.num_cached_tokens += num_cached_tokens
-        self.spent.num_output_tokens += num_output_tokens
         if self._bill is not None:
             self._bill.finished(
                 key=key,
@@ -112,11 +119,18 @@ class Books:
         self.tick()
         if self._bill is not None:
             self._bill.flush()
+            self._tell_problem(self._bill.problem)
 
     def close(self) -> None:
         self.tick()
         if self._bill is not None:
             self._bill.close()
+            self._tell_problem(self._bill.problem)
+
+    def _tell_problem(self, problem: str | None) -> None:
+        if problem is not None and problem != self._problem:
+            self._on_problem(problem)
+        self._problem = problem
 
     def dollars(self, seconds: float) -> float | None:
         """What so much time of the machine costs; None without a price."""

@@ -54,20 +54,19 @@ class AnswerTimes:
 
     def __init__(self, latencies: Latencies, started: float) -> None:
         self._latencies, self._started = latencies, started
+        self._first: dict[int, float] = {}
         self._last: dict[int, float] = {}
-        self._first: float | None = None
         self._num_tokens = 0
 
     def tokens(self, choice: int, num_tokens: int, now: float) -> None:
         """Of this choice something came."""
-        last = self._last.get(choice)
+        if not self._first:
+            self._latencies.first.add(now - self._started)
+        elif choice in self._last:
+            self._latencies.each.add((now - self._last[choice]) / num_tokens)
+        self._first.setdefault(choice, now)
         self._last[choice] = now
         self._num_tokens += num_tokens
-        if self._first is None:
-            self._first = now
-            self._latencies.first.add(now - self._started)
-        elif last is not None:
-            self._latencies.each.add((now - last) / num_tokens)
 
     def end(self, queue_seconds: float | None) -> None:
         """The answer is whole."""
@@ -76,6 +75,6 @@ class AnswerTimes:
         if queue_seconds is not None:
             self._latencies.queue.add(queue_seconds)
         num_gaps = self._num_tokens - len(self._last)
-        if self._first is not None and num_gaps:
-            spans = sum(last - self._first for last in self._last.values())
+        if num_gaps:
+            spans = sum(last - self._first[choice] for choice, last in self._last.items())
             self._latencies.mean.add(spans / num_gaps)

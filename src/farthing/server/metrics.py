@@ -5,17 +5,16 @@ no HTTP.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from farthing import __version__
-from farthing.engine.accounts.ledger import WINDOW_SECONDS
 from farthing.server.desk import Desk
-from farthing.server.gpus import gpu_rows
-from farthing.server.snapshot import dollars_per_million_tokens, kv_usage
+from farthing.server.snapshot import dollars_per_million_tokens, kv_usage, window_seconds
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -42,13 +41,16 @@ class Metrics:
 class _Reader(Collector):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._idle_seconds = 0.0
 
     def collect(self) -> Iterator[Metric]:
         yield from self._state()
         yield from self._work()
-        yield from self._ledger()
-        yield from self._money()
-        yield from _gpus(self._desk.books.planned.device_kind)
+        yield from self._tokens()
+        if self._desk.books.measures:
+            yield from self._ledger()
+            yield from self._money()
+        yield from _gpus(self._desk.books.gpus.rows)
 
     def _state(self) -> Iterator[Metric]:
         desk, engine = self._desk, self._desk.service.engine
@@ -83,13 +85,15 @@ class _Reader(Collector):
         yield _counter("preemptions", "Sequences put back for want of blocks.", status.num_preemptions)
         yield _counter("failed_sequences", "Sequences without a next token.", status.num_failed_sequences)
 
+    def _tokens(self) -> Iterator[Metric]:
+        spent = self._desk.books.spent
+        yield _counter("prompt_tokens", "Tokens of the prompts of ended requests.", spent.num_prompt_tokens)
+        yield _counter("cached_prompt_tokens", "Of these, taken from the cache.", spent.num_cached_tokens)
+
     def _ledger(self) -> Iterator[Metric]:
         books = self._desk.books
         total, recent = books.ledger.total, books.ledger.recent(time.time())
-        spent = books.spent
-        yield _counter("prompt_tokens", "Tokens of the prompts of ended requests.", spent.num_prompt_tokens)
-        yield _counter("cached_prompt_tokens", "Of these, taken from the cache.", spent.num_cached_tokens)
-        yield _counter("output_tokens", "Tokens that came out of the engine.", total.num_outputs)
+        yield _counter("output_tokens", "Tokens as they come, those that end a text included.", total.num_outputs)
         for name, what, values in (
             ("steps", "Steps of the engine.", {p: t.num_steps for p, t in total.phases.items()}),
             ("step_seconds", "Time of the steps.", {p: t.seconds for p, t in total.phases.items()}),
@@ -103,7 +107,9 @@ class _Reader(Collector):
         yield _labelled(GaugeMetricFamily("farthing_share_of_limit_ratio", text, labels=("phase",)), shares.items())
         text = "Measured / forecast speed of the last minute."
         yield _labelled(GaugeMetricFamily("farthing_speed_to_forecast_ratio", text, labels=("phase",)), speeds.items())
-        parts = {**total.parts, "idle": max(0.0, spent.clock_seconds - total.seconds)}
+        # A counter may not fall, and steps are told of more often than the clock ticks.
+        self._idle_seconds = max(self._idle_seconds, books.spent.clock_seconds - total.seconds)
+        parts = {**total.parts, "idle": self._idle_seconds}
         text = "What the time went to."
         yield _labelled(CounterMetricFamily("farthing_time_seconds", text, labels=("part",)), parts.items())
         text = "Time of sequences in the engine's queue."
@@ -111,21 +117,20 @@ class _Reader(Collector):
 
     def _money(self) -> Iterator[Metric]:
         books = self._desk.books
-        requests, clock = books.dollars(books.spent.request_seconds), books.dollars(books.spent.clock_seconds)
-        if requests is None or clock is None:
+        requests, idle = books.dollars(books.spent.request_seconds), books.dollars(self._idle_seconds)
+        if requests is None or idle is None:
             return
-        values = {"requests": requests, "idle": max(0.0, clock - requests)}
+        values = {"requests": requests, "idle": idle}
         text = "What was spent since the start."
         yield _labelled(CounterMetricFamily("farthing_dollars", text, labels=("kind",)), values.items())
         yield _gauge("dollars_per_hour", "Price of the machine.", books.price.dollars_per_hour or 0.0)
-        window = min(WINDOW_SECONDS, max(books.uptime_seconds, 1e-3))
-        dear = dollars_per_million_tokens(self._desk, books.ledger.recent(time.time()), window)
+        now = time.time()
+        dear = dollars_per_million_tokens(self._desk, books.ledger.recent(now), window_seconds(self._desk, now))
         if dear is not None:
             yield _gauge("dollars_per_million_output_tokens", "Of the last minute, idle time included.", dear)
 
 
-def _gpus(device_kind: str) -> Iterator[Metric]:
-    rows = gpu_rows(device_kind)
+def _gpus(rows: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
     if not rows:
         return
     for name, field, text in _GPU_GAUGES:
@@ -136,9 +141,6 @@ def _gpus(device_kind: str) -> Iterator[Metric]:
         for reason in row["throttle_reasons"]:
             throttled.add_metric((str(row["index"]), reason), 1)
     yield throttled
-    errors = {str(row["index"]): row["xid_errors"] for row in rows}
-    text = "Errors that the driver reported, where they are counted."
-    yield _labelled(CounterMetricFamily("farthing_gpu_xid_errors", text, labels=("gpu",)), errors.items())
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -108,8 +108,15 @@ class _Serving:
     ) -> None:
         self._model, self._engine, self._config, self._keys = model, engine, config, keys
         self._log, self._say, self._command = log, say, command
-        bill = open_bill(bill_path(), say) if config.bill else None
-        self._books = Books(model=_served_names(model, config)[0], bill=bill, recorder=recorder, reports=reports)
+        bill = open_bill(bill_path(), say) if config.bill and engine.measure else None
+        self._books = Books(
+            model=_served_names(model, config)[0],
+            bill=bill,
+            recorder=recorder,
+            reports=reports,
+            measures=engine.measure,
+            on_problem=self._on_bill_problem,
+        )
         self._told_to_end = asyncio.Event()
         self._ready = asyncio.Event()
         self._failed = False
@@ -238,6 +245,10 @@ class _Serving:
             self._told_to_end.set()
         else:
             self._say(f"the engine is {state}: {reason}")
+
+    def _on_bill_problem(self, problem: str) -> None:
+        self._log.event("bill", problem=problem)
+        self._say(f"the bill can't be written: {problem}; what it has to add is kept and tried again")
 
     async def _unless_ended(self, planned: asyncio.Future[Planned]) -> Planned | None:
         """What is planned; None if a signal came first."""

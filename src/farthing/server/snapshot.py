@@ -1,6 +1,7 @@
 """How the server stands, in one document: what /farthing/ledger answers, and what page and `farthing top` draw.
 
-Reads the books and the engine's last word; computes nothing that is not a ratio of what stands there. Knows no HTTP.
+Reads the books and the engine's last word; computes nothing that is not a ratio of what stands there. What an engine
+that does not measure (--no-measure) can't tell is None. Knows no HTTP.
 """
 
 import time
@@ -10,7 +11,6 @@ from typing import Any
 from farthing.engine.accounts.ledger import BUCKET_SECONDS, WINDOW_SECONDS, PhaseTotals, StepSums
 from farthing.engine.accounts.why_slow import why_slow
 from farthing.server.desk import Desk
-from farthing.server.gpus import gpu_rows
 
 SCHEMA = "farthing.ledger/1"
 _MILLION = 1e6
@@ -29,7 +29,7 @@ def snapshot(desk: Desk) -> dict[str, Any]:
     books, engine, admission = desk.books, desk.service.engine, desk.service.admission
     status, planned, now = engine.status, books.planned, time.time()
     recent = books.ledger.recent(now)
-    window = min(WINDOW_SECONDS, max(books.uptime_seconds, 1e-3))
+    window = window_seconds(desk, now)
     spent = books.spent
     return {
         "schema": SCHEMA,
@@ -63,14 +63,14 @@ def snapshot(desk: Desk) -> dict[str, Any]:
         "tokens": {
             "prompt": spent.num_prompt_tokens,
             "cached": spent.num_cached_tokens,
-            "output": books.ledger.total.num_outputs,
+            "output": books.ledger.total.num_outputs if books.measures else None,
         },
         "window_seconds": WINDOW_SECONDS,
         "recent": {name: _phase(totals) for name, totals in recent.phases.items()},
         "total": {name: _phase(totals) for name, totals in books.ledger.total.phases.items()},
         "rates": {
-            "output_tokens_per_second": recent.num_outputs / window,
-            "prompt_tokens_per_second": _num_prompt_tokens(recent) / window,
+            "output_tokens_per_second": recent.num_outputs / window if books.measures else None,
+            "prompt_tokens_per_second": _num_prompt_tokens(recent) / window if books.measures else None,
         },
         "parts": {**recent.parts, "idle": max(0.0, window - recent.seconds)},
         "waits": dict(recent.waits),
@@ -87,9 +87,14 @@ def snapshot(desk: Desk) -> dict[str, Any]:
             )
         },
         "history": _history(desk, now),
-        "gpus": gpu_rows(planned.device_kind),
+        "gpus": books.gpus.rows,
         "report": sorted(books.reports),
     }
+
+
+def window_seconds(desk: Desk, now: float) -> float:
+    """How long the last minute of the ledger has lasted: less in the first one, and never an unfinished bucket more."""
+    return min(desk.books.ledger.recent_seconds(now), max(desk.books.uptime_seconds, 1e-3))
 
 
 def kv_usage(desk: Desk) -> float:
@@ -125,7 +130,7 @@ def _phase(totals: PhaseTotals) -> dict[str, Any]:
 def _dollars(desk: Desk, recent: StepSums, window_seconds: float) -> dict[str, float | None] | None:
     books = desk.books
     requests, total = books.dollars(books.spent.request_seconds), books.dollars(books.spent.clock_seconds)
-    if requests is None or total is None:
+    if requests is None or total is None or not books.measures:
         return None
     return {
         "requests": requests,

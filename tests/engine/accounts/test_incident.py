@@ -172,6 +172,8 @@ def test_a_damaged_file_is_named_and_the_one_before_it_is_read(tmp_path: Path, c
         ("reason", 7),
         ("exit_code", "x"),
         ("exit_code", True),
+        ("exit_code", 10**400),
+        ("time", "0001-01-01T00:00:00+23:00"),
         ("time", "yesterday"),
         ("time", None),
         ("steps", {}),

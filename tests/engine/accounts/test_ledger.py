@@ -173,6 +173,8 @@ def test_the_recent_minute_forgets_what_is_older_and_the_total_does_not() -> Non
 def test_waiting_is_counted_by_what_is_lacking() -> None:
     ledger, pricer = Ledger(), StepPricer(SPEC, calibration())
     ledger.record(pricer.price(step_of([(1, 5)], seconds=0.5))[0])
-    starved = replace(step_of([(1, 5)], seconds=0.25), waiting_for="blocks", num_waiting=2)
-    ledger.record(pricer.price(starved)[0])
-    assert ledger.total.waits == {"queueing": pytest.approx(1.5), "kv_starvation": pytest.approx(0.5)}
+    for cause, waiting in (("blocks", 2), ("tokens", 1)):
+        step = replace(step_of([(1, 5)], seconds=0.25), waiting_for=cause, num_waiting=waiting)
+        ledger.record(pricer.price(step)[0])
+    waits = {"queueing": 1.5, "token_budget": 0.25, "kv_starvation": 0.5}
+    assert ledger.total.waits == {cause: pytest.approx(seconds) for cause, seconds in waits.items()}

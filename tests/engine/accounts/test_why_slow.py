@@ -87,6 +87,14 @@ def test_a_small_batch(tmp_path: Path) -> None:
     assert "--max-num-seqs" in first.remedy
 
 
+def test_prompts_that_fill_the_steps_are_no_want_of_places(tmp_path: Path) -> None:
+    slow = engine(tmp_path, context=512, max_num_seqs=64, max_batch_tokens=64)
+    add_requests(slow, 12, prompt=300, output=20)
+    run(slow)
+    first = findings(slow, "throughput")[0]
+    assert first.cause == "token_budget" and "--max-batch-tokens" in first.remedy
+
+
 def test_an_executor_that_becomes_slower(tmp_path: Path) -> None:
     slow = engine(tmp_path, context=512, max_num_seqs=2, runner_type=ThrottledRunner)
     add_requests(slow, 2, prompt=130, output=110)

@@ -113,7 +113,7 @@ def incidents(folder: Path | None = None) -> tuple[list[Incident], list[Path]]:
     for path in reversed(_files(folder or incident_folder())):
         try:
             found.append(_read(path))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             damaged.append(path)
     return found, damaged
 

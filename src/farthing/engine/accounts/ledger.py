@@ -13,7 +13,7 @@ from farthing.engine.accounts.step_record import PARTS, Phase, StepRecord
 WINDOW_SECONDS = 60.0
 BUCKET_SECONDS = 2.0
 _MAX_BUCKETS = 150
-_WAITS = {"slots": "queueing", "tokens": "queueing", "blocks": "kv_starvation"}
+_WAITS = {"slots": "queueing", "tokens": "token_budget", "blocks": "kv_starvation"}
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class StepSums:
 
     phases: dict[Phase, PhaseTotals] = field(default_factory=_no_phases)
     parts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
-    waits: dict[str, float] = field(default_factory=lambda: {"queueing": 0.0, "kv_starvation": 0.0})
+    waits: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_WAITS.values(), 0.0))
     num_outputs: int = 0
 
     @property
@@ -113,6 +113,11 @@ class Ledger:
 
     def __init__(self) -> None:
         self.reset()
+
+    @staticmethod
+    def recent_seconds(now: float) -> float:
+        """How much of the time up to `now` `recent(now)` covers: a minute, to whole buckets."""
+        return WINDOW_SECONDS - BUCKET_SECONDS + now % BUCKET_SECONDS
 
     def reset(self) -> None:
         """Start counting anew."""

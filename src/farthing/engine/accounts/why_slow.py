@@ -18,7 +18,8 @@ _HALVED = 0.5  # what a format of half the bytes leaves
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`share`: of the time of the steps, or for what keeps the batch small of the sequences that could run.
+    """`share`: of the time of the steps, or for what keeps the batch small of the places in one: the sequences that run
+    and those that could.
     `speeds`: whether the remedy makes each answer faster or the machine's throughput higher."""
 
     cause: str
@@ -68,27 +69,31 @@ def _small_batch(sums: StepSums, max_num_seqs: int) -> Iterator[Finding]:
     if not decode.num_steps:
         return
     batch = decode.num_sequences / decode.num_steps
-    queued, starved = (sums.waits[cause] / sums.seconds for cause in ("queueing", "kv_starvation"))
-    starved = min(starved, max_num_seqs - batch)
-    if starved > 0:
-        yield Finding(
+    waiting = {cause: seconds / sums.seconds for cause, seconds in sums.waits.items()}
+    starved = min(waiting["kv_starvation"], max_num_seqs - batch)
+    for cause, more, why, remedy in (
+        (
             "kv_starvation",
-            "throughput",
-            starved / (batch + starved),
-            _gain(sums, batch, batch + starved),
+            starved,
             f"{starved:.1f} sequences wait for KV blocks while {batch:.1f} run",
             "more memory for the KV cache (--memory, a narrower format), a smaller --context, or shorter requests",
-        )
-    if queued > 0:
-        yield Finding(
+        ),
+        (
             "small_batch",
-            "throughput",
-            queued / (batch + queued),
-            _gain(sums, batch, batch + queued),
-            f"{queued:.1f} sequences wait while {batch:.1f} run, as many as may",
+            waiting["queueing"],
+            f"{waiting['queueing']:.1f} sequences wait while {batch:.1f} run, as many as may",
             "a larger --max-num-seqs",
-        )
-    elif batch < max_num_seqs and not starved > 0:
+        ),
+        (
+            "token_budget",
+            waiting["token_budget"],
+            f"{waiting['token_budget']:.1f} sequences wait while the prompts of others fill the steps",
+            "a larger --max-batch-tokens",
+        ),
+    ):
+        if more > 0:
+            yield Finding(cause, "throughput", more / (batch + more), _gain(sums, batch, batch + more), why, remedy)
+    if batch < max_num_seqs and not any(more > 0 for more in waiting.values()):
         yield Finding(
             "few_requests",
             "throughput",

@@ -1,7 +1,7 @@
 """Seconds of batches under an engine's profile, and what that engine would serve a model with: pool, limits, host time.
 
 Prices what planner/timing/step_work.py adds up, with the sums of a batch in place of its sequences: equal to
-`work_seconds` (tests/planner/test_engine_pricer.py). Knows no arrivals and no scheduler's state.
+`work_seconds` (tests/planner/engines/test_engine_pricer.py). Knows no arrivals and no scheduler's state.
 """
 
 from collections.abc import Sequence

@@ -182,5 +182,6 @@ export const EN = {
   part_idle: "Idle",
   cause_kv_starvation: "Too few KV blocks",
   cause_small_batch: "A small batch",
+  cause_token_budget: "Prompts fill the steps",
   cause_few_requests: "Few requests at a time",
 };

@@ -182,6 +182,7 @@ export const ZH = {
   part_idle: "空闲",
   cause_kv_starvation: "KV 块不足",
   cause_small_batch: "批量太小",
+  cause_token_budget: "提示词占满了每一步",
   cause_few_requests: "同时的请求太少",
 
   remedy_weights: "用更窄的权重格式：在有对应内核的机器上加 --format int8",
@@ -195,5 +196,6 @@ export const ZH = {
   remedy_throttled: "检查其他繁忙进程、温度或功率上限：farthing doctor",
   remedy_kv_starvation: "给 KV 缓存更多内存（--memory、更窄的格式），减小 --context，或缩短请求",
   remedy_small_batch: "加大 --max-num-seqs",
+  remedy_token_budget: "加大 --max-batch-tokens",
   remedy_few_requests: "没有问题；更多并发请求或 farthing batch 可以填满机器",
 };
