@@ -253,5 +253,5 @@ def test_every_test_that_code_or_a_page_names_is_there():
         for path in sources
         for test in re.findall(r"\btests/[\w/]+\.py", path.read_text(encoding="utf-8"))
     }
-    assert len(named) > 10
+    assert named
     assert [(path, test) for path, test in sorted(named) if not (ROOT / test).is_file()] == []

@@ -4,8 +4,8 @@ microseconds.
 With planner/engines/engine_pricer.py, which does so under an engine's profile, the one place where the simulator asks
 for a price. Every op's bytes and FLOPs are a constant plus so much for each
 token, row of logits, attended position and causal pair; these are found once by asking the description, and a step is
-then a few products an op. Equal to `forecast_step` (tests/planner/timing/test_batch_pricer.py); where a description is no such
-sum (experts, windows), `forecast_step` itself is asked. Knows no arrivals and no scheduler's state.
+then a few products an op. Equal to `forecast_step` (tests/planner/timing/test_batch_pricer.py); where a description is
+no such sum (experts, windows), `forecast_step` itself is asked. Knows no arrivals and no scheduler's state.
 """
 
 from collections.abc import Sequence

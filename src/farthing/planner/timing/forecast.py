@@ -33,7 +33,8 @@ from farthing.planner.timing.links import RankLink
 from farthing.planner.timing.roofline import Bound, step_time
 from farthing.planner.timing.step_work import num_fused_kernels as num_fused_kernels
 
-# torch calls of the eager kernels, counted with a dispatch mode (tests/engine/accounts/test_forecast_calls.py holds them to 20 %).
+# torch calls of the eager kernels, counted with a dispatch mode: tests/engine/accounts/test_forecast_calls.py holds
+# them to 20 %.
 CALLS_PER_OP = 5
 CALLS_PER_ATTENTION = 28
 HOST = "host"  # the name of what an engine's host adds to a step
