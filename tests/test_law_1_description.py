@@ -18,7 +18,6 @@ from farthing.ops.comm import Comm
 from farthing.ops.linear import Linear
 from farthing.ops.moe import Experts
 from farthing.quantization.base import resolve
-from farthing.runtime.inputs import StepInputs, build_inputs
 from farthing.scheduler.batch import Batch, BatchItem
 
 DECODE = ((1, 30), (1, 7), (1, 0), (1, 300), (1, 255), (1, 256), (1, 12), (1, 99))
@@ -27,14 +26,14 @@ MIXED = ((1, 30), (9, 17), (1, 0), (5, 270))
 SHAPES = {"decode": DECODE, "prefill": PREFILL, "mixed": MIXED, "one": ((1, 40),)}
 
 
-def inputs_of(shape: tuple[tuple[int, int], ...], block_size: int) -> StepInputs:
+def batch_of(shape: tuple[tuple[int, int], ...], block_size: int) -> Batch:
     items, next_block = [], 0
     for seq_id, (new, context) in enumerate(shape):
         num_blocks = -(-(new + context) // block_size)
         table = tuple(range(next_block, next_block + num_blocks))
         next_block += num_blocks
         items.append(BatchItem(seq_id, context, tuple(range(3, 3 + new)), table, samples=True, output_index=0))
-    return build_inputs(Batch(0, tuple(items)), block_size, torch.device("cpu"))
+    return Batch(0, tuple(items))
 
 
 def described_flops(spec: ModelSpec, kind: type[Op], batch: BatchShape) -> int:
@@ -43,7 +42,7 @@ def described_flops(spec: ModelSpec, kind: type[Op], batch: BatchShape) -> int:
 
 def counted_flops(loaded, shape) -> dict[str, int]:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        loaded.runner.decoder(inputs_of(shape, loaded.runner.block_size))
+        loaded.runner.steps(loaded.runner.buffers.fill(batch_of(shape, loaded.runner.block_size)))
     counts = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}
     attention = sum(flops for op, flops in counts.items() if "bmm" in op)
     return {"attention": attention, "linear": sum(counts.values()) - attention}

@@ -18,10 +18,12 @@ from farthing.models.memory import plan_memory
 from farthing.models.spec import ModelSpec, Precision
 from farthing.quantization.base import resolve
 from farthing.runtime.device import Memory
+from farthing.runtime.inputs import Limits
 from farthing.runtime.loader import load_weights
 from farthing.runtime.model_runner import ModelRunner
 from farthing.runtime.sampler import RequestState
 from farthing.sampling_params import SamplingParams
+from farthing.scheduler.batch import Batch, BatchItem
 from farthing.scheduler.loop import RealClock, step
 from farthing.scheduler.scheduler import Scheduler
 from farthing.scheduler.sequence import Sequence
@@ -149,6 +151,14 @@ class Loaded:
     scheduler: Scheduler
     memory: Memory
 
+    def all_logits(self, token_ids: list[int]) -> torch.Tensor:
+        """Logits of every position of one sequence, in one prefill."""
+        table = tuple(range(-(-len(token_ids) // self.runner.block_size)))
+        batch = Batch(0, (BatchItem(0, 0, tuple(token_ids), table, samples=True, output_index=0),))
+        with torch.inference_mode():
+            x_RH = self.runner.steps.hidden(self.runner.buffers.fill(batch, {0}))
+            return torch.cat([self.runner.steps.logits(x_H[None]).clone() for x_H in x_RH])
+
     def run(self, prompts: dict[int, list[int]], params: SamplingParams, **options: Any) -> dict[int, list[int]]:
         """Output ids by sequence id, all computed together."""
         for seq_id, prompt in prompts.items():
@@ -195,7 +205,8 @@ def load(
         max_model_len=num_blocks * block_size,
     )
     tensors, frequencies = load_weights(spec, folder, memory, lambda done, total: None)
-    runner = ModelRunner(spec, plan, tensors, frequencies, kernels or ReferenceKernels(), memory)
+    limits = Limits(max_batch_tokens, max_num_seqs, num_blocks * block_size)
+    runner = ModelRunner(spec, plan, tensors, frequencies, kernels or ReferenceKernels(), memory, limits)
     scheduler = Scheduler(
         num_blocks=num_blocks,
         block_size=block_size,

@@ -24,7 +24,7 @@ def llm() -> Iterator[LLM]:
 def test_only_the_request_of_the_row_fails_and_the_counter_rises(llm, monkeypatch, value, at):
     expected = llm.generate("Once upon a time", GREEDY).text
     runner, scheduler = llm.engine.runner, llm.engine.scheduler
-    logits, calls, num_failed = runner.decoder.logits, iter(range(10**6)), scheduler.stats.num_failed
+    logits, calls, num_failed = runner.steps.logits, iter(range(10**6)), scheduler.stats.num_failed
 
     def spoiled(x_RH: torch.Tensor) -> torch.Tensor:
         logits_RV = logits(x_RH)
@@ -32,7 +32,7 @@ def test_only_the_request_of_the_row_fails_and_the_counter_rises(llm, monkeypatc
             logits_RV[0, 7] = value
         return logits_RV
 
-    monkeypatch.setattr(runner.decoder, "logits", spoiled)
+    monkeypatch.setattr(runner.steps, "logits", spoiled)
     with pytest.raises(FarthingError, match="where a probability was due"):
         llm.generate("There was", GREEDY)
     assert scheduler.stats.num_failed == num_failed + 1

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from farthing.kernels.reference import CHUNK, ReferenceKernels
+from farthing.kernels.sequences import Sequences
 from farthing.kernels.vendor import VendorKernels
 
 REFERENCE, VENDOR = ReferenceKernels(), VendorKernels()
@@ -23,7 +24,7 @@ Part = tuple[int, int, int]  # sequence, first position, end position
 
 
 @dataclass(frozen=True)
-class Sequences:
+class Cached:
     """Sequences of the given lengths in one cache whose other slots are NaN, their blocks in no order."""
 
     queries: list[torch.Tensor]  # [L, H, D] each
@@ -40,7 +41,7 @@ class Sequences:
         for seq, first, end in parts:
             items.append((row, end - first, first, self.tables[seq]))
             row += end - first
-        out_THD = kernels.attention(q_THD, self.k_cache_BSJD, self.v_cache_BSJD, items, window)
+        out_THD = kernels.attention(q_THD, self.k_cache_BSJD, self.v_cache_BSJD, Sequences.of(items), window)
         return list(out_THD.split([end - first for _, first, end in parts]))
 
     def alone(self, window: int | None) -> list[torch.Tensor]:
@@ -48,7 +49,7 @@ class Sequences:
         return [self.attend(REFERENCE, [(seq, 0, len(query))], window)[0] for seq, query in enumerate(self.queries)]
 
 
-def make(lengths: tuple[int, ...], heads: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> Sequences:
+def make(lengths: tuple[int, ...], heads: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> Cached:
     num_heads, num_kv_heads, head_dim = heads
     generator = torch.Generator().manual_seed(sum(lengths) + head_dim)
 
@@ -66,7 +67,7 @@ def make(lengths: tuple[int, ...], heads: tuple[int, int, int], dtype: torch.dty
         slots = table[positions // BLOCK_SIZE] * BLOCK_SIZE + positions % BLOCK_SIZE
         REFERENCE.store_kv(key, value, k_cache, v_cache, slots)
     queries = [normal(length, num_heads) for length in lengths]
-    return Sequences(queries, keys, values, tables, k_cache, v_cache)
+    return Cached(queries, keys, values, tables, k_cache, v_cache)
 
 
 def softmax_attention(
@@ -173,7 +174,7 @@ def test_scores_far_beyond_exp_neither_overflow_nor_vanish(kernels: ReferenceKer
 
 def test_a_cache_of_16_bits_is_read_as_it_was_rounded() -> None:
     sequences = make((40,), (4, 2, 16))
-    rounded = Sequences(
+    rounded = Cached(
         sequences.queries,
         [key.bfloat16() for key in sequences.keys],
         [value.bfloat16() for value in sequences.values],

@@ -13,7 +13,6 @@ from farthing.errors import UnsupportedError
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.weight import dequantize, quantize
 from farthing.quantization.base import SPELLINGS, formats, resolve
-from farthing.runtime.inputs import StepInputs
 
 EIGHT_BITS, FOUR_BITS = ("w8a8", "w8a16", "fp8"), ("w4a8", "w4a16")
 GENTLE = (  # of weights so small that a layer adds to the stream and does not turn it over, as in trained models
@@ -46,10 +45,7 @@ def a_new_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
 def logits(folder: Path, name: str) -> torch.Tensor:
     """Of every position of one prompt."""
     loaded = load(folder, dtype=name)
-    token_ids, positions = torch.arange(1, 61) * 5, torch.arange(60)
-    inputs = StepInputs(token_ids, positions, positions, [(0, 60, 0, torch.arange(8))], positions)
-    with torch.inference_mode():
-        return loaded.runner.decoder(inputs)
+    return loaded.all_logits(list(range(5, 305, 5)))
 
 
 def cosine(first: torch.Tensor, second: torch.Tensor) -> float:

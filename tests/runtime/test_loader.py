@@ -19,7 +19,6 @@ from farthing.models.spec import ModelSpec, Precision
 from farthing.quantization.base import formats, resolve
 from farthing.runtime import loader
 from farthing.runtime.device import Memory
-from farthing.runtime.inputs import StepInputs
 from farthing.runtime.loader import load_weights, random_weights
 
 Tensors = dict[str, torch.Tensor]
@@ -64,10 +63,7 @@ def refusal(folder: Path, name: str = "fp32") -> str:
 
 def logits(path: Path) -> torch.Tensor:
     """Of every position of one prompt."""
-    token_ids, positions = torch.arange(3, 73), torch.arange(70)
-    inputs = StepInputs(token_ids, positions, positions, [(0, 70, 0, torch.arange(9))], positions)
-    with torch.inference_mode():
-        return load(path).runner.decoder(inputs)
+    return load(path).all_logits(list(range(3, 73)))
 
 
 def same(first: Tensors, second: Tensors) -> bool:

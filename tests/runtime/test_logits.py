@@ -5,25 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import CASES, Case, Loaded, load, make_reference, save_reference
+from tiny_models import CASES, Case, load, make_reference, save_reference
 
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.vendor import VendorKernels
-from farthing.runtime.inputs import StepInputs
 from farthing.sampling_params import SamplingParams
 
 NUM_GREEDY = 64
 MIN_GAP = 1e-3  # between the two largest logits, relative to the largest: what makes greedy equality more than luck
-
-
-def all_logits(loaded: Loaded, token_ids: list[int]) -> torch.Tensor:
-    """Logits of every position of one sequence, in one prefill."""
-    positions = torch.arange(len(token_ids))
-    block_size = loaded.runner.block_size
-    table = torch.arange(-(-len(token_ids) // block_size))
-    inputs = StepInputs(torch.tensor(token_ids), positions, positions, [(0, len(token_ids), 0, table)], positions)
-    with torch.inference_mode():
-        return loaded.runner.decoder(inputs)
 
 
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -58,7 +47,7 @@ def test_logits_and_greedy_text_are_those_of_transformers(case: Case, tmp_path: 
         expected = reference(torch.tensor([prompt])).logits[0].float()
     for kernels in (ReferenceKernels(), VendorKernels()):
         loaded = load(tmp_path, kernels=kernels)
-        assert relative_error(all_logits(loaded, prompt), expected) <= 1e-4
+        assert relative_error(loaded.all_logits(prompt), expected) <= 1e-4
         greedy = SamplingParams(temperature=0.0, max_tokens=NUM_GREEDY)
         assert loaded.run({0: prompt}, greedy)[0] == expected_text
 

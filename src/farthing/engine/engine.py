@@ -22,6 +22,7 @@ from farthing.engine.tokenization.detokenizer import Detokenizer
 from farthing.engine.tokenization.tokenizer import Tokenizer
 from farthing.errors import FarthingError, RequestError
 from farthing.runtime.device import Memory, use_threads
+from farthing.runtime.inputs import Limits
 from farthing.runtime.loader import load_weights, random_weights
 from farthing.runtime.model_runner import ModelRunner
 from farthing.runtime.sampler import RequestState
@@ -254,7 +255,8 @@ def _load_runner(plan: EnginePlan, progress: Progress, runner_type: type[ModelRu
         tensors, frequencies = random_weights(plan.spec, plan.config.weights_seed, memory)
     else:
         tensors, frequencies = load_weights(plan.spec, plan.path, memory, progress)
-    return memory, runner_type(plan.spec, plan.memory, tensors, frequencies, plan.kernels, memory)
+    limits = Limits(plan.config.max_batch_tokens, plan.config.max_num_seqs, plan.context)
+    return memory, runner_type(plan.spec, plan.memory, tensors, frequencies, plan.kernels, memory, limits)
 
 
 def _failures(request: Request, reason: str, *, index: int | None = None) -> list[Delta]:

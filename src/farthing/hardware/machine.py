@@ -55,9 +55,14 @@ class Processor:
 
 def processor() -> Processor:
     """The processor of this machine, and the cores that this process may use."""
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")), re.MULTILINE)
-    has = set(flags[1].split()) if flags else set()
+    has = cpu_flags()
     return Processor(cpu_name(), num_cores(), tuple(flag for flag in _MATTERS if flag in has))
+
+
+def cpu_flags() -> frozenset[str]:
+    """All instruction sets of the processor, as Linux names them; empty where it does not say."""
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")), re.MULTILINE)
+    return frozenset(flags[1].split()) if flags else frozenset()
 
 
 def fast_dtype(kind: str, stored: str) -> str:

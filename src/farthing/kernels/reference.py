@@ -9,6 +9,7 @@ L positions of one sequence, C positions of a chunk.
 
 import torch
 
+from farthing.kernels.sequences import Sequences
 from farthing.kernels.weight import Weight, dequantize, round_activations
 
 ROWS = 1
@@ -22,6 +23,10 @@ class ReferenceKernels:
 
     name = "reference"
     batch_invariant = True
+
+    def prepare(self, weight: Weight) -> Weight:
+        """The weight as `linear` reads it best; a backend may lay it out anew in the same memory."""
+        return weight
 
     def linear(self, x_TK: torch.Tensor, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
         """x_TK @ W_NK^T + b_N in the dtype of x; the sum of a row is a function of that row alone."""
@@ -76,15 +81,12 @@ class ReferenceKernels:
         q_THD: torch.Tensor,
         k_cache_BSJD: torch.Tensor,
         v_cache_BSJD: torch.Tensor,
-        sequences: list[tuple[int, int, int, torch.Tensor]],
+        sequences: Sequences,
         window: int | None,
     ) -> torch.Tensor:
-        """Causal attention of each new token to its sequence's cache, itself included (already stored).
-
-        `sequences`: (first row, rows, tokens before the first row, block table) each.
-        """
+        """Causal attention of each new token to its sequence's cache, itself included (already stored)."""
         out_THD = torch.empty_like(q_THD)
-        for first_row, num_rows, start, block_table in sequences:
+        for first_row, num_rows, start, block_table in sequences.each(k_cache_BSJD.shape[1]):
             k_LJD = k_cache_BSJD[block_table].flatten(0, 1)[: start + num_rows]
             v_LJD = v_cache_BSJD[block_table].flatten(0, 1)[: start + num_rows]
             rows = slice(first_row, first_row + num_rows)

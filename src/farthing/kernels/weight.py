@@ -24,12 +24,14 @@ TORCH_DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """W_NK as stored: `codes` in the format's storage dtype, `scale_NG` where the format has scales."""
+    """W_NK as stored: `codes` in the format's storage dtype, `scale_NG` where the format has scales. `packed`: in the
+    layout of the backend that prepared it."""
 
     format: WeightFormat
     in_features: int
     codes: torch.Tensor
     scale_NG: torch.Tensor | None = None
+    packed: bool = False
 
 
 def quantize(w_NK: torch.Tensor, weight_format: WeightFormat) -> Weight:

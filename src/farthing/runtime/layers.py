@@ -25,9 +25,8 @@ class Linear:
 
     def __init__(self, op: linear_ops.Linear, name: str, tensors: Tensors, kernels: ReferenceKernels) -> None:
         owner = op.tied or name
-        self.weight = Weight(
-            op.format, op.in_features, tensors[f"{owner}.weight"], tensors.get(f"{owner}.weight_scale")
-        )
+        stored, scales = tensors[f"{owner}.weight"], tensors.get(f"{owner}.weight_scale")
+        self.weight = kernels.prepare(Weight(op.format, op.in_features, stored, scales))
         self.bias = tensors[f"{name}.bias"] if op.bias else None
         self.kernels = kernels
 

@@ -15,7 +15,8 @@ from farthing.models.memory import MemoryPlan
 from farthing.models.spec import ModelSpec
 from farthing.runtime.decoder import Decoder
 from farthing.runtime.device import Memory
-from farthing.runtime.inputs import build_inputs
+from farthing.runtime.graph import capture
+from farthing.runtime.inputs import InputBuffers, Limits
 from farthing.runtime.kv_cache import KVCache
 from farthing.runtime.sampler import RequestState, RowError, sample, token_logprobs
 from farthing.sampling_params import TokenLogprobs
@@ -35,11 +36,14 @@ class ModelRunner:
         frequencies: torch.Tensor,
         kernels: ReferenceKernels,
         memory: Memory,
+        limits: Limits,
     ) -> None:
         cache = KVCache(spec, num_blocks=plan.num_blocks, block_size=plan.block_size, memory=memory)
         _assert_as_planned(memory, plan)
-        self.decoder = Decoder(spec, tensors, kernels, cache, frequencies)
-        self.block_size, self.device = plan.block_size, memory.device
+        decoder = Decoder(spec, tensors, kernels, cache, frequencies)
+        self.block_size = plan.block_size
+        self.buffers = InputBuffers(limits, block_size=plan.block_size, device=memory.device)
+        self.steps = capture(decoder, kernels, self.buffers, max_logits=limits.max_sequences)
         self.states: dict[int, RequestState] = {}
         self.prompts: dict[int, _PromptLogprobs] = {}
         self.logprobs: dict[int, TokenLogprobs] = {}  # of the batch collected last, by sequence
@@ -67,8 +71,7 @@ class ModelRunner:
     @torch.inference_mode()
     def submit(self, batch: Batch) -> None:
         assert self.done is None, "one batch at a time"
-        inputs = build_inputs(batch, self.block_size, self.device, self.prompts.keys())
-        x_RH = self.decoder.hidden(inputs)
+        x_RH = self.steps.hidden(self.buffers.fill(batch, self.prompts.keys()))
         tokens, failed = self._draw(batch, x_RH)
         self.done = Done(batch, tokens, time.monotonic(), failed)
 
@@ -94,7 +97,7 @@ class ModelRunner:
         states = [self.states[item.seq_id] for item in sampling]
         if not sampling:
             return {}, {}
-        logits_RV = self.decoder.logits(x_RH[rows])
+        logits_RV = self.steps.logits(x_RH if len(rows) == len(x_RH) else x_RH[rows])
         tokens = sample(logits_RV, states, [item.output_index for item in sampling])
         drawn: dict[int, int] = {}
         failed: dict[int, str] = {}
@@ -117,7 +120,7 @@ class ModelRunner:
         prompt, num_top = self.prompts[item.seq_id], self.states[item.seq_id].params.prompt_logprobs
         for position, x_H in enumerate(x_RH, start=item.start + 1):
             if position == len(prompt.logprobs) + 1 and position < len(prompt.ids):
-                logits_V = self.decoder.logits(x_H[None])[0]  # row by row: a whole prompt's logits are gigabytes
+                logits_V = self.steps.logits(x_H[None])[0]  # row by row: a whole prompt's logits are gigabytes
                 prompt.logprobs.append(token_logprobs(logits_V, prompt.ids[position], num_top or 0))
 
 

@@ -18,7 +18,7 @@ from farthing.models.spec import Precision
 from farthing.quantization.base import resolve
 from farthing.runtime.decoder import Decoder
 from farthing.runtime.device import Memory
-from farthing.runtime.inputs import StepInputs, build_inputs
+from farthing.runtime.inputs import InputBuffers, Limits, StepInputs
 from farthing.runtime.kv_cache import KVCache
 from farthing.runtime.loader import random_weights
 from farthing.scheduler.batch import Batch, BatchItem
@@ -46,7 +46,8 @@ def seconds_per_call(device: torch.device, seconds: float) -> float:
     cache = KVCache(spec, num_blocks=_NUM_BLOCKS, block_size=_BLOCK_SIZE, memory=memory)
     decoder = Decoder(spec, tensors, VendorKernels(), cache, frequencies)
     item = BatchItem(0, _CONTEXT, (5,), tuple(range(_CONTEXT // _BLOCK_SIZE + 1)), True, 0)
-    inputs = build_inputs(Batch(0, (item,)), _BLOCK_SIZE, device)
+    limits = Limits(max_tokens=1, max_sequences=1, max_positions=_NUM_BLOCKS * _BLOCK_SIZE)
+    inputs = InputBuffers(limits, block_size=_BLOCK_SIZE, device=device).fill(Batch(0, (item,)))
     num_calls = _count(decoder, inputs)
     steps: list[float] = []
     end = time.perf_counter() + seconds

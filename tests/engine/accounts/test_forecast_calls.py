@@ -10,7 +10,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from farthing.engine.accounts.step_price import num_torch_calls
 from farthing.kernels.vendor import VendorKernels
-from farthing.runtime.inputs import build_inputs
 from farthing.scheduler.batch import Batch, BatchItem
 
 
@@ -34,5 +33,5 @@ def test_forecast_calls_are_within_a_fifth_of_those_that_torch_sees(
     items = tuple(BatchItem(i, 63, (5,), tuple(range(8 * i, 8 * i + 8)), True, 0) for i in range(num_sequences))
     batch = Batch(0, items)
     with CallCounter() as counter, torch.inference_mode():
-        loaded.runner.decoder(build_inputs(batch, loaded.runner.block_size, torch.device("cpu")))
+        loaded.runner.steps(loaded.runner.buffers.fill(batch))
     assert num_torch_calls(loaded.spec, batch.shape) == pytest.approx(counter.num_calls, rel=0.2)

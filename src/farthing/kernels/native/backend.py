@@ -1,0 +1,228 @@
+"""Kernels in C++ for CPUs, behind the interface of kernels/reference.py; rows never depend on their batch.
+
+A method says what is computed from what; a target (recorder.py) computes it now or notes it for later. Weights and the
+KV cache have layouts of their own here (src/linear.cpp, src/elementwise.cpp), of the same size.
+Shapes as in reference.py; G groups of K that share a scale.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+
+from farthing.kernels.native.library import Pool
+from farthing.kernels.native.recorder import Immediate, Recorder, Target
+from farthing.kernels.reference import CHUNK, ReferenceKernels
+from farthing.kernels.sequences import Sequences
+from farthing.kernels.weight import Weight
+
+_KINDS = {"fp32": 0, "bf16": 0, "w8a8": 1, "w4a8": 2}  # how the words of a panel are packed (src/linear.cpp)
+_SUFFIXES = {torch.float32: "_fp32", torch.bfloat16: "_bf16"}
+_PARTIAL_ROWS = 4  # rows whose chunks may be shared among threads
+
+
+def supports(weight_format: str, activation_dtype: str, in_features: Sequence[int]) -> bool:
+    """Whether there are kernels for matrices of so many columns in this format, beside these activations."""
+    base = weight_format.partition("-")[0]
+    if base not in _KINDS or activation_dtype not in ("fp32", "bf16"):
+        return False
+    values = {"fp32": 1, "bf16": 2, "w8a8": 4, "w4a8": 8}
+    widest = max(values[base], values[activation_dtype])
+    return (base in ("w8a8", "w4a8") or base == activation_dtype) and all(size % widest == 0 for size in in_features)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rounded:
+    """Activations in 8 bits: the tensor that they come from, codes, a scale a row, sums of codes a row and group."""
+
+    source: torch.Tensor
+    group_size: int
+    codes_TK: torch.Tensor
+    scale_T: torch.Tensor
+    sums_TG: torch.Tensor
+
+
+class NativeKernels(ReferenceKernels):
+    """`prepare` packs weights in place: only these kernels can read them afterwards."""
+
+    batch_invariant = True
+
+    def __init__(self, pool: Pool, level: str) -> None:
+        self.name = f"native {level}"
+        self._pool = pool
+        self._target: Target = Immediate(pool)
+        self._packed: dict[int, Weight] = {}  # by address
+        self._rounded: _Rounded | None = None  # of the last rows that were rounded: q, k and v read the same
+
+    @contextmanager
+    def recording(self, recorder: Recorder) -> Iterator[None]:
+        """All calls inside go to the recorder instead of being computed."""
+        before, self._target, self._rounded = self._target, recorder, None
+        try:
+            with recorder.intercepting(self.operator):
+                yield
+        finally:
+            self._target, self._rounded = before, None
+
+    def recorder(self) -> Recorder:
+        return Recorder(self._pool)
+
+    def prepare(self, weight: Weight) -> Weight:
+        codes = weight.codes
+        if weight.packed or codes.data_ptr() in self._packed:
+            return replace(weight, packed=True)
+        kind = _KINDS[weight.format.name.partition("-")[0]]
+        words = codes.shape[1] * codes.element_size() // 4
+        self._now("pack", codes, (codes,), (words, codes.shape[0], kind))
+        if kind == 2:
+            scale_NG = weight.scale_NG
+            assert scale_NG is not None
+            self._now("pack_scales", scale_NG, (scale_NG,), (scale_NG.shape[1], scale_NG.shape[0]))
+        packed = replace(weight, packed=True)
+        self._packed[codes.data_ptr()] = packed
+        return packed
+
+    def linear(self, x_TK: torch.Tensor, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
+        assert weight.packed, "prepare the weight first"
+        num_outputs, columns = weight.codes.shape[0], x_TK.shape[1]
+        y_TN = self._target.empty(x_TK, (num_outputs,), x_TK.dtype)
+        if weight.scale_NG is None:
+            operands, op, group_size = (x_TK, weight.codes, None, None, None, bias_N), "linear_plain", columns
+        else:
+            group_size = weight.format.group_size or columns
+            rounded = self._round(x_TK, group_size)
+            operands = (rounded.codes_TK, weight.codes, weight.scale_NG, rounded.scale_T, rounded.sums_TG, bias_N)
+            op = "linear_w4a8" if weight.format.bits == 4 else "linear_w8a8"
+        self._call(op, x_TK, (y_TN, *operands), sizes=(columns, num_outputs, group_size))
+        return y_TN
+
+    def rms_norm(self, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: float) -> torch.Tensor:
+        out_TK = self._target.empty(x_TK, x_TK.shape[1:], x_TK.dtype)
+        columns = x_TK.shape[-1]
+        groups = math.prod(x_TK.shape[1:]) // columns
+        self._call("rms_norm", x_TK, (out_TK, x_TK, weight_K), sizes=(columns, groups), scalars=(eps,))
+        return out_TK
+
+    def rotary_angles(
+        self, positions_T: torch.Tensor, frequencies_D2: torch.Tensor, factor: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        half = frequencies_D2.shape[0]
+        cos_T1D2, sin_T1D2 = (self._target.empty(positions_T, (1, half), torch.float32) for _ in range(2))
+        operands = (cos_T1D2, sin_T1D2, positions_T, frequencies_D2)
+        self._now_or_later("rotary_angles", positions_T, operands, writes=2, sizes=(half,), scalars=(factor,))
+        return cos_T1D2, sin_T1D2
+
+    def rope(self, x_THD: torch.Tensor, cos_T1D2: torch.Tensor, sin_T1D2: torch.Tensor) -> torch.Tensor:
+        out_THD = self._target.empty(x_THD, x_THD.shape[1:], x_THD.dtype)
+        sizes = (x_THD.shape[1], x_THD.shape[2] // 2)
+        self._call("rope", x_THD, (out_THD, x_THD, cos_T1D2, sin_T1D2), sizes=sizes)
+        return out_THD
+
+    def silu_mul(self, gate_TK: torch.Tensor, up_TK: torch.Tensor) -> torch.Tensor:
+        out_TK = self._target.empty(gate_TK, gate_TK.shape[1:], gate_TK.dtype)
+        self._call("silu_mul", gate_TK, (out_TK, gate_TK, up_TK), sizes=(gate_TK.shape[1],))
+        return out_TK
+
+    def store_kv(
+        self,
+        k_TJD: torch.Tensor,
+        v_TJD: torch.Tensor,
+        k_cache_BSJD: torch.Tensor,
+        v_cache_BSJD: torch.Tensor,
+        slots_T: torch.Tensor,
+    ) -> None:
+        _, block_size, num_heads, head_dim = k_cache_BSJD.shape
+        operands = (k_cache_BSJD, v_cache_BSJD, k_TJD, v_TJD, slots_T)
+        self._call("store_kv", k_TJD, operands, writes=2, sizes=(num_heads, head_dim, block_size))
+
+    def attention(
+        self,
+        q_THD: torch.Tensor,
+        k_cache_BSJD: torch.Tensor,
+        v_cache_BSJD: torch.Tensor,
+        sequences: Sequences,
+        window: int | None,
+    ) -> torch.Tensor:
+        _, block_size, num_kv_heads, head_dim = k_cache_BSJD.shape
+        num_heads, stride = q_THD.shape[1], sequences.tables_SP.shape[1]
+        room = _PARTIAL_ROWS * num_heads * -(-stride * block_size // CHUNK)
+        partials = self._target.scratch((room, head_dim + 2))
+        out_THD = self._target.empty(q_THD, q_THD.shape[1:], q_THD.dtype)
+        described = (sequences.first_rows_S, sequences.num_rows_S, sequences.starts_S, sequences.tables_SP)
+        operands = (out_THD, partials, q_THD, k_cache_BSJD, v_cache_BSJD, *described)
+        sizes = (num_heads, num_kv_heads, head_dim, block_size, window or 0, stride, room)
+        for op in ("attention", "combine_attention"):
+            self._call(op, q_THD, operands, writes=2, sizes=sizes, rows_of=sequences.starts_S)
+        return out_THD
+
+    def operator(self, name: str, args: Sequence[object]) -> torch.Tensor | None:
+        """What decoder.py writes as operators, as kernels: add, rows of a matrix, fp32 of a tensor. None: unknown."""
+        match name, args:
+            case "add", (torch.Tensor() as a_TK, torch.Tensor() as b_TK):
+                out_TK = self._target.empty(a_TK, a_TK.shape[1:], a_TK.dtype)
+                self._call("add_rows", a_TK, (out_TK, a_TK, b_TK), sizes=(a_TK.shape[1],))
+                return out_TK
+            case "index", (torch.Tensor() as x_NK, [torch.Tensor() as rows_T]):
+                return self._gather(x_NK, rows_T)
+            case "_to_copy", (torch.Tensor() as x_TK, *_):
+                out_TK = self._target.empty(x_TK, x_TK.shape[1:], torch.float32)
+                self._call("widen", x_TK, (out_TK, x_TK), sizes=(x_TK.shape[1],))
+                return out_TK
+        return None
+
+    def _gather(self, x_NK: torch.Tensor, rows_T: torch.Tensor) -> torch.Tensor:
+        num_rows, columns = x_NK.shape
+        out_TK = self._target.empty(rows_T, (columns,), x_NK.dtype)
+        width = x_NK.element_size()
+        if x_NK.device.type == "cpu" and x_NK.data_ptr() in self._packed:
+            operands, sizes = (out_TK, x_NK, rows_T), (columns, num_rows, width)
+            self._now_or_later("gather_packed", rows_T, operands, sizes=sizes)
+        else:
+            self._now_or_later("gather", rows_T, (out_TK, x_NK, rows_T), sizes=(columns * width,))
+        return out_TK
+
+    def _round(self, x_TK: torch.Tensor, group_size: int) -> _Rounded:
+        found = self._rounded
+        if found is None or found.source is not x_TK or found.group_size != group_size:
+            columns = x_TK.shape[1]
+            codes_TK = self._target.empty(x_TK, (columns,), torch.int8)
+            scale_T = self._target.empty(x_TK, (), torch.float32)
+            sums_TG = self._target.empty(x_TK, (-(-columns // group_size),), torch.int32)
+            operands = (codes_TK, scale_T, sums_TG, x_TK)
+            self._call("quantize_rows", x_TK, operands, writes=3, sizes=(columns, group_size))
+            found = self._rounded = _Rounded(x_TK, group_size, codes_TK, scale_T, sums_TG)
+        return found
+
+    def _call(
+        self,
+        op: str,
+        typed: torch.Tensor,
+        operands: Sequence[torch.Tensor | None],
+        *,
+        writes: int = 1,
+        sizes: Sequence[int] = (),
+        scalars: Sequence[float] = (),
+        rows_of: torch.Tensor | None = None,
+    ) -> None:
+        """A kernel of the dtype of `typed`. The first `writes` operands are written. `rows_of`: whose rows the kernel
+        goes through; by default those of `typed`."""
+        rows_of = typed if rows_of is None else rows_of
+        self._target.call(op + _SUFFIXES[typed.dtype], rows_of, operands, writes, sizes, scalars)
+
+    def _now_or_later(
+        self,
+        op: str,
+        rows_of: torch.Tensor,
+        operands: Sequence[torch.Tensor | None],
+        *,
+        writes: int = 1,
+        sizes: Sequence[int] = (),
+        scalars: Sequence[float] = (),
+    ) -> None:
+        """A kernel for every dtype."""
+        self._target.call(op, rows_of, operands, writes, sizes, scalars)
+
+    def _now(self, op: str, rows_of: torch.Tensor, operands: Sequence[torch.Tensor], sizes: Sequence[int]) -> None:
+        Immediate(self._pool).call(op, rows_of, operands, 1, sizes, ())

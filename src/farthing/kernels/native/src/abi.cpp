@@ -1,0 +1,51 @@
+// What Python calls: three functions, and the table of kernels.
+#include "kernels.h"
+#include "pool.h"
+#include "simd.h"
+
+namespace farthing {
+
+const Kernel KERNELS[] = {
+    gather,
+    gather_packed,
+    add_rows<Fp32>,
+    add_rows<Bf16>,
+    rms_norm<Fp32>,
+    rms_norm<Bf16>,
+    rotary_angles,
+    rope<Fp32>,
+    rope<Bf16>,
+    silu_mul<Fp32>,
+    silu_mul<Bf16>,
+    widen<Fp32>,
+    widen<Bf16>,
+    store_kv<Fp32>,
+    store_kv<Bf16>,
+    attention<Fp32>,
+    attention<Bf16>,
+    combine_attention<Fp32>,
+    combine_attention<Bf16>,
+    quantize_rows<Fp32>,
+    quantize_rows<Bf16>,
+    linear_plain<Fp32>,
+    linear_plain<Bf16>,
+    linear_w8a8<Fp32>,
+    linear_w8a8<Bf16>,
+    linear_w4a8<Fp32>,
+    linear_w4a8<Bf16>,
+    pack,
+    unpack,
+    pack_scales,
+};
+
+}  // namespace farthing
+
+extern "C" {
+
+void* farthing_open(int num_threads) { return new farthing::Pool(num_threads); }
+
+void farthing_close(void* pool) { delete static_cast<farthing::Pool*>(pool); }
+
+// Calls lie one after the other; returns when all are done.
+void farthing_run(void* pool, const farthing::Call* calls, int count) { static_cast<farthing::Pool*>(pool)->run(calls, count); }
+}

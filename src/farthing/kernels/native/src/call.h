@@ -1,0 +1,65 @@
+// A call of a kernel as data, and the thread that runs a part of it. kernels/native/library.py mirrors `Call`.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+namespace farthing {
+
+// What p, n and f mean stands at each kernel. `rows`: read when the call runs, so that a recorded call serves any
+// number of rows. `waits`: all calls before this one are finished first.
+struct Call {
+    int32_t op;
+    int32_t waits;
+    const int64_t* rows;
+    void* p[10];
+    int64_t n[8];
+    double f[2];
+
+    template <class T>
+    T* at(int i) const { return static_cast<T*>(p[i]); }
+};
+
+// Memory of one thread between calls: grows to what was asked for, aligned to a cache line.
+class Scratch {
+  public:
+    ~Scratch() { std::free(data_); }
+    template <class T>
+    T* take(size_t count) {
+        size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
+        if (bytes > bytes_) {
+            std::free(data_);
+            data_ = std::aligned_alloc(64, bytes);
+            if (!data_) throw std::bad_alloc();
+            bytes_ = bytes;
+        }
+        return static_cast<T*>(data_);
+    }
+
+  private:
+    void* data_ = nullptr;
+    size_t bytes_ = 0;
+};
+
+struct Worker {
+    int num_threads;
+    Scratch& scratch;
+    std::atomic<int64_t>* next;  // task of the call that nobody has taken yet
+
+    // Runs body(task) for the tasks 0..count-1 that other threads have not taken.
+    template <class Body>
+    void for_tasks(int64_t count, Body body) {
+        if (num_threads == 1) {
+            for (int64_t task = 0; task < count; ++task) body(task);
+        } else {
+            int64_t task;
+            while ((task = next->fetch_add(1, std::memory_order_relaxed)) < count) body(task);
+        }
+    }
+};
+
+using Kernel = void (*)(const Call&, Worker&);
+
+}  // namespace farthing
