@@ -21,6 +21,7 @@ from farthing.models.auto import read_config, stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.memory import MemoryPlan
 from farthing.models.spec import ModelSpec
+from farthing.ops.linear import Linear
 from farthing.planner.timing.device import CONTEXT_BYTES
 from farthing.runtime.device import open_device, usable_bytes
 from farthing.runtime.probe import device_key
@@ -78,7 +79,16 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
     except DoesNotFitError as error:
         reason = f"{model} does not fit {device} in {spec.precision.format.name}: {error.what}"
         raise DoesNotFitError(reason, fix=error.fix) from None
-    kernels = select_kernels(batch_invariant=config.batch_invariant)
+    num_threads = resolve_threads(config, spec.weight_bytes, key.num_cores)
+    matrices = {(op.format.name, op.in_features) for _, op in spec.named_ops() if isinstance(op, Linear)}
+    kernels = select_kernels(
+        device_kind=device.type,
+        batch_invariant=config.batch_invariant,
+        weight_formats=sorted(matrices),
+        activation_dtype=spec.precision.activation_dtype,
+        kv_dtype=spec.precision.kv_dtype,
+        num_threads=num_threads,
+    )
     return EnginePlan(
         name=model,
         path=path,
@@ -88,7 +98,7 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
         spec=spec,
         memory=memory,
         context=context,
-        num_threads=resolve_threads(config, spec.weight_bytes, key.num_cores),
+        num_threads=num_threads,
         kernels=kernels,
         key=key,
         calibration=calibration,

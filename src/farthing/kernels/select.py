@@ -1,9 +1,40 @@
-"""Which kernels run: chosen once at start-up by what the caller asked for, and printed; never by the environment."""
+"""Which kernels run: chosen once at start-up by device, formats and what the caller asked for, and printed.
 
+Never by the environment. Knows names of formats, no models.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from farthing.kernels.native.backend import NativeKernels, supports
+from farthing.kernels.native.compiler import NoCompilerError, best_level, compiled
+from farthing.kernels.native.library import Pool
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.vendor import VendorKernels
 
 
-def select_kernels(*, batch_invariant: bool) -> ReferenceKernels:
-    """The fastest backend that keeps the promise: `batch_invariant` rows never depend on their batch."""
+def select_kernels(
+    *,
+    device_kind: str,
+    batch_invariant: bool,
+    weight_formats: Sequence[tuple[str, int]],
+    activation_dtype: str,
+    kv_dtype: str,
+    num_threads: int,
+) -> ReferenceKernels:
+    """The fastest backend that keeps the promise: `batch_invariant` rows never depend on their batch.
+
+    `weight_formats`: format and columns of each matrix. What a person should know is said on standard error.
+    """
+    supported = all(supports(name, activation_dtype, columns) for name, columns in weight_formats)
+    if device_kind == "cpu" and kv_dtype == activation_dtype and supported:
+        level = best_level()
+        try:
+            return NativeKernels(Pool(compiled(level, _say), num_threads), level)
+        except NoCompilerError as error:
+            _say(f"note: slow kernels, for {error}")
     return ReferenceKernels() if batch_invariant else VendorKernels()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

@@ -23,14 +23,12 @@ _SUFFIXES = {torch.float32: "_fp32", torch.bfloat16: "_bf16"}
 _PARTIAL_ROWS = 4  # rows whose chunks may be shared among threads
 
 
-def supports(weight_format: str, activation_dtype: str, in_features: Sequence[int]) -> bool:
-    """Whether there are kernels for matrices of so many columns in this format, beside these activations."""
-    base = weight_format.partition("-")[0]
-    if base not in _KINDS or activation_dtype not in ("fp32", "bf16"):
+def supports(weight_format: str, activation_dtype: str, num_columns: int) -> bool:
+    """Whether there are kernels for a matrix of so many columns in this format, beside these activations."""
+    values = {"fp32": 1, "bf16": 2, "w8a8": 4, "w4a8": 8}.get(weight_format.partition("-")[0])
+    if values is None or activation_dtype not in ("fp32", "bf16"):
         return False
-    values = {"fp32": 1, "bf16": 2, "w8a8": 4, "w4a8": 8}
-    widest = max(values[base], values[activation_dtype])
-    return (base in ("w8a8", "w4a8") or base == activation_dtype) and all(size % widest == 0 for size in in_features)
+    return num_columns % values == 0 and (values >= 4 or weight_format == activation_dtype)
 
 
 @dataclass(frozen=True, slots=True)

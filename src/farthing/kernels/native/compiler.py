@@ -9,7 +9,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -109,7 +108,3 @@ def _run(command: tuple[str, ...]) -> None:
     if done.returncode != 0:
         first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[-200:])
         raise NoCompilerError(f"{command[0]} could not compile the CPU kernels: {first}", fix="install another g++")
-
-
-def say_to_people(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
