@@ -4,7 +4,6 @@ Knows flags, the order of things and the tables. bench_measure.py times the engi
 bench_compare.py has the rule by which a loss is told from noise. `farthing bench serve` is bench_serve.py.
 """
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from farthing.cli.bench_compare import LEAST_ROUNDS, Comparison
 from farthing.cli.bench_result import BenchResult, Figure, Subject, compare_results, read_result
 from farthing.cli.model_argument import model_and_config, obtain
 from farthing.cli.said import may_be_unsaid, said
+from farthing.cli.saved_file import check_writable, save_json
 from farthing.engine.config import EngineConfig
 from farthing.errors import UsageError
 
@@ -97,8 +97,7 @@ def bench(
     before = None if flags.against is None else read_result(flags.against)
     if before is not None and min(len(figure.rounds) for figure in before.figures) < LEAST_ROUNDS:
         raise UsageError(f"{flags.against} has fewer than {LEAST_ROUNDS} rounds", fix="measure with more: --rounds 5")
-    if flags.save is not None and (flags.save.is_dir() or not flags.save.parent.is_dir()):
-        raise UsageError(f"--save {flags.save} can't be written", fix="name a file in a folder that exists")
+    check_writable("--save", flags.save)
     name, config = model_and_config(model, engine)
     obtain(name, config, yes=flags.yes, offline=flags.offline)
     result = _measure(name, config, said(engine), flags, before)
@@ -109,9 +108,7 @@ def bench(
         _print(result, comparisons)
     _say_noise(result)
     if flags.save is not None:
-        text = json.dumps(result.to_json_object(), indent=1, ensure_ascii=False)
-        flags.save.write_text(text + "\n", encoding="utf-8")
-        output.stderr.print(f"saved to {flags.save}", soft_wrap=True)
+        save_json(flags.save, result.to_json_object())
     if before is not None and (missing := [one.name for one in before.figures if one.name not in comparisons]):
         output.stderr.print(f"caution - not measured this time: {'; '.join(missing)}", soft_wrap=True)
     lost = [figure for figure, comparison in comparisons.items() if comparison.verdict == "loss"]
