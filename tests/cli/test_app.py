@@ -9,27 +9,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from command_line import PACKAGES_OF_EXTRAS, WITHOUT_EXTRAS
 
 import farthing
 from farthing.cli import app
 
 COMMANDS = [name for name, *_ in app._COMMANDS]
-PACKAGES_OF_EXTRAS = sorted(package for packages in app._EXTRAS.values() for package in packages)
-
-# Starts the command line where importing any package of an extra fails as if it were not installed.
-WITHOUT_EXTRAS = f"""
-import sys
-
-class NotInstalled:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {PACKAGES_OF_EXTRAS}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, NotInstalled())
-from farthing.cli.app import main
-main()
-"""
-
 # Starts it with one command more: the function `command` of the module `broken`.
 WITH_A_BROKEN_COMMAND = """
 from farthing.cli import app

@@ -93,11 +93,27 @@ def test_what_is_complete_is_said_to_be_and_is_not_asked_again(tmp_path: Path, r
     assert batch(source, "-o", output, folder=tmp_path)[0] == 1
     before = output.stat().st_mtime_ns
     code, _, said = batch(source, "-o", output, folder=tmp_path)
-    assert code == 0 and "complete already (2 rows failed)" in said and output.stat().st_mtime_ns == before
+    assert code == 1 and "complete already (2 rows failed)" in said and output.stat().st_mtime_ns == before
+    assert batch(source, "-o", output, "--dry-run", folder=tmp_path)[0] == 1
     write_rows(source, ["nonsense", "more", "and more"])
     assert "--restart" in refusal(source, "-o", output)
     assert batch(source, "-o", output, "--restart", folder=tmp_path)[0] == 1
     assert len(read_rows(output)) == 3
+
+
+def test_what_is_complete_tells_programs_the_figures_that_it_still_has(tmp_path: Path):
+    write_rows(tmp_path / "in.jsonl", map(completion_row, range(3)))
+    arguments = ("in.jsonl", "-o", "out.jsonl", "--threads", 1, "--json")
+    code, answered, said = batch(*arguments, folder=tmp_path)
+    assert code == 0, said
+    first = json.loads(answered)
+    code, answered, said = batch(*arguments, folder=tmp_path)
+    again = json.loads(answered)
+    assert code == 0 and "complete already;" in said and list(again) == list(first)
+    untold = {"cached_tokens", "engine_seconds", "dollars", "share_of_limit", "forecast"}
+    assert {name for name in first if again[name] is None} >= untold
+    kept = {"output", "rows", "rows_done", "rows_failed", "rows_left", "prompt_tokens", "output_tokens"}
+    assert all(again[name] == first[name] for name in kept) and again["output_tokens"] == 3 * 16
 
 
 def kill_ten_times(folder: Path, arguments: Sequence[object], *, num_rows: int) -> None:
@@ -192,7 +208,11 @@ def test_another_input_model_or_option_is_not_gone_on_with(tmp_path: Path, refus
     assert "another batch is at work" in refusal(source, "-o", output)
     process.kill()
     process.communicate()
+    code, answered, said = batch(source, "-o", output, "--dry-run", "--threads", 1, "--json", folder=tmp_path)
     kept = (tmp_path / "out.jsonl.part").read_bytes()
+    assert code == 0, said
+    assert json.loads(answered)["forecast"]["rows_to_ask"] == 200 - (kept.count(b"\n") - 1) < 200
+    assert "with --format fp32" in refusal(source, "-o", output, "--format", "fp32", "--dry-run")
     assert "with --format fp32" in refusal(source, "-o", output, "--format", "fp32")
     link = tmp_path / "model"
     link.mkdir()
@@ -216,6 +236,8 @@ def test_a_dry_run_says_what_is_expected_and_starts_nothing(tmp_path: Path):
     assert 250 < expected["prompt_tokens"] < 400
     if expected["seconds"] is not None:  # where this machine has been measured
         assert expected["dollars"] == pytest.approx(expected["seconds"] * 0.5 / 3600)
+    else:
+        assert any(note.startswith("no time: ") for note in expected["assumed"])
     assert any("chat template" in note for note in expected["assumed"])
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
     code, answered, _ = batch("in.jsonl", "--dry-run", folder=tmp_path)
@@ -266,6 +288,11 @@ def test_mistakes_are_told_before_anything_is_started(tmp_path: Path, refusal: R
         ((source, "-o", output, "--key-file", source), "--server"),
         ((source, "-o", output, "--server", nobody, "-m", "bundled"), "--model"),
         ((source, "-o", output, "--server", nobody, "--threads", 2), "--threads"),
+        ((source, "-o", output, "--server", nobody, "--yes"), "--yes"),
+        ((source, "-o", output, "--server", nobody, "--offline"), "--offline"),
+        ((source, "-o", output, "--dry-run", "--until", "07:00"), "--until"),
+        ((source, "-o", output, "--dry-run", "--restart"), "--restart"),
+        ((source, "-o", source, "--dry-run"), "input itself"),
         ((source, "-o", output, "--server", nobody), "no server answers"),
         ((source, "-o", output, "--server", "ftp://x"), "http://HOST:PORT"),
         ((source, "-o", output, "-m", "lama-3.1-8b"), "llama-3.1-8b"),

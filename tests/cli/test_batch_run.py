@@ -14,6 +14,7 @@ from batch_rows import completion_row, write_rows
 from server_process import serving
 
 from farthing.cli.batch_run import Order, answer, dry_run
+from farthing.cli.model_argument import DownloadFlags
 from farthing.client.batch_journal import Journal
 from farthing.client.connection import Server
 from farthing.engine.config import EngineConfig
@@ -24,7 +25,7 @@ def order(source: Path, server: Server | None = None, until: float | None = None
     return Order(
         source=source, server=server, model="bundled", config=EngineConfig(threads=1),
         serve_arguments=("bundled", "--threads=1"), served_names=(), concurrency=4, price_per_hour=None, until=until,
-        yes=False, offline=True, json=False,
+        download=DownloadFlags(offline=True), json=False,
     )  # fmt: skip
 
 
@@ -101,3 +102,26 @@ def test_a_server_that_has_computed_says_how_fast_a_batch_will_be(tmp_path: Path
     seconds = expected["prompt_tokens"] / rates[0] + expected["max_output_tokens"] / rates[1]
     assert expected["seconds"] == pytest.approx(seconds)
     assert expected["dollars"] == pytest.approx(seconds * 3.6 / 3600)
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_a_forecast_says_why_it_has_no_time_or_no_cost(
+    computed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = write_rows(tmp_path / "in.jsonl", map(completion_row, range(2)))
+    with serving() as server:
+        reached = Server.at(server.url)
+        if computed:
+            asyncio.run(reached.ask("POST", "/v1/completions", completion_row(1)["body"]))
+        assert dry_run(replace(order(source, reached), json=True)) == 0
+    expected = json.loads(capsys.readouterr().out)["forecast"]
+    assert computed <= (expected["seconds"] is not None)
+    notes = [note for note in expected["assumed"] if note.startswith(("no time: ", "no cost: "))]
+    assert len(notes) == (expected["dollars"] is None)
+
+
+def test_a_model_that_is_not_here_has_a_forecast_without_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = write_rows(tmp_path / "in.jsonl", [completion_row(1)])
+    assert dry_run(replace(order(source), model="llama-3.1-8b")) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "no forecast of the time" in told and "no time: the weights of llama-3.1-8b" in told

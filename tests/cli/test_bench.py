@@ -1,6 +1,7 @@
 """`farthing bench`: what it measures, keeps and compares. No figure is held against another machine's."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 
 from farthing.cli.bench import app
-from farthing.errors import UsageError
+from farthing.errors import FarthingError, UsageError
 from farthing.hardware.machine import num_cores
 
 QUICK = ("--quick", "--rounds", "3", "--threads", "1", "--max-num-seqs", "3")
+FULL = Path("/dev/full")
 Document = dict[str, Any]
 
 
@@ -184,6 +186,23 @@ def test_few_rounds_are_not_compared(kept: Path, changed: Callable[..., Path]):
 def test_a_mistake_is_told_before_anything_is_loaded(arguments: tuple[str, ...], named: str):
     with pytest.raises(UsageError, match=named):
         bench(*arguments)
+
+
+@pytest.mark.parametrize("command", [("--save", "x.json"), ("serve", "--save", "x.json"), ("serve", "--plot", "x.png")])
+def test_a_folder_without_permission_is_told_before_anything_is_loaded(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(UsageError, match=rf"{command[-2]} .* can't be written: no permission"):
+        bench(*command)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device here is always full")
+def test_a_disk_that_is_full_when_the_figures_are_there_is_one_line(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(FarthingError, match="/dev/full can't be written: No space left on device"):
+        bench(*QUICK, "--save", FULL)
+    assert "decode, batch 3" in capsys.readouterr().out
 
 
 def test_a_context_of_a_few_tokens_is_measured_too(capsys: pytest.CaptureFixture[str]):

@@ -154,6 +154,8 @@ def test_ctrl_c_ends_the_load_and_shows_what_there_is(server: ServerProcess):
         (("--ttft", "0"), "--ttft"),
         (("--save", "/no/such/folder/x.json"), "--save"),
         (("--plot", "x.jpeg"), "--plot"),
+        (("--plot", "/no/such/folder/x.png"), "--plot"),
+        (("--records",), "--json or --save"),
         (("--key-file", "absent"), "key file"),
     ],
 )

@@ -1,6 +1,7 @@
 """`farthing doctor`: one line each, secrets left out, exit code 1 only when something is broken."""
 
 import json
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,18 @@ def test_a_calibration_of_another_torch_is_stale(hub: LoopbackHub, capsys: pytes
     (calibration_folder() / "cpu-another-torch.json").write_text("{}")
     stale = findings(capsys)["calibration"]
     assert stale["mark"] == "missing" and "stale" in stale["text"] and stale["fix"] == "farthing probe"
+
+
+def test_the_compiler_is_the_first_on_the_path_whatever_cxx_says(
+    hub: LoopbackHub, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", sys.executable)
+    found = findings(capsys)["compiler"]
+    assert found["mark"] == "missing" and "apt install g++" in found["fix"]
+    (tmp_path / "clang++").touch(0o755)
+    (tmp_path / "g++").touch(0o755)
+    assert findings(capsys)["compiler"]["text"] == str(tmp_path / "g++")
 
 
 def test_a_version_that_is_not_supported_is_a_problem(

@@ -7,30 +7,13 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import WITHOUT_EXTRAS, Done, Farthing
 
 import farthing
-from farthing.cli import app, output
-
-PACKAGES_OF_EXTRAS = sorted(package for packages in app._EXTRAS.values() for package in packages)
-
-# Starts the command line where importing any package of an extra fails as if it were not installed.
-WITHOUT_EXTRAS = f"""
-import sys
-
-class NotInstalled:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {PACKAGES_OF_EXTRAS}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, NotInstalled())
-from farthing.cli.app import main
-main()
-"""
+from farthing.cli import app
 
 LOADED = """
 import atexit, sys
@@ -38,33 +21,6 @@ atexit.register(lambda: print(*sys.modules, file=sys.stderr))
 from farthing.cli.app import main
 main()
 """
-
-
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-
-
-Farthing = Callable[..., Done]
-
-
-@pytest.fixture
-def run_farthing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Farthing:
-    """The command line in this process, at home in an empty folder, on a terminal 100 columns wide."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str, columns: int = 100) -> Done:
-        monkeypatch.setattr(output.stdout, "width", columns)
-        with pytest.raises(SystemExit) as ended:
-            app.main(arguments)
-        captured = capsys.readouterr()
-        return Done(ended.value.code, captured.out, captured.err)
-
-    return run
 
 
 def start(*arguments: str, code: str | None = None, home: Path) -> subprocess.CompletedProcess[str]:

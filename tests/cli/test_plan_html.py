@@ -20,8 +20,6 @@ from farthing.planner.page.words import words_of
 from farthing.planner.plan import make_plan
 from farthing.planner.request import PlanRequest
 
-pytest.importorskip("matplotlib")
-
 
 def plots() -> Any:
     return discover.load("farthing.cli", "report_plots")

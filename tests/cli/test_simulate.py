@@ -2,45 +2,19 @@
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
-
-from farthing.cli import app, output
+from command_line import Farthing
 
 SMALL = ("--on", "rtx-4090", "--requests", "40", "--input-tokens", "U(50,400)", "--output-tokens", "20")
 
 
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-
-
-Farthing = Callable[..., Done]
-
-
 @pytest.fixture
-def run_farthing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Farthing:
-    """The command line in this process, at home in an empty folder, on a terminal 100 columns wide."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    if not any(name == "simulate" for name, *_ in app._COMMANDS):
-        command = ("simulate", "farthing.cli.simulate:simulate", "A load.", "")
-        monkeypatch.setattr(app, "_COMMANDS", (*app._COMMANDS, command))
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(output.stdout, "_width", 100)
-        with pytest.raises(SystemExit) as ended:
-            app.main(["simulate", *arguments])
-        printed = capsys.readouterr()
-        return Done(int(ended.value.code or 0), printed.out, printed.err)
-
-    return run
+def run_farthing(run_farthing: Farthing) -> Farthing:
+    """The command line from `simulate` on."""
+    return partial(run_farthing, "simulate")
 
 
 def test_the_answer_says_waits_goodput_and_cost(run_farthing: Farthing):

@@ -5,9 +5,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("numpy")
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 columns = importlib.import_module("forecasts.columns")

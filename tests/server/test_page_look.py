@@ -99,6 +99,7 @@ def test_the_gauges_show_the_figures_of_the_ledger(at: Open, server: ServerProce
     assert percent(ledger["recent"]["decode"]["share_of_limit"]) in limit
     assert "tok/s" in speed and re.search(r"last [125] min", speed)
     assert why.count("×") == min(5, len(ledger["why_slow"])) > 0 and "Reading weights" in why
+    assert "reading the weights · faster answers" in why
     assert "--price-per-hour" in money
     assert page.locator(".panel-speed path.line").get_attribute("d").startswith("M")
     expect(page.locator("#state")).to_have_text("Ready")

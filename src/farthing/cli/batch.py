@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from farthing.cli.batch_run import Order, answer, dry_run
-from farthing.cli.batch_view import say
-from farthing.cli.model_argument import model_and_config
+from farthing.cli.batch_run import Order, answer, dry_run, tell_complete
+from farthing.cli.model_argument import DownloadFlags, model_and_config
 from farthing.cli.said import may_be_unsaid, said
 from farthing.client.batch_file import check_input
 from farthing.client.batch_journal import Journal
-from farthing.client.batch_output import num_failed_if_complete
+from farthing.client.batch_output import tally_if_complete
 from farthing.client.connection import Server
 from farthing.engine.config import EngineConfig
 from farthing.errors import UsageError
@@ -48,12 +47,10 @@ class BatchFlags:
     ] = ()
     restart: Annotated[bool, Parameter(help="Drop what an earlier batch has left under the same output.")] = False
     json: Annotated[bool, Parameter(help="Print one JSON object with the figures.")] = False
-    yes: Annotated[bool, Parameter(alias="-y", help="Download a model that is missing without asking.")] = False
-    offline: Annotated[bool, Parameter(help="Download nothing.")] = False
 
 
 SaidEngine = may_be_unsaid(EngineConfig, __name__)
-_FLAGS, _ENGINE = BatchFlags(), SaidEngine()
+_FLAGS, _ENGINE, _DOWNLOAD = BatchFlags(), SaidEngine(), DownloadFlags()
 
 
 def batch(
@@ -62,23 +59,24 @@ def batch(
     *,
     flags: Annotated[BatchFlags, Parameter(name="*")] = _FLAGS,
     engine: Annotated[SaidEngine, Parameter(name="*")] = _ENGINE,
+    download: Annotated[DownloadFlags, Parameter(name="*")] = _DOWNLOAD,
 ) -> int:
     """Answer a file of requests, in OpenAI's batch format."""
     check_input(source)
-    order = _order(source, flags, engine)
-    if flags.dry_run:
-        return dry_run(order)
+    order = _order(source, flags, engine, download)
     if flags.output is None:
+        if flags.dry_run:
+            return dry_run(order)
         raise UsageError("there is no file for the answers", fix="name one: -o out.jsonl")
     if flags.output.exists() and flags.output.samefile(source):
         raise UsageError(f"-o {flags.output} is the input itself", fix="name another file")
     with Journal(flags.output, restart=flags.restart) as journal:
         if journal.head is None and journal.output.exists() and not flags.restart:
-            return _already_there(flags.output, source)
-        return answer(order, journal)
+            return _already_there(order, journal.output)
+        return dry_run(order, journal) if flags.dry_run else answer(order, journal)
 
 
-def _order(source: Path, flags: BatchFlags, engine: Any) -> Order:
+def _order(source: Path, flags: BatchFlags, engine: Any, download: DownloadFlags) -> Order:
     """UsageError for flags that make no sense."""
     if flags.concurrency is not None and not 1 <= flags.concurrency <= _MAX_CONCURRENCY:
         raise UsageError(f"--concurrency is {flags.concurrency}", fix=f"it must lie between 1 and {_MAX_CONCURRENCY:,}")
@@ -88,7 +86,12 @@ def _order(source: Path, flags: BatchFlags, engine: Any) -> Order:
         )
     if flags.server is None and flags.key_file is not None:
         raise UsageError("--key-file is for --server", fix="leave it out: a server of its own has a key of its own")
+    if flags.dry_run and flags.until is not None:
+        raise UsageError("--until is for a batch that runs", fix="leave it out: a dry run says when it would end")
+    if flags.dry_run and flags.restart:
+        raise UsageError("--restart is for a batch that runs", fix="leave out -o, too: then every row counts")
     own = [*said(engine), *(name for name in ("model", "served_model_name") if getattr(flags, name))]
+    own += [name for name in ("yes", "offline") if getattr(download, name)]
     if flags.server is not None and own:
         name = own[0].replace("_", "-")
         raise UsageError(f"--{name} is for a server of its own", fix="leave it out, or leave out --server")
@@ -104,20 +107,18 @@ def _order(source: Path, flags: BatchFlags, engine: Any) -> Order:
         concurrency=flags.concurrency,
         price_per_hour=flags.price_per_hour,
         until=None if flags.until is None else next_moment(flags.until, datetime.now()),
-        yes=flags.yes,
-        offline=flags.offline,
+        download=download,
         json=flags.json,
     )
 
 
-def _already_there(answers: Path, source: Path) -> int:
+def _already_there(order: Order, answers: Path) -> int:
     """An output without a journal: the answers to this input, or a file of somebody else's."""
-    num_failed = num_failed_if_complete(answers, source)
-    if num_failed is None:
-        raise UsageError(f"{answers} is there, and is not the answers to {source}", fix="name another, or --restart")
-    failed = f" ({num_failed:,} rows failed)" if num_failed else ""
-    say(f"{answers} is complete already{failed}; --restart asks all rows anew")
-    return 0
+    tally = tally_if_complete(answers, order.source)
+    if tally is None:
+        fix = "name another, or --restart"
+        raise UsageError(f"{answers} is there, and is not the answers to {order.source}", fix=fix)
+    return tell_complete(order, answers, tally)
 
 
 def next_moment(text: str, now: datetime) -> float:

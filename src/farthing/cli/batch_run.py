@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from farthing.cli import output
-from farthing.cli.batch_plan import planned_here, tokenizer_here
+from farthing.cli.batch_plan import PlannedRates, planned_here, tokenizer_here
 from farthing.cli.batch_view import BatchView, end_line, forecast_line, forecast_object, result_object, say
-from farthing.cli.model_argument import obtain
+from farthing.cli.model_argument import DownloadFlags, obtain
 from farthing.client.batch import Batch, KeyRefusedError, Terms, refuse_rows
 from farthing.client.batch_file import Reading, Row
 from farthing.client.batch_forecast import (
@@ -31,6 +31,7 @@ from farthing.client.batch_forecast import (
     survey,
 )
 from farthing.client.batch_journal import Head, Journal, JournalError
+from farthing.client.batch_tally import Tally
 from farthing.client.connection import Server
 from farthing.client.presence import Presence, ServerAwayError
 from farthing.client.private_server import private_server
@@ -63,8 +64,7 @@ class Order:
     concurrency: int | None
     price_per_hour: float | None
     until: float | None
-    yes: bool
-    offline: bool
+    download: DownloadFlags
     json: bool
 
     def width(self, found: Survey) -> int:
@@ -73,9 +73,12 @@ class Order:
         return max(1, min(self.concurrency or usual, found.num_to_ask))
 
 
-def dry_run(order: Order) -> int:
-    """Prints the forecast. Without a server none is started: tokens are counted here, where the model is."""
-    return _until_told(_tell_forecast(order, survey(Reading(order.source))))
+def dry_run(order: Order, journal: Journal | None = None) -> int:
+    """Prints the forecast of what is not done. Without a server none is started: tokens are counted here, where the
+    model is."""
+    reading = Reading(order.source)
+    found = survey(reading) if journal is None else survey(reading, journal.is_done)
+    return _until_told(_tell_forecast(order, found, _head(order, reading), journal))
 
 
 def answer(order: Order, journal: Journal) -> int:
@@ -85,14 +88,52 @@ def answer(order: Order, journal: Journal) -> int:
     if not found.num_rows:
         raise UsageError(f"{order.source} has no rows", fix="write one request a line")
     journal.tally.num_rows = found.num_rows
-    status = order.source.stat()
-    head = Head(reading.whole_sha256(), status.st_size, int(status.st_mtime), model="")
     try:
-        return _until_told(_Answering(order, journal, found, head).run())
+        return _until_told(_Answering(order, journal, found, _head(order, reading)).run())
     except (ServerAwayError, KeyRefusedError, JournalError) as error:
         fix = f"{error.fix}; {_GOES_ON}" if error.fix else f"what is done is kept; {_GOES_ON}"
         output.print_error(FarthingError(error.what, fix=fix))
         return _EXIT_FAILED
+
+
+def tell_complete(order: Order, answers: Path, tally: Tally) -> int:
+    """Of an output that an earlier batch has written. The exit code, which is that batch's."""
+    failed = f" ({tally.num_failed:,} rows failed)" if tally.num_failed else ""
+    say(f"{answers} is complete already{failed}; --restart asks all rows anew")
+    if order.json:
+        figures = result_object(tally, 0.0, 0, None) | {"cached_tokens": None}
+        output.print_json({"schema": SCHEMA, "output": str(answers), **figures, "forecast": None})
+    return _exit_code(tally)
+
+
+def _exit_code(tally: Tally) -> int:
+    return _EXIT_FAILED if tally.num_failed else 0
+
+
+def _head(order: Order, reading: Reading) -> Head:
+    """As far as the input makes it, and, for a server of its own, model and options."""
+    status = order.source.stat()
+    head = Head(reading.whole_sha256(), status.st_size, int(status.st_mtime), model="")
+    if order.server is not None:
+        return head
+    usual = EngineConfig()
+    options = {name: getattr(order.config, name) for name in _CHANGES_ANSWERS}
+    options = {name: value for name, value in options.items() if value != getattr(usual, name)}
+    path = Path(order.model)
+    return replace(head, model=str(path.resolve()) if path.exists() else order.model, options=options)
+
+
+def _head_at_server(head: Head, models: list[str]) -> Head:
+    return replace(head, model=models[0], options={"server": True})
+
+
+def _is_gone_on_with(journal: Journal, head: Head) -> bool:
+    """False where nothing is done. UsageError if what is done is of another batch."""
+    if journal.head is None or not journal.tally.num_done:
+        return False
+    if (difference := journal.head.difference(head)) is not None:
+        raise UsageError(f"{journal.path} keeps answers of {difference}", fix="name another output, or --restart")
+    return True
 
 
 def _until_told(work: Coroutine[Any, Any, int]) -> int:
@@ -120,7 +161,7 @@ def _until_told(work: Coroutine[Any, Any, int]) -> int:
 
 
 class _Answering:
-    """`head` as far as the input makes it."""
+    """`head`: as `_head` makes it."""
 
     def __init__(self, order: Order, journal: Journal, found: Survey, head: Head) -> None:
         self._order, self._journal, self._found, self._head = order, journal, found, head
@@ -137,33 +178,24 @@ class _Answering:
 
     async def _at(self, server: Server) -> int:
         models = await _served_models(server)
-        self._begin(replace(self._head, model=models[0], options={"server": True}))
+        self._begin(_head_at_server(self._head, models))
         return await self._ask(server, models, until=self._order.until)
 
     async def _at_own(self) -> int:
-        order, usual = self._order, EngineConfig()
-        options = {name: getattr(order.config, name) for name in _CHANGES_ANSWERS}
-        options = {name: value for name, value in options.items() if value != getattr(usual, name)}
-        path = Path(order.model)
-        model = str(path.resolve()) if path.exists() else order.model
-        self._begin(replace(self._head, model=model, options=options))
+        order = self._order
+        self._begin(self._head)
         if not self._found.num_to_ask:
             rows = Reading(order.source)
             refuse_rows(rows, self._journal)
             return self._end(rows, None, 0.0)
-        obtain(order.model, order.config, yes=order.yes, offline=order.offline)
+        obtain(order.model, order.config, order.download)
         async with private_server(_serve_arguments(order, self._found), say) as own:
             until = None if order.until is None else order.until - _END_SECONDS
             return await self._ask(own.server, await _served_models(own.server), until=until, gone=own.gone)
 
     def _begin(self, head: Head) -> None:
-        kept = self._journal.head
-        if kept is None or not self._journal.tally.num_done:
+        if not _is_gone_on_with(self._journal, head):
             self._journal.begin(head)
-        elif (difference := kept.difference(head)) is not None:
-            raise UsageError(
-                f"{self._journal.path} keeps answers of {difference}", fix="name another output, or --restart"
-            )
 
     async def _ask(
         self,
@@ -196,7 +228,7 @@ class _Answering:
             code = self._not_all()
         else:
             self._journal.write_output()
-            code, written = _EXIT_FAILED if tally.num_failed else 0, f" -> {self._journal.output}"
+            code, written = _exit_code(tally), f" -> {self._journal.output}"
         dollars = tally.dollars(order.price_per_hour)
         say(end_line(tally, seconds, num_output_tokens, dollars) + written)
         if order.json:
@@ -235,9 +267,12 @@ async def _served_models(server: Server) -> list[str]:
     return names
 
 
-async def _tell_forecast(order: Order, found: Survey) -> int:
+async def _tell_forecast(order: Order, found: Survey, head: Head, journal: Journal | None) -> int:
     if order.server is not None:
-        await _served_models(order.server)
+        head = _head_at_server(head, await _served_models(order.server))
+    if journal is not None:
+        _is_gone_on_with(journal, head)
+    if order.server is not None:
         count = count_by(order.server)
     else:
         tokenize = tokenizer_here(order.model)
@@ -266,11 +301,27 @@ async def _forecast(order: Order, found: Survey, count: CountTokens, server: Ser
     if price is None:
         price = ledger.get("price_dollars_per_hour")
     expected = await forecast(found, count, rates, price)
-    if rates is not None or (order.server is not None and urlsplit(order.server.url).hostname not in _LOOPBACK):
-        return expected
-    model = order.model if order.server is None else str(ledger.get("model", ""))
-    planned = planned_here(model, order.config, found, order.width(found), prompt_tokens=expected.prompt_tokens)
-    return expected.at(planned.rates, planned.price_per_hour if price is None else price)
+    if rates is None:
+        planned = _planned(order, ledger, found, expected.prompt_tokens)
+        price = planned.price_per_hour if price is None else price
+        expected = expected.at(planned.rates, price)
+        if planned.rates is None:
+            return replace(expected, notes=(*expected.notes, f"no time: {planned.reason}"))
+    if price is None:
+        note = "no cost: the price of the machine is not known (--price-per-hour says it)"
+        expected = replace(expected, notes=(*expected.notes, note))
+    return expected
+
+
+def _planned(order: Order, ledger: dict[str, Any], found: Survey, prompt_tokens: int) -> PlannedRates:
+    """Where nothing was measured, and where it is this machine that computes."""
+    model = order.model
+    if order.server is not None:
+        if urlsplit(order.server.url).hostname not in _LOOPBACK:
+            return PlannedRates(None, None, "the server has not computed anything yet")
+        if not (model := str(ledger.get("model") or "")):
+            return PlannedRates(None, None, "the server does not say what it serves")
+    return planned_here(model, order.config, found, order.width(found), prompt_tokens=prompt_tokens)
 
 
 def _measured(ledger: dict[str, Any]) -> Rates | None:

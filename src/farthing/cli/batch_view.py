@@ -104,7 +104,7 @@ def _told(tally: Tally, dollars: float | None) -> Iterable[str]:
 
 
 def result_object(tally: Tally, seconds: float, num_output_tokens: int, dollars: float | None) -> dict[str, Any]:
-    """`seconds` and the rate are of this run, the rest of the whole batch."""
+    """`seconds` and the rate are of this run, the rest of the whole batch. What no answer told is None."""
     return {
         "rows": tally.num_rows,
         "rows_done": tally.num_done,
@@ -115,7 +115,7 @@ def result_object(tally: Tally, seconds: float, num_output_tokens: int, dollars:
         "output_tokens": tally.output_tokens,
         "seconds": seconds,
         "output_tokens_per_second": num_output_tokens / max(seconds, 1e-9),
-        "engine_seconds": tally.engine_seconds,
+        "engine_seconds": tally.engine_seconds or None,
         "dollars": dollars,
         "share_of_limit": tally.share_of_limit,
     }

@@ -4,7 +4,6 @@ Knows flags, the order of things and the tables. bench_measure.py times the engi
 bench_compare.py has the rule by which a loss is told from noise. `farthing bench serve` is bench_serve.py.
 """
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from farthing import __version__, discover
 from farthing.cli import output
 from farthing.cli.bench_compare import LEAST_ROUNDS, Comparison
 from farthing.cli.bench_result import BenchResult, Figure, Subject, compare_results, read_result
-from farthing.cli.model_argument import model_and_config, obtain
+from farthing.cli.model_argument import DownloadFlags, model_and_config, obtain
 from farthing.cli.said import may_be_unsaid, said
+from farthing.cli.saved_file import check_writable, save_json
 from farthing.engine.config import EngineConfig
 from farthing.errors import UsageError
 
@@ -46,8 +46,6 @@ class BenchFlags:
         Parameter(help="Compare with the figures of this file; exit code 1 if one is slower, beyond the noise."),
     ] = None
     force: Annotated[bool, Parameter(help="Compare even with another machine, model or format.")] = False
-    yes: Annotated[bool, Parameter(alias="-y", help="Download a model that is missing without asking.")] = False
-    offline: Annotated[bool, Parameter(help="Download nothing.")] = False
 
     def __post_init__(self) -> None:
         least = 1 if self.against is None else LEAST_ROUNDS
@@ -62,7 +60,7 @@ class BenchFlags:
 
 
 SaidConfig = may_be_unsaid(EngineConfig, __name__)
-_FLAGS, _CONFIG = BenchFlags(), SaidConfig()
+_FLAGS, _CONFIG, _DOWNLOAD = BenchFlags(), SaidConfig(), DownloadFlags()
 
 app = App(
     name="bench",
@@ -92,15 +90,15 @@ def bench(
     *,
     flags: Annotated[BenchFlags, Parameter(name="*")] = _FLAGS,
     engine: Annotated[SaidConfig, Parameter(name="*")] = _CONFIG,
+    download: Annotated[DownloadFlags, Parameter(name="*")] = _DOWNLOAD,
 ) -> int:
     """Measure prefill and decode of a model here."""
     before = None if flags.against is None else read_result(flags.against)
     if before is not None and min(len(figure.rounds) for figure in before.figures) < LEAST_ROUNDS:
         raise UsageError(f"{flags.against} has fewer than {LEAST_ROUNDS} rounds", fix="measure with more: --rounds 5")
-    if flags.save is not None and (flags.save.is_dir() or not flags.save.parent.is_dir()):
-        raise UsageError(f"--save {flags.save} can't be written", fix="name a file in a folder that exists")
+    check_writable("--save", flags.save)
     name, config = model_and_config(model, engine)
-    obtain(name, config, yes=flags.yes, offline=flags.offline)
+    obtain(name, config, download)
     result = _measure(name, config, said(engine), flags, before)
     comparisons = {} if before is None else compare_results(before, result)
     if flags.json:
@@ -109,9 +107,7 @@ def bench(
         _print(result, comparisons)
     _say_noise(result)
     if flags.save is not None:
-        text = json.dumps(result.to_json_object(), indent=1, ensure_ascii=False)
-        flags.save.write_text(text + "\n", encoding="utf-8")
-        output.stderr.print(f"saved to {flags.save}", soft_wrap=True)
+        save_json(flags.save, result.to_json_object())
     if before is not None and (missing := [one.name for one in before.figures if one.name not in comparisons]):
         output.stderr.print(f"caution - not measured this time: {'; '.join(missing)}", soft_wrap=True)
     lost = [figure for figure, comparison in comparisons.items() if comparison.verdict == "loss"]

@@ -4,10 +4,9 @@ Knows flags and the order of things; client/load.py sends, client/load_stats.py 
 """
 
 import asyncio
-import json
 import math
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from rich.text import Text
 from farthing import discover
 from farthing.cli import output
 from farthing.cli.bench_serve_view import print_report
+from farthing.cli.saved_file import check_writable, save_json, telling
 from farthing.client.connection import DEFAULT_URL, Server
 from farthing.client.load import Finished, Load, Tell
 from farthing.client.load_ledger import between, read_ledger, read_settled_ledger
@@ -78,6 +78,8 @@ class LoadFlags:
                 raise UsageError(f"--{name} is {value}", fix="it must be above 0")
         if self.prefix_tokens < 0:
             raise UsageError(f"--prefix-tokens is {self.prefix_tokens}", fix="it must be at least 0")
+        if self.records and not (self.json or self.save):
+            raise UsageError("--records is about the JSON", fix="ask for it: --json or --save FILE")
         if self.trace is not None and (self.input_tokens, self.output_tokens) != (None, None):
             raise UsageError("a trace has its own lengths", fix="leave out --input-tokens and --output-tokens")
 
@@ -94,8 +96,11 @@ def bench_serve(
     """Load a server and tell what its users wait."""
     server = Server.at(url, key_file=flags.key_file)
     work = _Work.of(flags)
-    _check_writable("--save", flags.save)
-    _check_writable("--plot", flags.plot, kinds=_PICTURES)
+    if flags.plot is not None and flags.plot.suffix.lower() not in _PICTURES:
+        fix = f"name a file with {', '.join(_PICTURES)}"
+        raise UsageError(f"--plot {flags.plot} is no picture that can be drawn", fix=fix)
+    check_writable("--save", flags.save)
+    check_writable("--plot", flags.plot)
     plot = None if flags.plot is None else discover.load("farthing.cli", "bench_plot")
     _allow_many_connections()
     report = asyncio.run(_measure(server, work, flags))
@@ -106,11 +111,10 @@ def bench_serve(
     for caution in report.cautions():
         output.stderr.print(f"caution - {caution}", soft_wrap=True)
     if flags.save is not None:
-        text = json.dumps(report.to_json_object(records=flags.records), indent=1, ensure_ascii=False)
-        flags.save.write_text(text + "\n", encoding="utf-8")
-        output.stderr.print(f"saved to {flags.save}", soft_wrap=True)
-    if plot is not None:
-        plot.draw(report, flags.plot)
+        save_json(flags.save, report.to_json_object(records=flags.records))
+    if plot is not None and flags.plot is not None:
+        with telling(flags.plot):
+            plot.draw(report, flags.plot)
         output.stderr.print(f"drawn in {flags.plot}", soft_wrap=True)
     return _EXIT_INTERRUPTED if report.interrupted else 0
 
@@ -249,13 +253,3 @@ def _allow_many_connections() -> None:
     most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def _check_writable(flag: str, path: Path | None, *, kinds: Sequence[str] = ()) -> None:
-    """Told before the load, not after it."""
-    if path is None:
-        return
-    if kinds and path.suffix.lower() not in kinds:
-        raise UsageError(f"{flag} {path} is no picture that can be drawn", fix=f"name a file with {', '.join(kinds)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"{flag} {path} can't be written", fix="name a file in a folder that exists")

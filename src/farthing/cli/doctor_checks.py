@@ -55,6 +55,7 @@ EXTRAS = {
     "nvidia": {"nvidia-ml-py": ">=12.560"},
     "report": {"matplotlib": ">=3.9"},
 }
+_COMPILERS = ("c++", "g++", "clang++")  # of C++, in the order of preference
 _HUB_TIMEOUT_SECONDS = 3.0
 _LOW_DISK_BYTES = 20 * 2**30
 _LOW_DATA_BYTES = 2**28
@@ -86,11 +87,17 @@ def machine() -> Iterator[Finding]:
     yield Finding("ok", "processor", f"{cpu.name}, {cpu.num_cores} cores ({flags})")
     total, available = memory_bytes()
     yield Finding("ok", "memory", f"{format_bytes(available)} of {format_bytes(total)} available")
-    compiler = next(
-        (name for name in (os.environ.get("CXX"), "c++", "g++", "clang++") if name and shutil.which(name)), ""
-    )
-    yield Finding("ok", "compiler", shutil.which(compiler) or "no C++ compiler; nothing needs one")
+    yield _compiler()
     yield _calibration()
+
+
+def _compiler() -> Finding:
+    """Which C++ compiler would build kernels for this processor on their first use. CXX is not read."""
+    path = next((path for name in _COMPILERS if (path := shutil.which(name))), None)
+    if path is not None:
+        return Finding("ok", "compiler", path)
+    text = f"none of {', '.join(_COMPILERS)}: kernels for this processor can't be compiled, torch's are used"
+    return Finding("missing", "compiler", text, "apt install g++ (macOS: xcode-select --install)")
 
 
 def _calibration() -> Finding:

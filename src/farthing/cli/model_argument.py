@@ -1,10 +1,14 @@
-"""MODEL of the commands that run one: a name, a path or a plan file, made into a model on this machine and its options.
+"""MODEL of the commands that run one: a name, a path or a plan file, made into a model on this machine and its options;
+and the two flags that say whether it may be downloaded.
 
 A model that is not here is downloaded where somebody can be asked, or --yes says so. Loads no torch.
 """
 
 import os
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from farthing import discover
 from farthing.cli.said import said
@@ -12,6 +16,14 @@ from farthing.engine.config import EngineConfig
 from farthing.errors import ModelNotFoundError
 from farthing.hub.cache import HubModel, cached_weights, find_anywhere, is_offline
 from farthing.planner.plan_file import is_plan_file, load_plan_file
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadFlags:
+    """Of a model that is not on this machine."""
+
+    yes: Annotated[bool, Parameter(alias="-y", help="Download a model that is missing without asking.")] = False
+    offline: Annotated[bool, Parameter(help="Download nothing.")] = False
 
 
 def model_and_config(model: str, engine_flags: Any) -> tuple[str, EngineConfig]:
@@ -23,7 +35,7 @@ def model_and_config(model: str, engine_flags: Any) -> tuple[str, EngineConfig]:
     return model, EngineConfig(**{**planned, **said(engine_flags)})
 
 
-def obtain(model: str, config: EngineConfig, *, yes: bool, offline: bool) -> None:
+def obtain(model: str, config: EngineConfig, download: DownloadFlags) -> None:
     """FarthingError if the model is not known, or not here and not to be downloaded."""
     found = find_anywhere(model)
     if not isinstance(found, HubModel):
@@ -32,6 +44,6 @@ def obtain(model: str, config: EngineConfig, *, yes: bool, offline: bool) -> Non
     try:
         cached_weights(found)
     except ModelNotFoundError:
-        if offline or is_offline(os.environ) or not (yes or pull.is_terminal()):
+        if download.offline or is_offline(os.environ) or not (download.yes or pull.is_terminal()):
             raise
-        pull.obtain(pull.OfferPlan.of(found, config), ask=not yes)
+        pull.obtain(pull.OfferPlan.of(found, config), ask=not download.yes)

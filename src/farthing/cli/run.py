@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from farthing import discover
 from farthing.cli import output
-from farthing.cli.model_argument import model_and_config, obtain
+from farthing.cli.model_argument import DownloadFlags, model_and_config, obtain
 from farthing.cli.said import may_be_unsaid
 from farthing.engine.config import EngineConfig
 from farthing.errors import FarthingError, ModelNotFoundError, UsageError
@@ -45,12 +45,10 @@ class RunFlags:
     stop: Annotated[tuple[str, ...], Parameter(show_default=False, help="End before this text; may be repeated.")] = ()
     ignore_eos: Annotated[bool, Parameter(help="Go on past the model's end of text, to --max-tokens.")] = False
     json: Annotated[bool, Parameter(help="Print one JSON object with the answer and the figures.")] = False
-    yes: Annotated[bool, Parameter(alias="-y", help="Download a model that is missing without asking.")] = False
-    offline: Annotated[bool, Parameter(help="Download nothing.")] = False
 
 
 SaidConfig = may_be_unsaid(EngineConfig, __name__)
-_FLAGS, _CONFIG = RunFlags(), SaidConfig()
+_FLAGS, _CONFIG, _DOWNLOAD = RunFlags(), SaidConfig(), DownloadFlags()
 
 
 def run(
@@ -62,6 +60,7 @@ def run(
     *,
     flags: Annotated[RunFlags, Parameter(name="*")] = _FLAGS,
     engine: Annotated[SaidConfig, Parameter(name="*")] = _CONFIG,
+    download: Annotated[DownloadFlags, Parameter(name="*")] = _DOWNLOAD,
 ) -> None:
     """Chat with a model, or answer one prompt."""
     model, prompt = _model_and_prompt(first, second, flags)
@@ -77,7 +76,7 @@ def run(
     if flags.json and prompt is None:
         raise UsageError("--json needs a prompt", fix="give one: farthing run --json 'Once upon a time'")
     _sampling_params(flags, SamplingParams())  # a mistake in the flags is told before the model is loaded
-    obtain(model, config, yes=flags.yes, offline=flags.offline)
+    obtain(model, config, download)
     llm = _load(model, config)
     try:
         session = _Session(llm, flags, bundled=model == "bundled")

@@ -3,26 +3,18 @@
 Knows flags; the server is loaded when it is needed.
 """
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from farthing import discover
 from farthing.cli import output
-from farthing.cli.model_argument import model_and_config, obtain
+from farthing.cli.model_argument import DownloadFlags, model_and_config, obtain
 from farthing.cli.said import may_be_unsaid, said
 from farthing.engine.config import EngineConfig
 from farthing.errors import FarthingError
 from farthing.planner.plan_file import is_plan_file
 from farthing.server.config import ServerConfig
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadFlags:
-    yes: Annotated[bool, Parameter(alias="-y", help="Download a model that is missing without asking.")] = False
-    offline: Annotated[bool, Parameter(help="Download nothing.")] = False
-
 
 SaidEngine = may_be_unsaid(EngineConfig, __name__)
 SaidServer = may_be_unsaid(ServerConfig, __name__)
@@ -44,7 +36,7 @@ def serve(
     name, engine_config = model_and_config(model, engine)
     running = discover.load("farthing.server", "serve")
     running.check(config)
-    obtain(name, engine_config, yes=download.yes, offline=download.offline)
+    obtain(name, engine_config, download)
     say = lambda line: output.stderr.print(line, soft_wrap=True)  # noqa: E731
     return running.serve(name, engine_config, config, say, reports=_reports(model))
 

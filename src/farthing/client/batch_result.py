@@ -75,6 +75,15 @@ def answered(row: Row, status: int, content: bytes, *, created: int) -> Result:
     return Result(_line(row, response, None), facts)
 
 
+def facts_of(line: Mapping[str, Any]) -> Facts:
+    """What a line of the result file still tells; its usage loses what `answered` takes out. KeyError, TypeError for
+    what is no such line."""
+    if line["error"] is not None:
+        return Facts(failed=True)
+    body = line["response"]["body"]
+    return _take_usage(body if isinstance(body, dict) else {})
+
+
 def _line(row: Row, response: Mapping[str, Any] | None, error: RowError | None) -> bytes:
     return json.dumps(
         {

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from farthing.models.auto import config_of, describe
 from farthing.models.reference import find_model
@@ -42,7 +43,6 @@ def test_the_article_that_began_this_keeps_its_ratio() -> None:
 
 def test_the_table_is_what_the_script_measures(shared: Path) -> None:
     """On two texts of the twenty, and on Chinese whole: English differs by book, so within 8 %."""
-    tokenizers = pytest.importorskip("tokenizers")
     module_spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
     assert module_spec is not None and module_spec.loader is not None
     script = importlib.util.module_from_spec(module_spec)
@@ -51,6 +51,6 @@ def test_the_table_is_what_the_script_measures(shared: Path) -> None:
     novels = [text[20_000:60_000] for text in script.english(shared / "corpus")][:4]
     for one in vocabularies():
         folder = script.VOCABULARIES[one.name]
-        tokenizer = tokenizers.Tokenizer.from_file(str(shared / "fixtures" / "tokenizers" / folder / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(shared / "fixtures" / "tokenizers" / folder / "tokenizer.json"))
         assert script.characters_per_token(tokenizer, poems) == pytest.approx(one.characters_per_token["zh"], rel=0.05)
         assert script.characters_per_token(tokenizer, novels) == pytest.approx(one.characters_per_token["en"], rel=0.08)

@@ -91,15 +91,15 @@ function why() {
   } };
 }
 
-/** Cause and remedy in the person's language where the page knows them, else in the server's words. */
+/** Cause and remedy in the person's language where the page knows them; what was found, in the server's words. */
 function finding({ cause, speeds, gain, what, remedy }) {
   const isOurs = has(`remedy_${cause}`);
   const advice = (isOurs ? say(`remedy_${cause}`) : remedy).split(/(--[a-z-]+)/)
     .map((part) => (part.startsWith("--") ? h("span", { class: "flag" }, part) : part));
   return h("li", {},
-    h("div", { class: "cause" }, h("b", { title: what }, nameOf(cause)), h("span", { class: "gain" }, times(gain))),
+    h("div", { class: "cause" }, h("b", {}, nameOf(cause)), h("span", { class: "gain" }, times(gain))),
     h("p", { lang: isOurs ? null : "en" }, ...advice),
-    h("small", {}, say(speeds === "answers" ? "speedsAnswers" : "speedsThroughput")));
+    h("small", {}, h("span", { lang: "en" }, what), " · ", say(speeds === "answers" ? "speedsAnswers" : "speedsThroughput")));
 }
 
 function nameOf(cause) {
