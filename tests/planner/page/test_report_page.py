@@ -138,6 +138,17 @@ def test_amounts_are_in_the_currency_of_the_prices():
     assert "$" not in text.split("What the parts rest on")[0]
 
 
+def test_each_way_stands_beside_the_api_that_was_named():
+    plan, config, hardware = made("llama-3.1-8b", "rtx-4090")
+    book = price_book(PriceAssumptions(against="api:0.1/0.5", utilisation=0.2))
+    page = report_page(plan, DAY, config=config, hardware=hardware, book=book)
+    for cost in page.costs:
+        assert sum(part.dollars for part in cost.monthly.parts_at(cost.busy)) == pytest.approx(cost.dollars_per_month)
+    for language, sentence in (("en", "output tokens a day"), ("zh", "token 时持平")):
+        assert written(page, language).text.count(sentence) == len(page.costs) == 2
+    assert "API" not in written(page_of("llama-3.1-8b", "rtx-4090")).text
+
+
 def test_a_mixture_of_experts_is_plan_only():
     page = page_of("mixtral-8x7b", "2x4090")
     text = written(page).text

@@ -10,13 +10,15 @@ from farthing.errors import FarthingError
 from farthing.ops.batch import BatchShape
 from farthing.planner.hardware import Hardware, find_hardware
 from farthing.planner.layout import Placement, place
+from farthing.planner.money.api_price import ApiPrice
 from farthing.planner.money.characters import vocabulary_of
 from farthing.planner.money.cost import Cost, Load, costs_of
 from farthing.planner.money.market import rentals
 from farthing.planner.money.offers import WAYS
-from farthing.planner.money.price import BoxPrice, box_price
+from farthing.planner.money.price import BoxPrice
 from farthing.planner.money.price_book import PriceBook
 from farthing.planner.plan import Plan
+from farthing.planner.plan_cost import price_of_plan
 from farthing.planner.request import PlanRequest
 from farthing.planner.search.search import Option as SearchOption
 from farthing.planner.search.search import Search
@@ -118,17 +120,14 @@ def ceiling(placement: Placement) -> Ceiling | None:
 
 def box_of(plan: Plan, hardware: Hardware, book: PriceBook) -> BoxPrice | None:
     """What the devices cost, bought and rented; None of devices that no catalogue has."""
-    accelerators = [device.accelerator for device in hardware.devices if device.accelerator is not None]
-    if len(accelerators) < len(hardware.devices):
-        return None
-    return box_price(accelerators, len(set(hardware.nodes)), book, plan.request.price_per_hour)
+    return price_of_plan(hardware, book, plan.request.price_per_hour)
 
 
-def costs_when_full(plan: Plan, box: BoxPrice, full: Speed) -> tuple[Cost, ...]:
+def costs_when_full(plan: Plan, box: BoxPrice, full: Speed, api: ApiPrice | None = None) -> tuple[Cost, ...]:
     """Of every way that has a price, always busy; the chosen way first."""
     answers = full.output_tokens_per_second
     prompts = answers * plan.request.prompt_tokens / plan.request.answer_tokens
-    return costs_of(box, Load(prompts, answers, answers), vocabulary=vocabulary_of(plan.spec))
+    return costs_of(box, Load(prompts, answers, answers), vocabulary=vocabulary_of(plan.spec), api=api)
 
 
 def rent_range(devices: Sequence[Device], market: str) -> tuple[float, float] | None:
@@ -143,11 +142,14 @@ def rent_range(devices: Sequence[Device], market: str) -> tuple[float, float] | 
 
 
 def intervals_of(plan: Plan) -> dict[str, tuple[float, float]]:
-    """Times the forecast, by tpot, ttft and throughput; empty for a plan of no engine that was measured."""
+    """Times the forecast of one request, by tpot and ttft; empty for a plan of no engine that was measured.
+
+    Of a full box there is none: its KV room and limits are the plan's and not that engine's.
+    """
     engine = engine_of_request(plan.request)
     if engine is None:
         return {}
-    kept = {"tpot": "decode", "ttft": "prefill", "throughput": "saturated"}  # of one request, and of a full box
+    kept = {"tpot": "decode", "ttft": "prefill"}
     return {name: (engine.interval(metric).low, engine.interval(metric).high) for name, metric in kept.items()}
 
 
