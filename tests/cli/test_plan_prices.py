@@ -109,10 +109,49 @@ def test_this_machine_costs_what_is_said_of_it(plan: Farthing) -> None:
     assert code == 0 and "an API at €1.00 in" in out and "€365.00" in out
 
 
+def test_what_a_plan_file_says_of_its_box_is_not_held_against_a_search(plan: Farthing) -> None:
+    plan("llama-3.1-8b --on rtx-4090 --batch 8 --max-num-seqs 32 --save a.toml")
+    found = json.loads(plan("a.toml --on l40s,rtx-4090 --users 4 --json")[1])
+    assert found["found"] and found["demand"]["users"] == 4
+
+
+def test_who_only_rents_or_only_buys_is_answered_that_alone_in_json_too(plan: Farthing) -> None:
+    for flag, asked, other in (("--rent", "rent", "buy"), ("--buy", "buy", "rent")):
+        found = json.loads(plan(f"llama-3.1-8b --on l40s,rtx-4090 --users 4 --json {flag}")[1])
+        assert found["best"][asked] and found["options"][asked]
+        assert found["best"][other] is None and not found["options"][other] and not found["why_not"][other]
+        assert {flip["way"] for flip in found["flips"]} == {asked}
+
+
+def test_a_search_that_finds_nothing_has_no_page_and_says_so(plan: Farthing, tmp_path: Path) -> None:
+    code, out, err = plan("llama-3.1-8b --on rtx-4090 --users 1000000 --no-simulate --html a.html")
+    assert code == 2 and "nothing meets this" in out and "no option to report on" in err
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_a_budget_narrows_the_models_for_a_box(plan: Farthing) -> None:
+    def fitting(flags: str) -> list[dict[str, object]]:
+        return json.loads(plan(f"--on 2x3090 --json {flags}")[1])["models"]  # type: ignore[no-any-return]
+
+    assert any(one["fits"] for one in fitting("--budget 10000"))
+    poor = fitting("--budget 100")
+    assert not any(one["fits"] for one in poor) and any(one["kind"] == "budget" for one in poor)
+    assert all("no fast path for fp8" in str(one["why"]) for one in fitting("--format fp8"))
+
+
 @pytest.mark.parametrize(
     ("line", "fragments"),
     [
         ("llama-3.1-8b --engine vllm", ["--engine", "--on rtx-4090"]),
+        ("llama-3.1-8b --on any --batch 4", ["a search does not take --batch"]),
+        ("llama-3.1-8b --on rtx-4090 --users 4 --memory 20GiB --p2p", ["--memory, --p2p"]),
+        ("llama-3.1-8b --on any --against api:1/2", ["--against"]),
+        ("llama-3.1-8b --on any --lang zh", ["--lang"]),
+        ("llama-3.1-8b --on any --tp 3", ["no --tp 3"]),
+        ("llama-3.1-8b --on any --tp 3 --pp 1", ["do not divide by tp 3"]),
+        ("--on 2x3090 --tp 3", ["no --tp 3"]),
+        ("--on 2x3090 --max-num-seqs 8", ["--max-num-seqs"]),
+        ("--on 2x3090 --simulate", ["--simulate"]),
         ("llama-3.1-8b --on rtx-4090 --lang zh", ["--lang", "--html"]),
         ("--on 2x3090 --save a.toml", ["search", "--save"]),
         ("--on 2x3090 --html a.html", ["--html", "one plan"]),

@@ -50,6 +50,7 @@ SaidTraining = may_be_unsaid(TrainingRequest, __name__)
 _REQUEST, _PRICES, _SEARCH, _TRAINING = SaidRequest(), SaidPrices(), SaidSearch(), SaidTraining()
 _REPORT, _FLAGS = ReportFlags(), PlanFlags()
 _OF_TRAINING = frozenset(("on", "memory", "p2p", "network", "price_per_hour"))
+_OF_ONE_BOX = frozenset(("batch", "memory", "p2p", "max_num_seqs", "max_batch_tokens", "block_size"))
 _BESIDE_PRICES = frozenset(("currency", "exchange_rate", "against", "utilisation"))  # change no price of an hour
 
 app = App(
@@ -99,6 +100,9 @@ def plan(
         raise UsageError(f"{_spelled(said(training))} is about training", fix="add --training")
     elif model is None:
         _refuse_saving(flags)
+        _refuse_beside_search(said(request), said(prices))
+        if searched.simulate and "simulate" in said(search):
+            raise UsageError("--simulate confirms a winner, and these are models", fix="name one, or leave it out")
         if report.wanted:
             raise UsageError("--html and --plot are of one plan", fix="name a model of those found, or leave them out")
         discover.load("farthing.cli", "search").answer_models(
@@ -109,6 +113,7 @@ def plan(
         known, asked = asked_of(model, {**said(request), **anywhere})
         if is_search(asked.on, searched):
             _refuse_saving(flags)
+            _refuse_beside_search(said(request), said(prices))
             name, config = config_of(known)
             discover.load("farthing.cli", "search").answer_search(
                 name, config, request=asked, flags=searched, prices=assumed, json=flags.json, report=report
@@ -212,6 +217,16 @@ def _check_saved(flags: PlanFlags) -> None:
 def _refuse_saving(flags: PlanFlags) -> None:
     if flags.save is not None:
         raise UsageError("a search has no one plan to save", fix="plan the option that you choose, with --save")
+
+
+def _refuse_beside_search(asked: dict[str, Any], priced: dict[str, Any]) -> None:
+    """What a plan file says of one box is not meant for the search; what the command line says is."""
+    ignored = [name for name in asked if name in _OF_ONE_BOX] + [name for name in priced if name == "against"]
+    if ignored:
+        raise UsageError(
+            f"a search does not take {_spelled(ignored)}",
+            fix="leave it out, or plan one box without a load",
+        )
 
 
 def _refuse_beside_training(

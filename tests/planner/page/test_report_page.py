@@ -257,7 +257,9 @@ def test_the_report_of_a_search_is_its_winners_and_shows_the_others():
     assert way is not None
     winner = found.best(way)
     assert winner is not None
-    request = request_of(winner, PlanRequest(on="any"))
+    request = request_of(winner, demand, PlanRequest(on="any"))
+    assert (request.engine, request.max_num_seqs) == (winner.configuration.engine, winner.max_num_seqs)
+    assert (request.input_tokens, request.output_tokens, request.context) == (1020, 338, demand.longest)
     hardware = find_hardware(request)
     plan = make_plan("qwen2.5-7b", config, hardware, request)
     page = report_page(plan, DAY, config=config, hardware=hardware, search=found)

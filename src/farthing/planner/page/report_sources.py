@@ -20,6 +20,7 @@ from farthing.planner.money.price_book import PriceBook
 from farthing.planner.plan import Plan
 from farthing.planner.plan_cost import price_of_plan
 from farthing.planner.request import PlanRequest
+from farthing.planner.search.loads import Demand
 from farthing.planner.search.search import Option as SearchOption
 from farthing.planner.search.search import Search
 from farthing.planner.speed import Speed, engine_of_request, links_of, max_running, speed_of
@@ -159,8 +160,8 @@ def way_of(search: Search) -> str | None:
     return min(best, key=lambda way: best[way]) if best else None
 
 
-def request_of(found: SearchOption, asked: PlanRequest) -> PlanRequest:
-    """What plans a configuration that a search found: the report of a search is its winner's."""
+def request_of(found: SearchOption, demand: Demand, asked: PlanRequest) -> PlanRequest:
+    """What plans a configuration that a search found, under its load: the report of a search is its winner's."""
     one, replicas = found.configuration, found.replicas
     kv_format = one.precision.kv_dtype.removesuffix("_e4m3")
     return replace(
@@ -171,7 +172,13 @@ def request_of(found: SearchOption, asked: PlanRequest) -> PlanRequest:
         tp=one.tp,
         pp=one.pp,
         replicas=replicas,
+        engine=one.engine,
         batch=max(1, round(found.steady.running * replicas)),
+        input_tokens=demand.input_tokens,
+        output_tokens=demand.output_tokens,
+        context=demand.longest,
+        max_num_seqs=found.max_num_seqs,
+        max_batch_tokens=max(asked.max_batch_tokens, found.max_num_seqs),
     )
 
 
