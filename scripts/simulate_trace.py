@@ -4,8 +4,8 @@
 
 `--data` is the folder with calibration_des_requests_rtxpro6000.csv (LLMServingSim's published run; its rows carry no
 licence to be copied here). Nothing is fitted to it. It is simulated twice: with steps priced by single operators, and
-with the constants that were fitted to published runs of the engine. Written to benchmarks/served-trace.md. Needs no
-torch.
+with the constants that were fitted to published runs of the engine. Written to benchmarks/served-trace.md, or where
+`--output` says. Needs no torch.
 """
 
 import argparse
@@ -196,6 +196,7 @@ def page(
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help=f"the folder with {FILE}")
+    parser.add_argument("--output", type=Path, default=PAGE, help="the page to write (benchmarks/served-trace.md)")
     flags = parser.parse_args(arguments)
     with (flags.data / FILE).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -204,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = {name: simulated(rows, profile, HARDWARE) for name, profile in profiles.items()}
     text = page(measured(rows), runs, profiles, time.process_time() - began)
     print(text)
-    PAGE.write_text(text, encoding="utf-8")
+    flags.output.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -159,6 +159,14 @@ def test_links_are_those_of_the_devices_and_nodes_that_a_stage_lies_on():
     assert links_of(layout, near, request, 0, 1)[1] is None, "the last stage hands on to nobody"
 
 
+def test_a_link_to_another_kind_of_card_is_none_that_an_engine_was_measured_on():
+    (layout,) = layouts(tiny_spec(), 2, replace(REQUEST, tp=1, pp=2))
+    for on, is_engines in (("2x4090", True), ("4090+3090", False)):
+        asked = replace(REQUEST, on=on, engine="vllm")
+        _, send = links_of(layout, find_hardware(asked), asked, 0, 0)
+        assert ("vllm reaches" in send.note) == is_engines, send.note
+
+
 MODELS = ("llama-3.1-8b", "mixtral-8x7b", "qwen2.5-0.5b")
 CARDS = ("rtx-4090", "h100-sxm", "mi300x", "xeon-8480p", "2x rtx-3090", "2x2x a100-80-sxm")
 

@@ -4,6 +4,7 @@ Knows flags and which question they ask: one box (here), a search (cli/search.py
 other (cli/plan_diff.py). Loads no torch, and what only one question needs only for it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,6 +50,8 @@ SaidTraining = may_be_unsaid(TrainingRequest, __name__)
 _REQUEST, _PRICES, _SEARCH, _TRAINING = SaidRequest(), SaidPrices(), SaidSearch(), SaidTraining()
 _REPORT, _FLAGS = ReportFlags(), PlanFlags()
 _OF_TRAINING = frozenset(("on", "memory", "p2p", "network", "price_per_hour"))
+_OF_ONE_BOX = frozenset(("batch", "memory", "p2p", "max_num_seqs", "max_batch_tokens", "block_size"))
+_BESIDE_PRICES = frozenset(("currency", "exchange_rate", "against", "utilisation"))  # change no price of an hour
 
 app = App(
     name="plan",
@@ -91,11 +94,17 @@ def plan(
     report_flags.check(report)
     searched, assumed = SearchFlags(**said(search)), PriceAssumptions(**said(prices))
     if flags.training:
-        _refuse_beside_training(said(request), said(search), flags, report)
-        _answer_training(model, said(request), said(training), assumed, json=flags.json)
+        _refuse_beside_training({**said(request), **said(search)}, said(prices), flags, report)
+        _answer_training(model, said(request), said(training), said(prices), json=flags.json)
     elif said(training):
         raise UsageError(f"{_spelled(said(training))} is about training", fix="add --training")
     elif model is None:
+        _refuse_saving(flags)
+        _refuse_beside_search(said(request), said(prices))
+        if searched.simulate and "simulate" in said(search):
+            raise UsageError("--simulate confirms a winner, and these are models", fix="name one, or leave it out")
+        if report.wanted:
+            raise UsageError("--html and --plot are of one plan", fix="name a model of those found, or leave them out")
         discover.load("farthing.cli", "search").answer_models(
             request=PlanRequest(**said(request)), flags=searched, prices=assumed, json=flags.json
         )
@@ -104,6 +113,7 @@ def plan(
         known, asked = asked_of(model, {**said(request), **anywhere})
         if is_search(asked.on, searched):
             _refuse_saving(flags)
+            _refuse_beside_search(said(request), said(prices))
             name, config = config_of(known)
             discover.load("farthing.cli", "search").answer_search(
                 name, config, request=asked, flags=searched, prices=assumed, json=flags.json, report=report
@@ -123,16 +133,18 @@ def _answer_plan(
     book = price = None
     if priced or not flags.json or report.wanted:  # prices are read where they are shown
         book = discover.load("farthing.planner.money", "price_book").price_book(PriceAssumptions(**priced))
-    if priced and all(device.accelerator is not None for device in hardware.devices):
-        price = _box_price(hardware, asked, book).hourly
+    if priced:
+        box = _box_price(hardware, asked, book, priced)
+        price = box.hourly if set(priced) - _BESIDE_PRICES else None
     made = make_plan(name, config, hardware, asked, price=price)
     if flags.save is not None and made.choices:
         save_plan(made, _findable(known), flags.save)
-        output.stderr.print(f"saved to {flags.save}", soft_wrap=True)
+        again = f"; the file does not keep {_spelled(priced)}: say it again" if priced else ""
+        output.stderr.print(f"saved to {flags.save}{again}", soft_wrap=True)
     if flags.json:
         output.print_json(_json_object(made, config, hardware, book))
     else:
-        discover.load("farthing.cli", "plan_view").print_plan(made, config, hardware, book, law="market" in priced)
+        discover.load("farthing.cli", "plan_view").print_plan(made, config, hardware, book)
     if flags.save is not None and not made.choices:
         raise UsageError(f"{flags.save} was not written: {made.untimed or 'the plan does not fit'}", fix="see above")
     report_flags.write_reports(made, report, config, hardware, book=book)
@@ -142,7 +154,7 @@ def _answer_training(
     model: str | None,
     requested: dict[str, Any],
     said_training: dict[str, Any],
-    assumed: PriceAssumptions,
+    priced: dict[str, Any],
     *,
     json: bool,
 ) -> None:
@@ -151,10 +163,8 @@ def _answer_training(
     known, asked = asked_of(model, requested)
     name, config = config_of(known)
     hardware = find_hardware(asked)
-    dollars = asked.price_per_hour
-    if dollars is None and all(device.accelerator is not None for device in hardware.devices):
-        book = discover.load("farthing.planner.money", "price_book").price_book(assumed)
-        dollars = _box_price(hardware, asked, book).hourly.dollars_per_hour
+    book = discover.load("farthing.planner.money", "price_book").price_book(PriceAssumptions(**priced))
+    box = _box_price(hardware, asked, book, priced)
     answer = answer_training(
         name,
         config,
@@ -162,7 +172,8 @@ def _answer_training(
         TrainingRequest(**said_training),
         p2p=asked.p2p,
         network=asked.network_bytes_per_second(),
-        dollars_per_hour=dollars,
+        dollars_per_hour=None if box is None else box.hourly.dollars_per_hour,
+        price_note=None if box is None else box.hourly.note,
     )
     training = discover.load("farthing.planner.training", "training")
     if json:
@@ -173,7 +184,8 @@ def _answer_training(
 
 
 def _json_object(made: Plan, config: ConfigReader, hardware: Hardware, book: Any) -> dict[str, Any]:
-    """The plan; what bounds it and would help; and what it costs where something was said of prices."""
+    """The plan; what bounds it and would help; what it costs where something was said of prices; and what law says
+    where a market was."""
     document = to_json_object(made)
     if made.choices:
         explanation = explain(made, config, hardware)
@@ -181,13 +193,20 @@ def _json_object(made: Plan, config: ConfigReader, hardware: Hardware, book: Any
     if book is not None and made.choices:
         costs = discover.load("farthing.planner", "plan_cost").costs_of_plan(made, hardware, book)
         document["costs"] = [discover.load("farthing.planner.money", "cost").to_json_object(cost) for cost in costs]
+    if book is not None and book.said.market is not None:
+        document["law"] = list(discover.load("farthing.planner", "plan_cost").law_lines(made, book.market.code))
     return document
 
 
-def _box_price(hardware: Hardware, asked: PlanRequest, book: Any) -> Any:
-    accelerators = [device.accelerator for device in hardware.devices]
-    price = discover.load("farthing.planner.money", "price")
-    return price.box_price(accelerators, len(set(hardware.nodes)), book, asked.price_per_hour)
+def _box_price(hardware: Hardware, asked: PlanRequest, book: Any, priced: dict[str, Any]) -> Any:
+    """None where nobody knows a price, and nothing was said of prices; else UsageError."""
+    box = discover.load("farthing.planner", "plan_cost").price_of_plan(hardware, book, asked.price_per_hour)
+    if box is None and priced:
+        raise UsageError(
+            f"{hardware.name} is not in the catalogue, so it has no prices: {_spelled(priced)} says nothing of it",
+            fix="name hardware that is, as in --on rtx-4090, or say --price-per-hour",
+        )
+    return box
 
 
 def _check_saved(flags: PlanFlags) -> None:
@@ -200,8 +219,18 @@ def _refuse_saving(flags: PlanFlags) -> None:
         raise UsageError("a search has no one plan to save", fix="plan the option that you choose, with --save")
 
 
+def _refuse_beside_search(asked: dict[str, Any], priced: dict[str, Any]) -> None:
+    """What a plan file says of one box is not meant for the search; what the command line says is."""
+    ignored = [name for name in asked if name in _OF_ONE_BOX] + [name for name in priced if name == "against"]
+    if ignored:
+        raise UsageError(
+            f"a search does not take {_spelled(ignored)}",
+            fix="leave it out, or plan one box without a load",
+        )
+
+
 def _refuse_beside_training(
-    requested: dict[str, Any], searched: dict[str, Any], flags: PlanFlags, report: ReportFlags
+    asked: dict[str, Any], priced: dict[str, Any], flags: PlanFlags, report: ReportFlags
 ) -> None:
     if flags.save is not None:
         raise UsageError(
@@ -209,14 +238,15 @@ def _refuse_beside_training(
         )
     if report.wanted:
         raise UsageError("--training has no report", fix="leave out --html and --plot")
-    ignored = {name: value for name, value in {**requested, **searched}.items() if name not in _OF_TRAINING}
+    ignored = [name for name in asked if name not in _OF_TRAINING] + [name for name in priced if name in _BESIDE_PRICES]
     if ignored:
         raise UsageError(
-            f"--training does not take {_spelled(ignored)}", fix="it takes --on and --memory, and tries every division"
+            f"--training does not take {_spelled(ignored)}",
+            fix="it takes --on, --memory and prices, and tries every division",
         )
 
 
-def _spelled(flags: dict[str, Any]) -> str:
+def _spelled(flags: Iterable[str]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(flags))
 
 

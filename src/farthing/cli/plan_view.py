@@ -23,11 +23,12 @@ _BAR_WIDTH = 20
 _WIDTH_FOR_BARS = 80
 
 
-def print_plan(plan: Plan, config: ConfigReader, hardware: Hardware, book: PriceBook, *, law: bool = False) -> None:
-    """The line, the tables, what would help, what it costs and the assumptions to stdout. `law`: what law and licences
-    say, too."""
+def print_plan(plan: Plan, config: ConfigReader, hardware: Hardware, book: PriceBook) -> None:
+    """The line, the tables, what would help, what it costs and the assumptions to stdout; where a market was said, what
+    law and licences say there, too."""
     show = output.stdout.print
-    show(headline(plan), soft_wrap=True)
+    money = book.currency.text
+    show(headline(plan, money), soft_wrap=True)
     for reason in plan.plan_only:
         show(f"plan only - {reason}", soft_wrap=True)
     for caution in plan.cautions:
@@ -45,7 +46,7 @@ def print_plan(plan: Plan, config: ConfigReader, hardware: Hardware, book: Price
     if plan.choices:
         show()
         title = f"prompts of {plan.request.prompt_tokens:,} tokens, answers of {plan.request.answer_tokens:,}"
-        show(_by_columns(title, speed_columns(plan)))
+        show(_by_columns(title, speed_columns(plan, money)))
         show()
         show(_op_table(plan))
     if len(plan.choices) > 1:
@@ -56,7 +57,7 @@ def print_plan(plan: Plan, config: ConfigReader, hardware: Hardware, book: Price
         for line in explain_report.to_lines(explain(plan, config, hardware)):
             show(f"  {line}", soft_wrap=True)
     _print_costs(plan, hardware, book)
-    for line in law_lines(plan, book.market.code) if law else ():
+    for line in law_lines(plan, book.market.code) if book.said.market else ():
         show(f"  {line}", style="dim", soft_wrap=True)
     if plan.would_fit:
         show("\nwhat would fit:")

@@ -28,7 +28,9 @@ class ReportFlags:
 
     html: Annotated[Path | None, Parameter(help="Write the plan as one page to FILE.html.")] = None
     plot: Annotated[Path | None, Parameter(help="Draw speed and roofline to FILE.png, .svg or .pdf.")] = None
-    lang: Annotated[Literal["en", "zh"], Parameter(help="Language of the page and the plot.")] = "en"
+    lang: Annotated[Literal["en", "zh"] | None, Parameter(help="Language of the page and the plot; by default en.")] = (
+        None
+    )
 
     @property
     def wanted(self) -> bool:
@@ -36,7 +38,10 @@ class ReportFlags:
 
 
 def check(flags: ReportFlags) -> None:
-    """Before the plan is made: UsageError for a file of another kind, MissingExtraError without matplotlib."""
+    """Before the plan is made: UsageError for a file of another kind, and for a language of nothing; MissingExtraError
+    without matplotlib."""
+    if flags.lang is not None and not flags.wanted:
+        raise UsageError("--lang is the language of a page or a plot", fix="add --html FILE.html or --plot FILE.png")
     if flags.html is not None and flags.html.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--html {flags.html} is no .html file", fix=f"name it {flags.html}.html")
     if flags.plot is not None and flags.plot.suffix.lower() not in _ENDINGS:
@@ -67,7 +72,7 @@ def write_reports(
         plan, date.today().isoformat(), config=config, hardware=hardware, search=search, book=book
     )
     language = discover.load("farthing.planner.page", "words")
-    words = language.words_of(flags.lang)
+    words = language.words_of(flags.lang or "en")
     if flags.html is not None:
         document = discover.load("farthing.planner.page", "document")
         _write(flags.html, document.page_html(report, words, plots.page_plots(report, words)))

@@ -18,6 +18,7 @@ from farthing.planner.money.offers import Offers
 from farthing.planner.money.price_assumptions import PriceAssumptions
 from farthing.planner.money.price_book import PriceBook, price_book
 from farthing.planner.plan import make_plan
+from farthing.planner.plan_cost import price_of_plan
 from farthing.planner.request import PlanRequest
 from farthing.planner.search.candidates import Descriptions, Wishes, targets_of
 from farthing.planner.search.loads import Demand, demand_of
@@ -63,9 +64,10 @@ def _write_report(
     way = sources.way_of(made.search)
     if way is None:
         raise UsageError("there is no option to report on", fix="see above for the nearest one")
-    asked = sources.request_of(made.search.best(way), request)
+    asked = sources.request_of(made.search.best(way), made.search.demand, request)
     hardware = find_hardware(asked)
-    plan = make_plan(model, config, hardware, asked)
+    box = price_of_plan(hardware, book, None)
+    plan = make_plan(model, config, hardware, asked, price=None if box is None else box.hourly)
     write_reports(plan, report, config, hardware, search=made.search, book=book)
 
 

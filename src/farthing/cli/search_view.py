@@ -57,7 +57,7 @@ def print_search(answer: Answer, offers: Offers, descriptions: Descriptions) -> 
                 show()
     _print_why_not(answer, ways, currency)
     if answer.flips:
-        show("where it flips", style="bold")
+        show("where it flips (closed forms, not simulated)", style="bold")
         show(_indented(flip_lines(answer.flips, currency.text)))
         show()
     show("assumed:", style="dim")

@@ -69,6 +69,10 @@ class LoadFlags:
             )
         if self.think and self.users is None:
             raise UsageError("--think is what users do between requests", fix="say --users N, or leave it out")
+        if self.prefixes > 1 and not self.prefix_tokens:
+            raise UsageError(
+                "--prefixes is how many kinds of beginnings there are, of no tokens", fix="say --prefix-tokens 500, too"
+            )
         if self.trace is not None and (self.input_tokens, self.output_tokens) != (None, None):
             raise UsageError("a trace has its own lengths", fix="leave out --input-tokens and --output-tokens")
 
@@ -146,6 +150,12 @@ def _under(
     accelerators = [device.accelerator for device in hardware.devices]
     if any(one is None for one in accelerators) or any(device.is_here for device in hardware.devices):
         raise UsageError("--engine is a profile for hardware of the catalogue", fix="name it: --on rtx-4090")
+    ignored = [f"--{name}" for name in ("memory", "p2p", "network") if name in flagged]
+    if ignored:
+        raise UsageError(
+            f"{', '.join(ignored)} changes nothing under --engine: memory and links are {engine.name}'s own",
+            fix="leave it out, or leave out --engine",
+        )
     layout = plan.best.placement.layout
     return engine_deployment(
         plan.spec,

@@ -19,9 +19,9 @@ from farthing.ops.moe import Experts
 from farthing.planner.formats import candidate_formats, precision_of
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement, layouts, place
-from farthing.planner.plan import Choice, Plan
+from farthing.planner.plan import Choice, Plan, choice_of
 from farthing.planner.request import PlanRequest
-from farthing.planner.speed import links_of, max_running, speed_of
+from farthing.planner.speed import links_of, speed_of
 from farthing.planner.timing.forecast import StepForecast
 from farthing.planner.timing.roofline import Bound
 from farthing.units import format_count
@@ -252,8 +252,8 @@ class _Case:
         answer = self.choice.speed.request_seconds / halved.request_seconds if batch > layout.replicas else 1.0
         yield Remedy(
             "replicas",
-            f"twice the hardware: {2 * layout.replicas} replicas",
-            f"--replicas {2 * layout.replicas}",
+            f"twice the hardware (--on with twice the count): {2 * layout.replicas} replicas",
+            "",
             answer,
             2.0,
             cost_factor=2.0,
@@ -334,9 +334,4 @@ def _forecast(config: ConfigReader, hardware: Hardware, request: PlanRequest) ->
 
 
 def _choice(placement: Placement, hardware: Hardware, request: PlanRequest) -> Choice | None:
-    """The one place where a plan's speed is forecast again."""
-    if not placement.fits:
-        return None
-    running = max_running(placement, request)
-    speed = speed_of(placement, hardware, request, min(request.batch, running))
-    return Choice(placement, speed, speed_of(placement, hardware, request, running))
+    return choice_of(placement, hardware, request) if placement.fits else None

@@ -41,24 +41,24 @@ def to_lines(explanation: Explanation, most: int = 6) -> Iterator[str]:
 def starved_line(found: Starvation) -> str:
     return (
         f"KV-starved: room for {found.running:,} sequences of {found.seats:,} places in a replica; "
-        f"twice the room gives {found.gain:.2g} times the tokens"
+        f"twice the room gives {found.gain:.3g} times the tokens"
     )
 
 
 def remedy_line(remedy: Remedy) -> str:
     gains = []
     if remedy.answer_gain >= MIN_GAIN:
-        gains.append(f"answers {remedy.answer_gain:.2g} times as fast")
+        gains.append(f"answers {remedy.answer_gain:.3g} times as fast")
     if remedy.throughput_gain >= MIN_GAIN:
         when = "" if remedy.kind == "batch" else " when full"
-        gains.append(f"{remedy.throughput_gain:.2g} times the tokens{when}")
+        gains.append(f"{remedy.throughput_gain:.3g} times the tokens{when}")
     if remedy.energy_gain >= MIN_GAIN:
-        gains.append(f"{remedy.energy_gain:.2g} times the tokens a joule")
+        gains.append(f"{remedy.energy_gain:.3g} times the tokens a joule")
     losses = []
     if remedy.answer_gain <= 1 / MIN_GAIN:
-        losses.append(f"answers {1 / remedy.answer_gain:.2g} times as slow")
+        losses.append(f"answers {1 / remedy.answer_gain:.3g} times as slow")
     if remedy.throughput_gain <= 1 / MIN_GAIN:
-        losses.append(f"{remedy.throughput_gain:.2g} times the tokens")
+        losses.append(f"{remedy.throughput_gain:.3g} times the tokens")
     if remedy.cost_factor is None:
         losses.append("price unknown")
     elif remedy.cost_factor > 1:

@@ -33,6 +33,11 @@ def find_hardware(request: PlanRequest) -> Hardware:
     """What `request.on` names. UsageError for an unknown or ambiguous name."""
     name = request.on
     if name.strip().lower() == HERE:
+        if request.engine is not None:
+            raise UsageError(
+                "--engine is a profile for hardware of the catalogue; here, Farthing's own engine is forecast",
+                fix="leave it out, or name hardware: --on rtx-4090",
+            )
         return Hardware(HERE, (_this_machine(request),), (0,))
     cluster = parse_hardware(name)
     if cluster.num_devices > MAX_DEVICES:

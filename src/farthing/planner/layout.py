@@ -111,9 +111,15 @@ def layouts(spec: ModelSpec, num_devices: int, request: PlanRequest) -> Iterator
                 reason = error
     if not found:
         raise reason or UnsupportedError(
-            f"{num_devices} devices do not make replicas of tp {request.tp or 'auto'} x pp {request.pp or 'auto'}",
-            fix=f"choose --tp and --pp whose product divides {num_devices}; with --replicas, devices may stay idle",
+            f"{num_devices} device{'s' * (num_devices > 1)} can't be divided into {_asked(request)}",
+            fix=f"choose --tp, --pp and --replicas whose product is {num_devices}; with --replicas, it may be less",
         )
+
+
+def _asked(request: PlanRequest) -> str:
+    """'2 replicas of tp 4 x pp auto'."""
+    replicas = "replicas" if request.replicas is None else f"{request.replicas} replica{'s' * (request.replicas > 1)}"
+    return f"{replicas} of tp {request.tp or 'auto'} x pp {request.pp or 'auto'}"
 
 
 def _candidates(asked: int | None, limit: int) -> Sequence[int]:

@@ -13,6 +13,7 @@ from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import ModelSpec
 from farthing.planner.alternatives import what_would_fit
+from farthing.planner.engines.engine_profile import GENERIC
 from farthing.planner.formats import candidate_formats, precision_of
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement, collective_bytes, layouts, place
@@ -99,6 +100,13 @@ class Plan:
             for one in self.accelerators
             if one.dies > 1
         ]
+        engine = engine_of_request(self.request)
+        if engine is not None and engine.name != GENERIC:
+            notes += [
+                f"{one.id}: no {engine.name} is known to run on it, only {', '.join(one.engines) or 'none'}"
+                for one in self.accelerators
+                if not set(engine.names) & set(one.engines)
+            ]
         for one in self.accelerators:
             math = self.spec.precision.format.math
             figures = {"memory bandwidth": one.bandwidth, f"{math} rate": one.flops.get(math)}
@@ -131,7 +139,7 @@ def make_plan(
     placement, untimed = min(placements, key=lambda one: one.shortfall_bytes), None
     choices: list[Choice] = []
     try:
-        choices = [_choice(one, hardware, request) for one in fitting]
+        choices = [choice_of(one, hardware, request) for one in fitting]
     except UnsupportedError as error:  # a bandwidth or rate that nobody knows
         untimed = error.what
     choices.sort(key=lambda choice: choice.speed.request_seconds)
@@ -153,7 +161,8 @@ def make_plan(
     )
 
 
-def _choice(placement: Placement, hardware: Hardware, request: PlanRequest) -> Choice:
+def choice_of(placement: Placement, hardware: Hardware, request: PlanRequest) -> Choice:
+    """A layout that fits, with its speed as asked and when memory is full."""
     running = max_running(placement, request)
     speed = speed_of(placement, hardware, request, min(request.batch, running))
     return Choice(placement, speed, speed_of(placement, hardware, request, running))
@@ -187,7 +196,7 @@ def _assumptions(
         notes.append(f"{idle} of {len(hardware.devices)} devices stay idle, and are paid")
     if choices and _is_capped(choices[0].placement, request):
         notes.append(f"KV room is what --max-num-seqs {request.max_num_seqs} sequences of the context can use, not all")
-    if any(not device.is_eager for device in hardware.devices):
+    if request.engine is not None or any(not device.is_eager for device in hardware.devices):
         notes.append(_engine_note(request))
     notes.append("requests start together; no speculation, no cached prefix")
     notes.append(price.note)
@@ -199,8 +208,9 @@ def _engine_note(request: PlanRequest) -> str:
     engine = engine_of_request(request)
     if engine is None:
         return "an engine with kernels for every product and format: --engine vllm says what a real one reaches"
-    one, full = engine.interval("decode"), engine.interval("saturated")
+    one = engine.interval("decode")
     return (
         f"{engine.name}: of ten published measurements eight lie between {one.low:.2f} and {one.high:.2f} times such a "
-        f"forecast of one stream, {full.low:.2f} and {full.high:.2f} when full (benchmarks/forecasts.md)"
+        "forecast of one stream (benchmarks/forecasts.md); KV room and limits are not that engine's, and so what it "
+        f"gives when full: farthing simulate --engine {engine.name} has them"
     )

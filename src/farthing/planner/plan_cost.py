@@ -13,9 +13,9 @@ from farthing.planner.plan import Plan
 
 
 def price_of_plan(hardware: Hardware, book: PriceBook, said_per_hour: float | None) -> BoxPrice | None:
-    """None for a device that the catalogue does not have."""
+    """None for a device that the catalogue does not have, unless its price is said."""
     accelerators = [device.accelerator for device in hardware.devices if device.accelerator is not None]
-    if len(accelerators) < len(hardware.devices):
+    if said_per_hour is None and len(accelerators) < len(hardware.devices):
         return None
     return box_price(accelerators, len(set(hardware.nodes)), book, said_per_hour)
 

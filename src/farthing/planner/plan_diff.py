@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from farthing.planner.hardware import Hardware
-from farthing.planner.money.cost import Cost, Load, costs_of
-from farthing.planner.money.price import box_price
 from farthing.planner.money.price_book import PriceBook
 from farthing.planner.plan import Plan
+from farthing.planner.plan_cost import costs_of_plan
 from farthing.units import format_bytes, format_seconds
 
 SCHEMA = "farthing.plan-diff/1"
@@ -76,7 +75,7 @@ def side_of(plan: Plan, hardware: Hardware, book: PriceBook) -> Side:
         "context": plan.placement.context,
     }
     best = plan.best if plan.choices else None
-    cost = _cost(plan, hardware, book)
+    cost = next(iter(costs_of_plan(plan, hardware, book)), None)
     return Side(
         asked=asked,
         fits=plan.fits,
@@ -91,19 +90,6 @@ def side_of(plan: Plan, hardware: Hardware, book: PriceBook) -> Side:
         full_dollars_per_million_output_tokens=cost.saturated_dollars_per_million_tokens if cost else None,
         joules_per_output_token=cost.joules_per_token if cost else None,
     )
-
-
-def _cost(plan: Plan, hardware: Hardware, book: PriceBook) -> Cost | None:
-    """At the load that was asked for."""
-    accelerators = [device.accelerator for device in hardware.devices if device.accelerator is not None]
-    if not plan.choices or len(accelerators) < len(hardware.devices):
-        return None
-    speed, full = plan.best.speed, plan.best.full
-    output = speed.output_tokens_per_second * book.utilisation
-    prompts = output * plan.request.prompt_tokens / plan.request.answer_tokens
-    load = Load(prompts, output, max(full.output_tokens_per_second, speed.output_tokens_per_second))
-    costs = costs_of(box_price(accelerators, len(set(hardware.nodes)), book, plan.request.price_per_hour), load)
-    return costs[0] if costs else None
 
 
 def to_json_object(diff: PlanDiff) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A Plan as the JSON object `farthing.plan/1` and as text for people. Knows neither flags nor a terminal's width."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -105,8 +105,9 @@ def _rate_object(phase: Phase) -> dict[str, Any]:
     }
 
 
-def headline(plan: Plan) -> str:
-    """The plan in one line."""
+def headline(plan: Plan, money: Callable[[float], str] | None = None) -> str:
+    """The plan in one line. `money`: an amount of dollars as it is shown."""
+    money = money or _dollars
     spec, split = plan.spec, _split(plan.placement.layout)
     where = f"{plan.model} · {spec.precision.format.name} on {plan.hardware}{f' ({split})' if split else ''}"
     if not plan.fits:
@@ -120,7 +121,7 @@ def headline(plan: Plan) -> str:
     cheapest = plan.most_tokens
     dollars = plan.price.per_million_tokens(cheapest.full.output_tokens_per_second)
     other_split = "" if cheapest is plan.best else f" as {_split(cheapest.placement.layout) or 'one rank'}"
-    cost = "price unknown" if dollars is None else f"{_dollars(dollars)} per Mtok when full{other_split}"
+    cost = "price unknown" if dollars is None else f"{money(dollars)} per Mtok when full{other_split}"
     return (
         f"{where} · {format_bytes(taken)} of {format_bytes(whole)} before KV, "
         f"KV room {plan.placement.kv_tokens:,} tokens · "
@@ -158,8 +159,12 @@ def _equal_neighbours(ranks: Sequence[RankMemory]) -> Iterator[list[tuple[int, R
         yield list(group)
 
 
-def speed_columns(plan: Plan) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
-    """As asked, and at the batch that memory holds: the column's title, and (name, figure)."""
+def speed_columns(
+    plan: Plan, money: Callable[[float], str] | None = None
+) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+    """As asked, and at the batch that memory holds: the column's title, and (name, figure). `money`: an amount of
+    dollars as it is shown."""
+    money = money or _dollars
     for title, speed in (("", plan.best.speed), (" (full)", plan.best.full)):
         dollars = plan.price.per_million_tokens(speed.output_tokens_per_second)
         prefill, decode = speed.prefill, speed.decode
@@ -172,7 +177,7 @@ def speed_columns(plan: Plan) -> Iterator[tuple[str, tuple[tuple[str, str], ...]
                 ("  limited by", _shares(decode.step)),
                 ("decode", _rate(decode.tokens_per_second)),
                 ("output, with prefill", _rate(speed.output_tokens_per_second)),
-                ("per million of them", "price unknown" if dollars is None else _dollars(dollars)),
+                ("per million of them", "price unknown" if dollars is None else money(dollars)),
             ),
         )
 

@@ -192,8 +192,9 @@ def links_of(
     accelerators = [device.accelerator for device in hardware.devices[first : following + has_next]]
     nodes = hardware.nodes[first : following + has_next]
     group = [accelerator for accelerator in accelerators[: layout.tp] if accelerator is not None]
+    kinds = {None if one is None else one.id for one in accelerators}  # of the next stage, too
     collective = send = None
-    if engine is not None and len(set(nodes)) == 1 and len({one.id for one in group}) == 1:
+    if engine is not None and group and len(set(nodes)) == 1 and len(kinds) == 1:
         if layout.tp > 1:
             collective = engine_link(group[0], layout.tp, engine, request.p2p)
         return collective, engine_link(group[0], 2, engine, request.p2p) if has_next else None

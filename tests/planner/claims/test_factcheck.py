@@ -144,6 +144,11 @@ def test_the_page_of_the_benchmarks_has_the_published_claims_and_their_verdicts(
         assert f"| {published.text} | **{verdict.outcome}** | {verdict.decisive.law}: {verdict.decisive.says} |" in page
 
 
+def test_the_page_of_the_benchmarks_is_what_its_script_prints(shared: Path):
+    page = (REPOSITORY / "benchmarks" / "factcheck.md").read_text(encoding="utf-8")
+    assert page == "\n".join(rows.lines(rows.read_rows(shared / "data"))) + "\n"
+
+
 def test_the_ceiling_of_one_stream_is_bandwidth_over_the_weights_that_are_read():
     verdict = factcheck(replace(on("rtx-4090", weights="fp8"), decode_tokens_per_second=100.0))
     read = 8_030_261_248 - 128256 * 4096 - 75_497_472

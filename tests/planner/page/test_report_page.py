@@ -138,6 +138,17 @@ def test_amounts_are_in_the_currency_of_the_prices():
     assert "$" not in text.split("What the parts rest on")[0]
 
 
+def test_each_way_stands_beside_the_api_that_was_named():
+    plan, config, hardware = made("llama-3.1-8b", "rtx-4090")
+    book = price_book(PriceAssumptions(against="api:0.1/0.5", utilisation=0.2))
+    page = report_page(plan, DAY, config=config, hardware=hardware, book=book)
+    for cost in page.costs:
+        assert sum(part.dollars for part in cost.monthly.parts_at(cost.busy)) == pytest.approx(cost.dollars_per_month)
+    for language, sentence in (("en", "output tokens a day"), ("zh", "token 时持平")):
+        assert written(page, language).text.count(sentence) == len(page.costs) == 2
+    assert "API" not in written(page_of("llama-3.1-8b", "rtx-4090")).text
+
+
 def test_a_mixture_of_experts_is_plan_only():
     page = page_of("mixtral-8x7b", "2x4090")
     text = written(page).text
@@ -246,7 +257,9 @@ def test_the_report_of_a_search_is_its_winners_and_shows_the_others():
     assert way is not None
     winner = found.best(way)
     assert winner is not None
-    request = request_of(winner, PlanRequest(on="any"))
+    request = request_of(winner, demand, PlanRequest(on="any"))
+    assert (request.engine, request.max_num_seqs) == (winner.configuration.engine, winner.max_num_seqs)
+    assert (request.input_tokens, request.output_tokens, request.context) == (1020, 338, demand.longest)
     hardware = find_hardware(request)
     plan = make_plan("qwen2.5-7b", config, hardware, request)
     page = report_page(plan, DAY, config=config, hardware=hardware, search=found)

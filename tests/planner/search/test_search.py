@@ -275,6 +275,16 @@ def test_flips_are_where_another_one_is_as_cheap():
     assert {flip.what for flip in made.flips} >= {"price", "electricity", "users", "context"}
 
 
+def test_another_load_is_searched_among_all_that_was_looked_at():
+    targets = _targets(*_SMALL, "rtx-3090", "a100-80-sxm", "h200-sxm", "mi300x", "rtx-5090")
+    demand, _ = demand_of(131_072, users=4, workload="chat")
+    offers = Offers(price_book())
+    made = answer("llama-3.1-8b", _descriptions(), targets, demand, _SLO, offers, simulates=False)
+    for flip in (one for one in made.flips if one.what == "users"):
+        again = search("llama-3.1-8b", _descriptions(), targets, demand.times(flip.factor), _SLO, offers)
+        assert flip.winner == again.best(flip.way).name(flip.way)
+
+
 def test_the_same_question_has_the_same_answer():
     first, second = _search(), _search()
     assert [o.rank("rent") for o in first.ranked("rent")] == [o.rank("rent") for o in second.ranked("rent")]

@@ -38,7 +38,7 @@ def rows_of(timings: list[object], lengths: list[tuple[int, int]]) -> list[dict[
 
 
 def test_a_trace_that_was_simulated_is_simulated_without_error(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     lengths = [(100 + 37 * index % 900, 20 + 13 * index % 200) for index in range(40)]
     asked = [script.Timing(0.05 * index, 0.0, 0.0, outputs) for index, (_, outputs) in enumerate(lengths)]
@@ -48,8 +48,7 @@ def test_a_trace_that_was_simulated_is_simulated_without_error(
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    monkeypatch.setattr(script, "PAGE", tmp_path / "page.md")
-    script.main(["--data", str(tmp_path)])
+    script.main(["--data", str(tmp_path), "--output", str(tmp_path / "page.md")])
     page = (tmp_path / "page.md").read_text()
     assert page.rstrip() == capsys.readouterr().out.rstrip()
     means = [line for line in page.splitlines() if "mean**" in line]

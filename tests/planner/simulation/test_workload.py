@@ -101,3 +101,11 @@ def test_prompts_of_a_group_begin_alike_and_no_two_are_the_same():
         shared = min(30, request.input_tokens - 1)
         assert len(set(prompt[:shared])) == 1 and prompt[-1] != prompt[0]
         assert all(token >= 0 for token in prompt)
+
+
+def test_prompts_that_are_no_longer_than_the_prefix_are_told():
+    few = by_rate(1.0, 50, Lengths.parse("U(10,30)", "-"), Lengths.parse("5", "-"), prefixes=Prefixes(20, 1))
+    count = sum(request.input_tokens <= 20 for request in few.requests)
+    assert 0 < count < 50 and f"of {count} prompts that are no longer" in few.line
+    longer = by_rate(1.0, 50, Lengths.parse("30", "-"), Lengths.parse("5", "-"), prefixes=Prefixes(20, 1))
+    assert "no longer" not in longer.line

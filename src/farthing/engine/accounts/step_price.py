@@ -64,8 +64,9 @@ class StepPricer:
     ) -> None:
         self._spec, self._calibration = spec, calibration
         self._fewer = calibration.at_threads(num_threads) if calibration and threads_matter else None
-        self._cost = StepCost.of(spec)
-        assert self._cost is not None, "the engine runs dense models of one window"
+        cost = StepCost.of(spec)
+        assert cost is not None, "the engine runs dense models of one window"
+        self._cost = cost
         self._usual: dict[tuple[int, ...], _Usual] = {}
 
     def price(self, step: Measured) -> tuple[StepRecord, list[Charge]]:
@@ -76,7 +77,6 @@ class StepPricer:
     def price_alike(self, steps: Sequence[Measured]) -> tuple[list[StepRecord], list[Charge]]:
         """Of steps that followed each other with the same sequences, one more token of each in every step: their costs
         differ by those few positions alone, and are taken to be those of the step in the middle."""
-        assert self._cost is not None
         middle = steps[len(steps) // 2]
         sums = self._cost.sums(middle.shape)
         needs = self._needs(middle.shape, sums)
@@ -119,7 +119,6 @@ class StepPricer:
 
     def _needs(self, shape: BatchShape, sums: Sums) -> "_Needs":
         """What the description asks of this machine; of an unknown one only that something was launched."""
-        assert self._cost is not None
         calls = num_torch_calls(self._spec, shape)
         if self._calibration is None:
             return _Needs(launch=1.0, launch_once=CALLS_PER_OP * self._spec.num_ops / calls)
@@ -152,7 +151,6 @@ class StepPricer:
         self, machine: Calibration, sums: Sums, moved: int, rows: int, working_set_bytes: int
     ) -> tuple[float, float]:
         """Seconds of the bytes, and of the arithmetic."""
-        assert self._cost is not None
         compute = sum(line.at(sums) / machine.flops_per_second(math, rows) for math, line in self._cost.flops)
         return moved / machine.read_bandwidth(working_set_bytes), compute
 
@@ -170,7 +168,6 @@ class StepPricer:
     def _charges(self, step: Measured, sums: Sums, needs: "_Needs", seconds: float, num_steps: int) -> list[Charge]:
         """Of each sequence what it adds to the cost, and by its tokens its part of what is there for all; of `seconds`
         in so many steps like this one."""
-        assert self._cost is not None
         cost, window, shape = self._cost, self._cost.window, step.shape
         lines = [line for _, line in cost.flops] if needs.compute else [cost.read, cost.write]
         whole = sum(line.at(sums) for line in lines)

@@ -64,10 +64,12 @@ class BreakEven:
 class Cost:
     """Of one way to have the box. Per million output tokens: prompts are not charged apart.
 
-    `characters`: dollars per million by language, at the stated load; empty where the vocabulary was not measured.
+    `busy`: the part of the time that the box is at work. `characters`: dollars per million by language, at the stated
+    load; empty where the vocabulary was not measured.
     """
 
     monthly: Monthly
+    busy: float
     dollars_per_month: float
     dollars_per_user: float | None
     dollars_per_million_tokens: float
@@ -87,6 +89,7 @@ def cost_of(monthly: Monthly, load: Load, *, vocabulary: Vocabulary | None = Non
     power = monthly.power
     return Cost(
         monthly=monthly,
+        busy=load.busy,
         dollars_per_month=dollars,
         dollars_per_user=None if load.users is None else dollars / load.users,
         dollars_per_million_tokens=per_million,
@@ -135,7 +138,10 @@ def to_json_object(cost: Cost) -> dict[str, Any]:
         "dollars_per_million_characters": cost.characters or None,
         "capital_dollars": monthly.capital_dollars,
         "site_watts": monthly.power.site_watts if monthly.power else None,
-        "parts": [{"name": part.name, "dollars_per_month": part.dollars, "note": part.note} for part in monthly.parts],
+        "parts": [
+            {"name": part.name, "dollars_per_month": part.dollars, "note": part.note}
+            for part in monthly.parts_at(cost.busy)
+        ],
         "against": None
         if even is None
         else {

@@ -1,12 +1,13 @@
 """What a box costs a month, in parts, and how that grows with the load. Knows neither offers nor tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from farthing.planner.money.power import Power
 
 HOURS = 730.0  # of a month: a twelfth of 8,760
 SECONDS = HOURS * 3600
+POWER = "power"  # the part that grows with the load
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Monthly:
     def dollars_at(self, utilisation: float) -> float:
         """A month, busy that part of the time."""
         return self.fixed_dollars + self.load_dollars * utilisation
+
+    def parts_at(self, utilisation: float) -> tuple[Part, ...]:
+        """`parts` as they are when it is busy that part of the time: what grows is power."""
+        more = self.dollars_at(utilisation) - self.dollars
+        return tuple(replace(part, dollars=part.dollars + more * (part.name == POWER)) for part in self.parts)
 
     @property
     def dollars(self) -> float:

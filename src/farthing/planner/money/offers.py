@@ -51,7 +51,10 @@ class Offers:
         return tuple(note.line for note in legal_notes(accelerator, self.book.market.code))
 
     def monthly(self, accelerator: Accelerator, count: int, way: str) -> Monthly | str:
-        """Of so many at work; what is bought may be more. A text says why it has no price."""
+        """Of so many at work; what is bought may be more. A text says why it has no price, as of a way that nobody asks
+        for."""
+        if self.book.way not in ("auto", way):
+            return f"--{self.book.way} was said"
         key = (accelerator.id, count)
         if key not in self._known:
             had = self.had(accelerator)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from farthing.hardware.accelerator import Accelerator
 from farthing.planner.money.market import Offers, is_made_for_china, sales
-from farthing.planner.money.monthly import HOURS, Monthly, Part
+from farthing.planner.money.monthly import HOURS, POWER, Monthly, Part
 from farthing.planner.money.power import Power, is_board, power_of
 from farthing.planner.money.price_book import PriceBook
 from farthing.planner.money.price_data import Given, owning_figures
@@ -48,13 +48,16 @@ def own(accelerators: Sequence[Accelerator], num_nodes: int, book: PriceBook) ->
     parts = [Part(one.name, one.dollars / months, one.note) for one in bought if one.dollars]
     always = power.watts(0.0) / 1e3 * book.tariff.mean * HOURS
     at_work = (power.site_watts / 1e3 - power.watts(0.0) / 1e3) * book.tariff.mean * HOURS
-    note = f"{power.watts(book.utilisation) / 1e3:.3g} kW with the site's PUE of {book.pue:g}, {book.tariff.text}"
-    parts.append(Part("power", always + at_work * book.utilisation, note))
+    note = (
+        f"{power.site_watts / 1e3:.3g} kW at work, {power.watts(0.0) / 1e3:.3g} at rest, with the site's PUE of "
+        f"{book.pue:g}; {book.tariff.text}"
+    )
+    parts.append(Part(POWER, always + at_work * book.utilisation, note))
     parts += _space(power, book)
     return Monthly(
         way="buy",
         parts=tuple(parts),
-        fixed_dollars=math.fsum(part.dollars for part in parts if part.name != "power") + always,
+        fixed_dollars=math.fsum(part.dollars for part in parts if part.name != POWER) + always,
         load_dollars=at_work,
         utilisation=book.utilisation,
         capital_dollars=math.fsum(one.dollars for one in bought),

@@ -62,15 +62,16 @@ class BoxPrice:
 
     @property
     def hourly(self) -> HourlyPrice:
-        """Of the chosen way, around the clock."""
+        """Of the chosen way, around the clock and always at work: what tokens cost when it is full."""
         chosen = self.chosen
         if chosen is None:
             return HourlyPrice(None, "; ".join(dict.fromkeys(self.unknown)))
+        dollars = chosen.dollars_at(1.0)
         if chosen.way == "buy":
-            text = f"{chosen.dollars_per_hour:.4g} $/h owned: {chosen.dollars:,.0f} $ a month"
+            text = f"{dollars / HOURS:.4g} $/h owned: {dollars:,.0f} $ a month, always at work"
         else:
             text = "; ".join(part.note for part in chosen.parts)
-        return HourlyPrice(chosen.dollars_per_hour, f"{text}; say yours with --price-per-hour")
+        return HourlyPrice(dollars / HOURS, f"{text}; say yours with --price-per-hour")
 
     @property
     def even_hours_per_day(self) -> float | None:
@@ -86,11 +87,12 @@ class BoxPrice:
 def box_price(
     accelerators: Sequence[Accelerator], num_nodes: int, book: PriceBook, said_per_hour: float | None = None
 ) -> BoxPrice:
-    """Of all of them together, in so many nodes. `said_per_hour`: dollars for the whole box, instead of both ways."""
-    assert accelerators and num_nodes >= 1
+    """Of all of them together, in so many nodes. `said_per_hour`: dollars for the whole box, instead of both ways; such
+    a box may be of devices that no catalogue has."""
+    assert num_nodes >= 1
     if said_per_hour is None:
         return BoxPrice(own(accelerators, num_nodes, book), _rent(accelerators, book), book.way)
-    power = power_of(accelerators, book)
+    power = power_of(accelerators, book) if accelerators else "the catalogue does not have it"
     part = Part("box", said_per_hour * HOURS, f"{said_per_hour:g} $/h, as --price-per-hour says")
     known = power if not isinstance(power, str) else None
     said = Monthly("said", (part,), part.dollars, 0.0, book.utilisation, 0.0, known, ())

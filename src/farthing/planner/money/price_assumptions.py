@@ -29,7 +29,7 @@ class PriceAssumptions:
     Parameters
     ----------
     market
-        Where you buy or rent: us, eu or cn. Its prices, electricity and law.
+        Where you buy or rent: us, eu or cn; by default us. Its prices, electricity and law.
     buy
         Count what owning costs.
     rent
@@ -62,7 +62,7 @@ class PriceAssumptions:
         An API's dollars per million input and output tokens: api:2.5/10.
     """
 
-    market: str = "us"
+    market: str | None = None
     buy: bool = False
     rent: bool = False
     prices: str | None = None
@@ -80,7 +80,7 @@ class PriceAssumptions:
     against: str | None = None
 
     def __post_init__(self) -> None:
-        if self.market not in MARKETS:
+        if self.market is not None and self.market not in MARKETS:
             raise UsageError(f"--market {self.market!r:.20} is not known", fix=f"use {', '.join(MARKETS)}")
         if self.buy and self.rent:
             raise UsageError("--buy and --rent are two answers", fix="give one of them, or none for the cheaper")

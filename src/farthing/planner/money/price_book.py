@@ -67,7 +67,7 @@ def price_book(assumptions: PriceAssumptions | None = None) -> PriceBook:
     devices: Mapping[str, DevicePrices] = {}
     if asked.prices is not None:
         asked, devices = _with_file(asked, asked.prices)
-    figures, market = owning_figures(), find_market(asked.market)
+    figures, market = owning_figures(), find_market(asked.market or "us")
     notes: dict[str, str] = {}
 
     def number(name: str, value: float | None) -> float:
@@ -123,7 +123,7 @@ def _fits(value: Any, kind: Any) -> bool:
     """Whether a value of the file is of a field's type; whole numbers are numbers, true is none."""
     if kind == (float | None):
         return type(value) in (int, float)
-    return isinstance(value, kind)
+    return value is not None and isinstance(value, kind)
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def remedy_section(page: ReportPage, words: Words) -> Html:
     starved: Html | str = ""
     if found.starvation is not None:
         one = found.starvation
-        said = {"running": f"{one.running:,}", "seats": f"{one.seats:,}", "gain": f"{one.gain:.2g}"}
+        said = {"running": f"{one.running:,}", "seats": f"{one.seats:,}", "gain": f"{one.gain:.3g}"}
         starved = element("p.starved", words.say("remedy.starved", said))
     items = [_remedy(remedy, words) for remedy in found.remedies[:_MAX_REMEDIES]]
     return element(
@@ -55,14 +55,14 @@ def _gains(remedy: Remedy, words: Words) -> Iterator[str]:
         ("energy", remedy.energy_gain),
     ):
         if gain >= MIN_GAIN:
-            yield words.say(f"remedy.{key}", {"gain": f"{gain:.2g}"})
+            yield words.say(f"remedy.{key}", {"gain": f"{gain:.3g}"})
 
 
 def _losses(remedy: Remedy, words: Words) -> Iterator[str]:
     if remedy.answer_gain <= 1 / MIN_GAIN:
-        yield words.say("remedy.slower", {"gain": f"{1 / remedy.answer_gain:.2g}"})
+        yield words.say("remedy.slower", {"gain": f"{1 / remedy.answer_gain:.3g}"})
     if remedy.throughput_gain <= 1 / MIN_GAIN:
-        yield words.say("remedy.fewer", {"gain": f"{remedy.throughput_gain:.2g}"})
+        yield words.say("remedy.fewer", {"gain": f"{remedy.throughput_gain:.3g}"})
     if remedy.cost_factor is None:
         yield words["remedy.price_unknown"]
     elif remedy.cost_factor > 1:

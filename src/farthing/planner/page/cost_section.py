@@ -3,7 +3,7 @@
 Knows no plan's seconds; amounts are written in the report's currency.
 """
 
-from farthing.planner.money.cost import Cost
+from farthing.planner.money.cost import Cost, break_even_line
 from farthing.planner.money.monthly import HOURS
 from farthing.planner.page.bars import Segment, stacked
 from farthing.planner.page.html import Html, element, listed, table
@@ -28,7 +28,7 @@ def cost_section(page: ReportPage, words: Words) -> Html:
     bars: list[Html] = []
     for cost in page.costs:
         way, text = words[f"cost.{cost.monthly.way}"], page.currency.text
-        parts = cost.monthly.parts
+        parts = cost.monthly.parts_at(cost.busy)
         title = element("p.bar-title", [element("b", way), element("span.faint", text(cost.dollars_per_month))])
         segments = [
             Segment(part.dollars, colour, f"{part.name}: {text(part.dollars)}")
@@ -47,6 +47,7 @@ def cost_section(page: ReportPage, words: Words) -> Html:
             element("p.lead", words.say("cost.lead", {"hours": f"{HOURS:g}"})),
             *bars,
             _figures(page, words),
+            *_against(page, words),
             element("p.note", words.say("cost.rate", {"note": rate})) if rate else "",
             _basis(page, words),
         ],
@@ -77,6 +78,12 @@ def _figures(page: ReportPage, words: Words) -> Html:
         paid = [cost.monthly.capital_dollars for cost in costs]
         rows.append([words["cost.capital"], *(text(dollars) if dollars else "–" for dollars in paid)])
     return table(["", *(words[f"cost.{cost.monthly.way}"] for cost in costs)], rows, marked=[2])
+
+
+def _against(page: ReportPage, words: Words) -> list[Html]:
+    """Each way beside the API that --against names; empty without one."""
+    lines = [(cost.monthly.way, break_even_line(cost, page.currency)) for cost in page.costs]
+    return [element("p.note", f"{words[f'cost.{way}']}: {words.note(line)}") for way, line in lines if line]
 
 
 def _joules(cost: Cost, words: Words) -> str:

@@ -31,6 +31,6 @@ def value(number: float, unit: str) -> str:
     return f"{number:g} W" if unit == "W" else format_count(number, unit)
 
 
-def spread(low: float, high: float, *, is_time: bool) -> str:
-    """The ends of an interval: '17–22 ms' as '17 ms–22 ms', '28–37'."""
-    return f"{seconds(low)}–{seconds(high)}" if is_time else f"{rate(low)}–{rate(high)}"
+def spread(low: float, high: float) -> str:
+    """The ends of an interval in seconds: '17 ms–22 ms'."""
+    return f"{seconds(low)}–{seconds(high)}"

@@ -90,7 +90,6 @@ def _speed_tiles(page: ReportPage, words: Words) -> Iterator[Html]:
         figures.rate(rate),
         words["tile.decode_unit"],
         words.say("tile.full_note", {"batch": f"{most.full.batch:,}", "split": as_split}),
-        _interval(page, words, "throughput", rate),
     )
     dollars = plan.price.per_million_tokens(rate)
     if dollars is None or plan.price.dollars_per_hour is None:
@@ -111,11 +110,11 @@ def _month_tile(page: ReportPage, words: Words) -> Html:
     return _tile(words["tile.cost"], dollars, words["tile.cost_unit"], words.say("tile.cost_month", said))
 
 
-def _interval(page: ReportPage, words: Words, metric: str, figure: float) -> str:
+def _interval(page: ReportPage, words: Words, metric: str, seconds: float) -> str:
     if metric not in page.intervals:
         return ""
     low, high = page.intervals[metric]
-    spread = figures.spread(figure * low, figure * high, is_time=metric != "throughput")
+    spread = figures.spread(seconds * low, seconds * high)
     return words.say("tile.interval", {"spread": spread})
 
 

@@ -78,8 +78,7 @@ class DeviceFacts:
 class ReportPage:
     """Without a known time, `best`, `roof`, `curves`, `levers` and `lengths` are empty. `command` makes the plan again.
 
-    `intervals`: of ten measurements eight lie between (low, high) times the forecast, by metric: tpot, ttft,
-    throughput.
+    `intervals`: of ten measurements eight lie between (low, high) times the forecast, by metric: tpot, ttft.
     """
 
     plan: Plan
@@ -119,7 +118,7 @@ def report_page(
     best = plan.best if plan.choices else None
     book = book or price_book()
     box = ask.box_of(plan, hardware, book)
-    costs = ask.costs_when_full(plan, box, plan.most_tokens.full) if box and best else ()
+    costs = ask.costs_when_full(plan, box, plan.most_tokens.full, book.api) if box and best else ()
     return ReportPage(
         plan=plan,
         hardware=hardware,

@@ -10,14 +10,17 @@ from farthing.errors import FarthingError
 from farthing.ops.batch import BatchShape
 from farthing.planner.hardware import Hardware, find_hardware
 from farthing.planner.layout import Placement, place
+from farthing.planner.money.api_price import ApiPrice
 from farthing.planner.money.characters import vocabulary_of
 from farthing.planner.money.cost import Cost, Load, costs_of
 from farthing.planner.money.market import rentals
 from farthing.planner.money.offers import WAYS
-from farthing.planner.money.price import BoxPrice, box_price
+from farthing.planner.money.price import BoxPrice
 from farthing.planner.money.price_book import PriceBook
 from farthing.planner.plan import Plan
+from farthing.planner.plan_cost import price_of_plan
 from farthing.planner.request import PlanRequest
+from farthing.planner.search.loads import Demand
 from farthing.planner.search.search import Option as SearchOption
 from farthing.planner.search.search import Search
 from farthing.planner.speed import Speed, engine_of_request, links_of, max_running, speed_of
@@ -118,17 +121,14 @@ def ceiling(placement: Placement) -> Ceiling | None:
 
 def box_of(plan: Plan, hardware: Hardware, book: PriceBook) -> BoxPrice | None:
     """What the devices cost, bought and rented; None of devices that no catalogue has."""
-    accelerators = [device.accelerator for device in hardware.devices if device.accelerator is not None]
-    if len(accelerators) < len(hardware.devices):
-        return None
-    return box_price(accelerators, len(set(hardware.nodes)), book, plan.request.price_per_hour)
+    return price_of_plan(hardware, book, plan.request.price_per_hour)
 
 
-def costs_when_full(plan: Plan, box: BoxPrice, full: Speed) -> tuple[Cost, ...]:
+def costs_when_full(plan: Plan, box: BoxPrice, full: Speed, api: ApiPrice | None = None) -> tuple[Cost, ...]:
     """Of every way that has a price, always busy; the chosen way first."""
     answers = full.output_tokens_per_second
     prompts = answers * plan.request.prompt_tokens / plan.request.answer_tokens
-    return costs_of(box, Load(prompts, answers, answers), vocabulary=vocabulary_of(plan.spec))
+    return costs_of(box, Load(prompts, answers, answers), vocabulary=vocabulary_of(plan.spec), api=api)
 
 
 def rent_range(devices: Sequence[Device], market: str) -> tuple[float, float] | None:
@@ -143,11 +143,14 @@ def rent_range(devices: Sequence[Device], market: str) -> tuple[float, float] | 
 
 
 def intervals_of(plan: Plan) -> dict[str, tuple[float, float]]:
-    """Times the forecast, by tpot, ttft and throughput; empty for a plan of no engine that was measured."""
+    """Times the forecast of one request, by tpot and ttft; empty for a plan of no engine that was measured.
+
+    Of a full box there is none: its KV room and limits are the plan's and not that engine's.
+    """
     engine = engine_of_request(plan.request)
     if engine is None:
         return {}
-    kept = {"tpot": "decode", "ttft": "prefill", "throughput": "saturated"}  # of one request, and of a full box
+    kept = {"tpot": "decode", "ttft": "prefill"}
     return {name: (engine.interval(metric).low, engine.interval(metric).high) for name, metric in kept.items()}
 
 
@@ -157,8 +160,8 @@ def way_of(search: Search) -> str | None:
     return min(best, key=lambda way: best[way]) if best else None
 
 
-def request_of(found: SearchOption, asked: PlanRequest) -> PlanRequest:
-    """What plans a configuration that a search found: the report of a search is its winner's."""
+def request_of(found: SearchOption, demand: Demand, asked: PlanRequest) -> PlanRequest:
+    """What plans a configuration that a search found, under its load: the report of a search is its winner's."""
     one, replicas = found.configuration, found.replicas
     kv_format = one.precision.kv_dtype.removesuffix("_e4m3")
     return replace(
@@ -169,7 +172,13 @@ def request_of(found: SearchOption, asked: PlanRequest) -> PlanRequest:
         tp=one.tp,
         pp=one.pp,
         replicas=replicas,
+        engine=one.engine,
         batch=max(1, round(found.steady.running * replicas)),
+        input_tokens=demand.input_tokens,
+        output_tokens=demand.output_tokens,
+        context=demand.longest,
+        max_num_seqs=found.max_num_seqs,
+        max_batch_tokens=max(asked.max_batch_tokens, found.max_num_seqs),
     )
 
 

@@ -3,7 +3,7 @@
 Knows no load, no seconds and no money.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 
@@ -117,7 +117,7 @@ def _targets(item: str) -> Iterator[Target]:
 
 
 def shapes(wishes: Wishes) -> tuple[tuple[int, int], ...]:
-    """(tp, pp), few devices first; those over several nodes last."""
+    """(tp, pp), few devices first; those over several nodes last. UsageError where the wishes leave none."""
     if wishes.tp is not None and wishes.pp is not None:
         return ((wishes.tp, wishes.pp),)
     found = [
@@ -125,6 +125,12 @@ def shapes(wishes: Wishes) -> tuple[tuple[int, int], ...]:
         for tp, pp in (*_SHAPES, *_OVER_NODES)
         if wishes.tp in (None, tp) and wishes.pp in (None, pp) and tp * pp <= wishes.max_devices
     ]
+    if not found:
+        said = " ".join(f"--{name} {count}" for name, count in (("tp", wishes.tp), ("pp", wishes.pp)) if count)
+        raise UsageError(
+            f"a search divides a replica by 1, 2, 4 or 8, in at most {wishes.max_devices} devices: there is no {said}",
+            fix="leave it out, or say both --tp and --pp",
+        )
     return tuple(sorted(found, key=lambda shape: (shape[0] * shape[1], shape[1])))
 
 
@@ -222,6 +228,12 @@ class Descriptions:
             except UnsupportedError:
                 self._divisible[tp, pp] = False
         return self._divisible[tp, pp]
+
+    def check_divisible(self, precisions: Iterable[Precision], shapes: Sequence[tuple[int, int]]) -> None:
+        """UnsupportedError, naming the size, where none of these divides the model."""
+        for precision in precisions:
+            if not any(self.is_divisible(precision, tp, pp) for tp, pp in shapes):
+                parallelize(self.spec(precision), *shapes[0])
 
     def has_room(self, configuration: Configuration) -> bool:
         """By the bound: whether its weights can fit at all."""

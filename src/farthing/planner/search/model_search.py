@@ -3,6 +3,7 @@
 Knows no terminal.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from farthing.models.config_reader import ConfigReader
 from farthing.models.published_models import PublishedModel, published_models
 from farthing.models.spec import Precision
 from farthing.planner.money.offers import WAYS, Offers
-from farthing.planner.search.candidates import Descriptions, Target, Wishes
+from farthing.planner.search.candidates import Descriptions, Target, Wishes, shapes
 from farthing.planner.search.loads import Demand, demand_of
 from farthing.planner.search.search import Option, search
 from farthing.planner.search.slo import Slo
@@ -44,6 +45,7 @@ def models_for(
     if not offers.is_proposed(target.accelerator):
         reason = offers.why_not_proposed(target.accelerator)
         raise UsageError(f"{target.accelerator.id}: {reason}", fix="--all looks at it all the same")
+    shapes(wishes)  # a division that is none would else read as a model that does not fit
     fixed = replace(target, count=target.count or 1)
     found = [_fitting(model, fixed, said, slo, offers, wishes) for model in published_models().values()]
     return tuple(sorted(found, key=lambda one: -one.model.parameters))
@@ -65,18 +67,29 @@ def _fitting(
         asked = replace(wishes, format=name)
         try:
             answered = search(model.name, descriptions, (target,), demand, slo or usual, offers, asked)
-        except FarthingError:
+        except FarthingError as error:
+            kind, why = "format", error.what
             continue
-        options = sorted(answered.options, key=lambda option: (option.quality.worst is None, option.steady.tpot))
+        affordable = [option for option in answered.options if wishes.max_dollars is None or _has_price(option)]
+        options = sorted(affordable, key=lambda option: (option.quality.worst is None, option.steady.tpot))
         if options:
             return Fitting(model, demand, options[0], "", "")
         attempt = nearest(answered)
-        if attempt is not None:
+        if answered.options:
+            kind, why = "budget", f"no price of it is within {wishes.max_dollars:,.0f} $ a month"
+        elif attempt is not None:
             kind, why = binding_text(answered, attempt, descriptions)
+        elif answered.passed:
+            kind, why = answered.passed[0].kind, answered.passed[0].why
         elif answered.smallest:
             size, format_name = answered.smallest[target.accelerator.id]
             kind, why = "memory", f"weights of {format_bytes(size)} in {format_name}"
     return Fitting(model, demand, None, kind, why)
+
+
+def _has_price(option: Option) -> bool:
+    """Within the budget, in a way that is asked for."""
+    return any(math.isfinite(option.dollars(way)) for way in WAYS)
 
 
 def _formats(wishes: Wishes) -> Iterator[str]:

@@ -165,7 +165,8 @@ def search(
     offers: Offers,
     wishes: Wishes | None = None,
 ) -> Search:
-    """Answers also when nothing does it: then there are attempts alone."""
+    """Answers also when nothing does it: then there are attempts alone. UnsupportedError for a division that is asked
+    for and that the model's sizes do not allow."""
     asked = wishes or Wishes()
     passed: list[Passed] = []
     jobs: dict[Precision, list[Target]] = {}
@@ -184,6 +185,7 @@ def search(
         smallest[accelerator.id] = min(weights)
         for precision in found:
             jobs.setdefault(precision, []).append(target)
+    descriptions.check_divisible(jobs, shapes(asked))
     options: list[Option] = []
     attempts: list[Attempt] = []
     num_considered = num_priced = 0

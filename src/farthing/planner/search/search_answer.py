@@ -20,7 +20,6 @@ from farthing.planner.search.why_not import Kind, WhyNot, all_ways, nearest, not
 _MOST_SIMULATED = 4  # options, both ways together
 _WINNERS_ALONE = 2
 _MOST_FAILED = 6  # of a way: then the next stands, and is not confirmed
-_NEAR = 3
 
 OptionKey = tuple[tuple[str, str, str, int, int], int]
 
@@ -69,7 +68,6 @@ def answer(
     if simulates:
         found, refused = _confirm(found, descriptions, simulated)
     reasons = all_ways(found, tuple(targets), descriptions, offers)
-    near = list(dict.fromkeys(one.id for way in WAYS for one in reasons[way][:_NEAR]))
     winners = {best.configuration.accelerator.id: best for way in WAYS if (best := found.best(way)) is not None}
     return Answer(
         search=found,
@@ -77,7 +75,7 @@ def answer(
         refused=tuple(refused),
         why_not={way: (*_refusals(found, refused, simulated, way), *reasons[way]) for way in WAYS},
         not_looked_at=not_looked_at(found),
-        flips=flips(found, targets, near, descriptions, offers) if found.found else (),
+        flips=flips(found, targets, descriptions, offers) if found.found else (),
         nearest=None if found.found else nearest(found),
         law={id: offers.law(best.configuration.accelerator) for id, best in winners.items()},
     )

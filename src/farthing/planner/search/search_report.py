@@ -175,6 +175,8 @@ def assumptions(answer: Answer, offers: Offers) -> Iterator[str]:
     yield from found.demand.notes
     yield "ranges: eight of ten measurements of such forecasts lie within (benchmarks/forecasts.md)"
     yield "nine of ten: requests arrive at random, their lengths are lognormal, and each replica gets its even share"
+    if answer.flips:
+        yield "where it flips: other loads and contexts are searched by closed forms, not simulated"
     if found.demand.prefix_of == "user":
         yield "a user's requests go to the replica that has the conversation; it stays in the KV pool if all fit"
     for way in WAYS:

@@ -1,6 +1,7 @@
 """Where the winner flips: at which price, tariff, hours of use, context and load another option is the cheapest.
 
-Prices and tariffs are solved for; contexts and loads are searched again, among those that came near. Knows no terminal.
+Prices and tariffs are solved for; contexts and loads are searched again, by closed forms alone: what wins there is not
+simulated. Knows no terminal.
 """
 
 import math
@@ -15,7 +16,6 @@ from farthing.planner.search.search import Option, Search, search
 _LOADS = (0.5, 2.0, 4.0)
 _CONTEXTS = (0.5, 2.0)
 _MOST = 20.0  # times: what is beyond is no flip that anybody plans for
-_CONTENDERS = 4  # of each way
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,8 @@ class Flip:
     is_same: bool
 
 
-def flips(
-    found: Search, targets: Sequence[Target], near: Sequence[str], descriptions: Descriptions, offers: Offers
-) -> tuple[Flip, ...]:
-    """`near`: ids of accelerators that came near to carrying the load, and may do so if it is smaller."""
+def flips(found: Search, targets: Sequence[Target], descriptions: Descriptions, offers: Offers) -> tuple[Flip, ...]:
+    """`targets`: all that the search looked at; what came nowhere near may carry another load."""
     flipped: list[Flip] = []
     for way in WAYS:
         ranked = best_of_each(found, way)
@@ -43,11 +41,9 @@ def flips(
             flipped.append(_price(ranked, way))
     flipped += _electricity(best_of_each(found, "buy"))
     flipped += _hours(found)
-    ids = {option.configuration.accelerator.id for way in WAYS for option in best_of_each(found, way)[:_CONTENDERS]}
-    contenders = [target for target in targets if target.accelerator.id in ids | set(near)]
     for what, factors in (("load", _LOADS), ("context", _CONTEXTS)):
         for factor in factors:
-            flipped += _again(found, contenders, what, factor, descriptions, offers)
+            flipped += _again(found, targets, what, factor, descriptions, offers)
     return tuple(flipped)
 
 

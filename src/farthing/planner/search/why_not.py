@@ -232,4 +232,8 @@ def all_ways(
     found: Search, targets: tuple[Target, ...], descriptions: Descriptions, offers: Offers
 ) -> dict[str, tuple[WhyNot, ...]]:
     """By way; what has no price comes last."""
-    return {way: (*why_not(found, way, targets, descriptions, offers), *without_price(found, way)) for way in WAYS}
+    asked = [way for way in WAYS if offers.book.way in ("auto", way)]
+    return {
+        way: (*why_not(found, way, targets, descriptions, offers), *without_price(found, way)) if way in asked else ()
+        for way in WAYS
+    }

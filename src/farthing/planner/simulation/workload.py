@@ -8,7 +8,7 @@ scheduler and no seconds of a step.
 import itertools
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from farthing.errors import UsageError
@@ -97,6 +97,7 @@ def by_rate(
         arrival += rng.expovariate(rate)
         requests.append(Request(index, arrival, input_tokens, output_tokens, group))
     line = f"{num_requests:,} requests at random, {rate:g} a second (Poisson){_lengths(inputs, outputs, prefixes)}"
+    line += _not_longer(requests, prefixes)
     return Workload(tuple(requests), None, prefixes, f"{line} · seed {seed}")
 
 
@@ -124,7 +125,7 @@ def by_users(
         requests.append(Request(index, None, input_tokens, output_tokens, group, think))
     think_text = f" who think {think_seconds:g} s between requests" if think_seconds else ""
     line = f"{num_requests:,} requests of {users:,} user{'s' * (users > 1)}{think_text}"
-    line += _lengths(inputs, outputs, prefixes)
+    line += _lengths(inputs, outputs, prefixes) + _not_longer(requests, prefixes)
     return Workload(tuple(requests), users, prefixes, f"{line} · seed {seed}")
 
 
@@ -142,6 +143,7 @@ def recorded(
         for index, (arrival, input_tokens, output_tokens) in enumerate(ordered)
     )
     shared = f" · {prefixes.tokens:,} of the input shared" if prefixes.tokens else ""
+    shared += _not_longer(requests, prefixes)
     return Workload(requests, None, prefixes, f"{len(requests):,} requests of {name}{shared}")
 
 
@@ -160,6 +162,12 @@ def _lengths(inputs: Lengths, outputs: Lengths, prefixes: Prefixes) -> str:
         kinds = f", {prefixes.groups:,} kinds" if prefixes.groups > 1 else ""
         text += f" · the first {prefixes.tokens:,} of the input shared{kinds}"
     return text
+
+
+def _not_longer(requests: Sequence[Request], prefixes: Prefixes) -> str:
+    """Of prompts that are no longer than the prefix; empty without such."""
+    count = sum(request.input_tokens <= prefixes.tokens for request in requests)
+    return f", of {count:,} prompt{'s' * (count > 1)} that are no longer all but the last token" if count else ""
 
 
 def _check(name: str, value: float, most: float) -> None:

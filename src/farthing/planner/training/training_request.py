@@ -87,8 +87,10 @@ def answer_training(
     p2p: bool | None = None,
     network: float = 1.25e9,
     dollars_per_hour: float | None = None,
+    price_note: str | None = None,
 ) -> TrainingAnswer:
-    """Memory, time and money of training `model` there; `dollars_per_hour` of all of it, None if unknown."""
+    """Memory, time and money of training `model` there; `dollars_per_hour` of all of it, None if unknown;
+    `price_note`: where that is from."""
     asked = request or TrainingRequest()
     spec = describe(config, Precision.of(resolve("bf16", "cuda")))
     tokens = asked.num_tokens()
@@ -126,4 +128,5 @@ def answer_training(
     if time is None:
         return found
     ways = links_by_way(spec, found.attempt.setup, hardware, p2p=p2p, network=network)
-    return replace(found, time=replace(time, ways=ways))
+    notes = time.notes if price_note is None else (*time.notes, price_note)
+    return replace(found, time=replace(time, ways=ways, notes=notes))
