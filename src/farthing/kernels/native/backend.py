@@ -49,20 +49,22 @@ class NativeKernels(ReferenceKernels):
 
     def __init__(self, pool: Pool, level: str) -> None:
         self.name = f"native {level}"
+        self._widens = not level.endswith("bf16")  # bf16 is multiplied as fp32
         self._pool = pool
         self._target: Target = Immediate(pool)
         self._packed: dict[int, Weight] = {}  # by address
         self._rounded: _Rounded | None = None  # of the last rows that were rounded: q, k and v read the same
+        self._widened: tuple[torch.Tensor, torch.Tensor] | None = None  # the last rows, and the same in fp32
 
     @contextmanager
     def recording(self, recorder: Recorder) -> Iterator[None]:
         """All calls inside go to the recorder instead of being computed."""
-        before, self._target, self._rounded = self._target, recorder, None
+        before, self._target, self._rounded, self._widened = self._target, recorder, None, None
         try:
             with recorder.intercepting(self.operator):
                 yield
         finally:
-            self._target, self._rounded = before, None
+            self._target, self._rounded, self._widened = before, None, None
 
     def recorder(self) -> Recorder:
         return Recorder(self._pool)
@@ -86,14 +88,18 @@ class NativeKernels(ReferenceKernels):
         assert weight.packed, "prepare the weight first"
         num_outputs, columns = weight.codes.shape[0], x_TK.shape[1]
         y_TN = self._target.empty(x_TK, (num_outputs,), x_TK.dtype)
+        sizes = (columns, num_outputs, weight.format.group_size or columns)
         if weight.scale_NG is None:
-            operands, op, group_size = (x_TK, weight.codes, None, None, None, bias_N), "linear_plain", columns
-        else:
-            group_size = weight.format.group_size or columns
-            rounded = self._round(x_TK, group_size)
-            operands = (rounded.codes_TK, weight.codes, weight.scale_NG, rounded.scale_T, rounded.sums_TG, bias_N)
-            op = "linear_w4a8" if weight.format.bits == 4 else "linear_w8a8"
-        self._call(op, x_TK, (y_TN, *operands), sizes=(columns, num_outputs, group_size))
+            op, operand_TK = "linear" + _SUFFIXES[x_TK.dtype], x_TK
+            if x_TK.dtype == torch.bfloat16 and self._widens:
+                op, operand_TK = "linear_widened", self._widen(x_TK)
+            operands = (y_TN, operand_TK, weight.codes, None, None, None, bias_N)
+            self._now_or_later(op, x_TK, operands, sizes=sizes)
+            return y_TN
+        rounded = self._round(x_TK, sizes[2])
+        codes_and_scales = (rounded.codes_TK, weight.codes, weight.scale_NG, rounded.scale_T, rounded.sums_TG)
+        op = "linear_w4a8" if weight.format.bits == 4 else "linear_w8a8"
+        self._call(op, x_TK, (y_TN, *codes_and_scales, bias_N), sizes=sizes)
         return y_TN
 
     def rms_norm(self, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: float) -> torch.Tensor:
@@ -165,10 +171,16 @@ class NativeKernels(ReferenceKernels):
             case "index", (torch.Tensor() as x_NK, [torch.Tensor() as rows_T]):
                 return self._gather(x_NK, rows_T)
             case "_to_copy", (torch.Tensor() as x_TK, *_):
-                out_TK = self._target.empty(x_TK, x_TK.shape[1:], torch.float32)
-                self._call("widen", x_TK, (out_TK, x_TK), sizes=(x_TK.shape[1],))
-                return out_TK
+                return self._widen(x_TK)
         return None
+
+    def _widen(self, x_TK: torch.Tensor) -> torch.Tensor:
+        """x in fp32; the same tensor for the same x, one after the other."""
+        if self._widened is None or self._widened[0] is not x_TK:
+            out_TK = self._target.empty(x_TK, x_TK.shape[1:], torch.float32)
+            self._call("widen", x_TK, (out_TK, x_TK), sizes=(x_TK.shape[1],))
+            self._widened = (x_TK, out_TK)
+        return self._widened[1]
 
     def _gather(self, x_NK: torch.Tensor, rows_T: torch.Tensor) -> torch.Tensor:
         num_rows, columns = x_NK.shape

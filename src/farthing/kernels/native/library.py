@@ -22,12 +22,18 @@ _OPS = (
     ("attention", True),
     ("combine_attention", True),
     ("quantize_rows", True),
-    ("linear_plain", True),
+    ("linear_fp32", False),
+    ("linear_bf16", False),
+    ("linear_widened", False),
     ("linear_w8a8", True),
     ("linear_w4a8", True),
     ("pack", False),
     ("unpack", False),
     ("pack_scales", False),
+    ("peak_fp32", False),
+    ("peak_bf16", False),
+    ("peak_int8", False),
+    ("read_bytes", False),
 )
 """Kernels in the order of their numbers, and whether there is one for each activation dtype: fp32, then bf16."""
 

@@ -27,8 +27,9 @@ const Kernel KERNELS[] = {
     combine_attention<Bf16>,
     quantize_rows<Fp32>,
     quantize_rows<Bf16>,
-    linear_plain<Fp32>,
-    linear_plain<Bf16>,
+    linear_fp32,
+    linear_bf16,
+    linear_widened,
     linear_w8a8<Fp32>,
     linear_w8a8<Bf16>,
     linear_w4a8<Fp32>,
@@ -36,6 +37,10 @@ const Kernel KERNELS[] = {
     pack,
     unpack,
     pack_scales,
+    peak_fp32,
+    peak_bf16,
+    peak_int8,
+    read_bytes,
 };
 
 }  // namespace farthing

@@ -71,12 +71,11 @@ void for_attention_tasks(const Shape& s, bool split, Worker& worker, Body body) 
     });
 }
 
-inline VF score_step(Fp32, VF acc, VI k, int32_t q) {
-    float value;
-    std::memcpy(&value, &q, 4);
-    return fma(as_float(k), set1(value), acc);
+// acc + the values of 32 bits of each position, times those of the query.
+inline VF score_step(Fp32, VF acc, VI k, const float* q) { return fma(as_float(k), set1(*q), acc); }
+inline VF score_step(Bf16, VF acc, VI k, const float* q) {
+    return fma(odd_bf16(k), set1(q[1]), fma(even_bf16(k), set1(q[0]), acc));
 }
-inline VF score_step(Bf16, VF acc, VI k, int32_t q) { return dot2(acc, k, q); }
 
 // The state of one query: largest score, sum of weights, weighted values.
 struct State {
@@ -103,20 +102,17 @@ inline void merge(State& state, const State& next, int64_t D) {
     });
 }
 
-// Q queries against one chunk. `weights` [Q][CHUNK] is scratch; positions first..end-1 of the chunk count for some query.
+// Q queries [Q][D] against one chunk. `weights` [Q][CHUNK] is scratch; positions first..end-1 count for some query.
 template <class A, int Q>
-void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0, int64_t chunk, float* weights, State* states) {
+void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0, int64_t chunk, const float* q,
+                  float* weights, State* states) {
     using Value = typename A::Value;
     constexpr int64_t W = 4 / sizeof(Value);
     const int64_t D = s.D, S = s.S, G = s.G(), words = D / W, base = chunk * CHUNK;
     const int64_t* table = s.tables + task.sequence * s.table_stride;
-    const int32_t* q[Q];
     int64_t begins[Q], ends[Q], first = CHUNK, end = 0;
     for (int i = 0; i < Q; ++i) {
-        const int64_t query = task.first_query + q0 + i, row = query / G;
-        const int64_t head = (s.first_rows[task.sequence] + row) * s.H + task.head * G + query % G;
-        q[i] = reinterpret_cast<const int32_t*>(call.at<const Value>(2) + head * D);
-        const int64_t visible = s.starts[task.sequence] + row + 1;
+        const int64_t visible = s.starts[task.sequence] + (task.first_query + q0 + i) / G + 1;
         begins[i] = std::max<int64_t>(0, (s.window ? std::max<int64_t>(0, visible - s.window) : 0) - base);
         ends[i] = std::min(CHUNK, visible - base);
         first = std::min(first, begins[i]);
@@ -125,7 +121,6 @@ void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0
         states[i].sum = 0.0f;
     }
     if (first >= end) return;
-    const VF scale = set1(1.0f / std::sqrt(static_cast<float>(D)));
     // Positions are walked in runs that lie in one block and one group of 16 of the chunk.
     const auto for_runs = [&](auto body) {
         for (int64_t at = first / LANES * LANES; at < end;) {
@@ -143,9 +138,9 @@ void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0
         for (int64_t word = 0; word < words; ++word) {
             const VI keys = run == LANES ? load_i32(k + word * S) : load_i32(k + word * S, run);
 #pragma GCC unroll 8
-            for (int i = 0; i < Q; ++i) acc[i] = score_step(A(), acc[i], keys, q[i][word]);
+            for (int i = 0; i < Q; ++i) acc[i] = score_step(A(), acc[i], keys, q + i * D + word * W);
         }
-        for (int i = 0; i < Q; ++i) store_f32(weights + i * CHUNK + at, mul(acc[i], scale), run);
+        for (int i = 0; i < Q; ++i) store_f32(weights + i * CHUNK + at, acc[i], run);
     });
     const int64_t from = first / LANES * LANES, to = (end + LANES - 1) / LANES * LANES;
     for (int i = 0; i < Q; ++i) {
@@ -201,14 +196,15 @@ void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0
 }
 
 template <class A, int Q>
-void attend(const Shape& s, const Call& call, const Task& task, int64_t q0, int64_t chunk, float* weights, State* states) {
+void attend(const Shape& s, const Call& call, const Task& task, int64_t q0, int64_t chunk, const float* q, float* weights,
+            State* states) {
     const int64_t rest = task.num_queries - q0;
     if (rest >= Q) {
-        attend_chunk<A, Q>(s, call, task, q0, chunk, weights, states + q0);
+        attend_chunk<A, Q>(s, call, task, q0, chunk, q + q0 * s.D, weights, states + q0);
         q0 += Q;
     }
     if constexpr (Q > 1)
-        if (q0 < task.num_queries) attend<A, Q / 2>(s, call, task, q0, chunk, weights, states);
+        if (q0 < task.num_queries) attend<A, Q / 2>(s, call, task, q0, chunk, q, weights, states);
 }
 
 template <class A>
@@ -239,15 +235,20 @@ void attention(const Call& call, Worker& worker) {
     const Shape s = shape_of(call);
     const bool split = splits(s, call.n[6], worker.num_threads);
     for_attention_tasks(s, split, worker, [&](const Task& task) {
-        auto* weights = worker.scratch.take<float>(QUERIES * (CHUNK + 2 * s.D));
-        float* outs = weights + QUERIES * CHUNK;
+        auto* weights = worker.scratch.take<float>(QUERIES * (CHUNK + 3 * s.D));
+        float *outs = weights + QUERIES * CHUNK, *queries = outs + 2 * QUERIES * s.D;
+        const VF scale = set1(1.0f / std::sqrt(static_cast<float>(s.D)));
         State whole[QUERIES], part[QUERIES];
         for (int i = 0; i < QUERIES; ++i) {
             whole[i] = {LOWEST, 0.0f, outs + i * s.D};
             part[i] = {LOWEST, 0.0f, outs + (QUERIES + i) * s.D};
         }
+        for (int64_t i = 0; i < task.num_queries; ++i) {
+            const auto* q = call.at<const typename A::Value>(2) + head_row_of(s, task, i) * s.D;
+            for_lanes(s.D, [&](int64_t d, int n) { store_f32(queries + i * s.D + d, mul(A::load(q + d, n), scale), n); });
+        }
         for (int64_t chunk = task.first_chunk; chunk < task.first_chunk + task.num_chunks; ++chunk) {
-            attend<A, QUERIES>(s, call, task, 0, chunk, weights, part);
+            attend<A, QUERIES>(s, call, task, 0, chunk, queries, weights, part);
             for (int64_t i = 0; i < task.num_queries; ++i) {
                 if (split) {
                     float* out = partial_at(s, call, task.sequence, head_row_of(s, task, i), chunk);

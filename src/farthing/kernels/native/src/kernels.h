@@ -19,11 +19,17 @@ template <class A> void store_kv(const Call&, Worker&);
 template <class A> void attention(const Call&, Worker&);
 template <class A> void combine_attention(const Call&, Worker&);
 template <class A> void quantize_rows(const Call&, Worker&);
-template <class A> void linear_plain(const Call&, Worker&);
+void linear_fp32(const Call&, Worker&);
+void linear_bf16(const Call&, Worker&);
+void linear_widened(const Call&, Worker&);
 template <class A> void linear_w8a8(const Call&, Worker&);
 template <class A> void linear_w4a8(const Call&, Worker&);
 void pack(const Call&, Worker&);
 void unpack(const Call&, Worker&);
 void pack_scales(const Call&, Worker&);
+void peak_fp32(const Call&, Worker&);
+void peak_bf16(const Call&, Worker&);
+void peak_int8(const Call&, Worker&);
+void read_bytes(const Call&, Worker&);
 
 }  // namespace farthing

@@ -16,53 +16,81 @@ namespace {
 constexpr int64_t BLOCK_WORDS = 64;  // of K: a block of four panels stays in the first cache while all rows pass it
 constexpr int64_t ROWS_AT_ONCE = 128;
 constexpr int64_t PREFETCH_BYTES = 1024;
+constexpr int FEW_ROWS = 4;
 
-template <class A>
-struct PlainMath {  // fp32 or bf16, summed in fp32
+// A math says how a word of weights meets a word of x: `Weights` is what a loaded word becomes before it meets the
+// rows, X_WORDS how many words of x it meets. A tile of ROWS x PANELS sums fits the registers; FEW rows leave room for
+// more panels, whose streams hide each other's latency.
+struct Fp32Math {
     using Acc = VF;
-    static VF load(const VF* p) { return load_f32(reinterpret_cast<const float*>(p)); }
-    static void store(VF* p, VF v) { store_f32(reinterpret_cast<float*>(p), v); }
-    static VF step(VF acc, VI w, int32_t x);
+    using Weights = VF;
+    static constexpr int X_WORDS = 1, ROWS = TILE_ROWS, PANELS = TILE_PANELS;
+    static Weights unpack(VI w) { return as_float(w); }
+    static VF step(VF acc, Weights w, const float* x) { return fma(w, set1(*x), acc); }
 };
-template <>
-inline VF PlainMath<Fp32>::step(VF acc, VI w, int32_t x) {
-    float value;
-    std::memcpy(&value, &x, 4);
-    return fma(as_float(w), set1(value), acc);
-}
-template <>
-inline VF PlainMath<Bf16>::step(VF acc, VI w, int32_t x) { return dot2(acc, w, x); }
+
+struct Bf16Math {  // products of two, where the processor has them
+    using Acc = VF;
+    using Weights = VI;
+    static constexpr int X_WORDS = 1, ROWS = TILE_ROWS, PANELS = TILE_PANELS;
+    static Weights unpack(VI w) { return w; }
+    static VF step(VF acc, Weights w, const float* x) {
+        int32_t pair;
+        std::memcpy(&pair, x, 4);
+        return dot2(acc, w, pair);
+    }
+};
+
+struct WidenedMath {  // bf16 weights, x widened to fp32 before
+    using Acc = VF;
+    struct Weights {
+        VF even, odd;
+    };
+    static constexpr int X_WORDS = 2, ROWS = WIDENED_ROWS, PANELS = WIDENED_PANELS;
+    static Weights unpack(VI w) { return {even_bf16(w), odd_bf16(w)}; }
+    static VF step(VF acc, const Weights& w, const float* x) { return fma(w.odd, set1(x[1]), fma(w.even, set1(x[0]), acc)); }
+};
 
 struct Int8Math {  // exact in int32
     using Acc = VI;
-    static VI load(const VI* p) { return load_i32(p); }
-    static void store(VI* p, VI v) { store_i32(p, v); }
-    static VI step(VI acc, VI w, int32_t x) { return dot4<128>(acc, w, x); }
+    using Weights = VI;
+    static constexpr int X_WORDS = 1, ROWS = TILE_ROWS, PANELS = TILE_PANELS;
+    static Weights unpack(VI w) { return w; }
+    static VI step(VI acc, Weights w, const float* x) {
+        int32_t codes;
+        std::memcpy(&codes, x, 4);
+        return dot4<128>(acc, w, codes);
+    }
 };
 
-struct Panels {  // P neighbouring panels, from a word of K on
+inline VF load_acc(const VF* p) { return load_f32(reinterpret_cast<const float*>(p)); }
+inline VI load_acc(const VI* p) { return load_i32(p); }
+inline void store_acc(VF* p, VF v) { store_f32(reinterpret_cast<float*>(p), v); }
+inline void store_acc(VI* p, VI v) { store_i32(p, v); }
+
+struct Panels {  // neighbouring panels, from a word of K on
     const char* data;
     int64_t panel_bytes;
     int lanes;  // of each: 16, or fewer in the last
 };
 
-// acc[m][p] += w[p] . x[m] over `words` words of K. acc rows lie `acc_stride` vectors apart.
+// acc[m][p] += w[p] . x[m] over `words` words of K.
 template <class Math, int M, int P>
-void accumulate(Panels w, const int32_t* x, int64_t row_words, int64_t words, typename Math::Acc* acc, int64_t acc_stride) {
+void accumulate(Panels w, const float* x, int64_t x_stride, int64_t words, typename Math::Acc* acc) {
     typename Math::Acc sums[M][P];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int m = 0; m < M; ++m)
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) sums[m][p] = Math::load(acc + m * acc_stride + p);
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p) sums[m][p] = load_acc(acc + m * P + p);
     const auto run = [&](auto load) {
         for (int64_t word = 0; word < words; ++word) {
-            VI weights[P];
-#pragma GCC unroll 8
-            for (int p = 0; p < P; ++p) weights[p] = load(w.data + p * w.panel_bytes, word);
-#pragma GCC unroll 8
+            typename Math::Weights weights[P];
+#pragma GCC unroll 4
+            for (int p = 0; p < P; ++p) weights[p] = Math::unpack(load(w.data + p * w.panel_bytes, word));
+#pragma GCC unroll 16
             for (int m = 0; m < M; ++m) {
-                const int32_t value = x[m * row_words + word];
-#pragma GCC unroll 8
+                const float* value = x + m * x_stride + word * Math::X_WORDS;
+#pragma GCC unroll 4
                 for (int p = 0; p < P; ++p) sums[m][p] = Math::step(sums[m][p], weights[p], value);
             }
         }
@@ -74,38 +102,40 @@ void accumulate(Panels w, const int32_t* x, int64_t row_words, int64_t words, ty
         });
     else
         run([lanes = w.lanes](const char* panel, int64_t word) { return load_i32(panel + word * 4 * lanes, lanes); });
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int m = 0; m < M; ++m)
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) Math::store(acc + m * acc_stride + p, sums[m][p]);
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p) store_acc(acc + m * P + p, sums[m][p]);
 }
 
-template <class Math, int M, int P>
-void accumulate_rows(int64_t rows, Panels w, const int32_t* x, int64_t row_words, int64_t words, typename Math::Acc* acc) {
-    if constexpr (M == TILE_ROWS)
-        for (; rows >= M; rows -= M, x += M * row_words, acc += M * P) accumulate<Math, M, P>(w, x, row_words, words, acc, P);
-    if (rows == M) accumulate<Math, M, P>(w, x, row_words, words, acc, P);
-    else if constexpr (M > 1) {
-        if (rows) accumulate_rows<Math, M - 1, P>(rows, w, x, row_words, words, acc);
-    }
+// Tiles of MOST rows, and one of what is left.
+template <class Math, int MOST, int P, int M = MOST>
+void accumulate_rows(int64_t rows, Panels w, const float* x, int64_t x_stride, int64_t words, typename Math::Acc* acc) {
+    if constexpr (M == MOST)
+        for (; rows >= M; rows -= M, x += M * x_stride, acc += M * P) accumulate<Math, M, P>(w, x, x_stride, words, acc);
+    if (rows == 0) return;
+    if (rows == M) return accumulate<Math, M, P>(w, x, x_stride, words, acc);
+    if constexpr (M > 1) accumulate_rows<Math, MOST, P, M - 1>(rows, w, x, x_stride, words, acc);
 }
 
 // All rows over P panels: `first(row)` is where a sum starts, `last(row, panel, sum)` what becomes of it.
-template <class Math, int P, class First, class Last>
-void multiply(int64_t rows, Panels w, const int32_t* x, int64_t words, Worker& worker, First first, Last last) {
+template <class Math, int MOST, int P, class First, class Last>
+void multiply(int64_t rows, Panels w, const float* x, int64_t words, Worker& worker, First first, Last last) {
     using Acc = typename Math::Acc;
+    const int64_t x_stride = words * Math::X_WORDS;
     auto* acc = worker.scratch.take<Acc>(std::min(rows, ROWS_AT_ONCE) * P);
     for (int64_t row = 0; row < rows; row += ROWS_AT_ONCE) {
         const int64_t count = std::min(ROWS_AT_ONCE, rows - row);
         for (int64_t m = 0; m < count; ++m)
-            for (int p = 0; p < P; ++p) Math::store(acc + m * P + p, first(row + m));
-        const int64_t step = count > TILE_ROWS ? BLOCK_WORDS : words;
+            for (int p = 0; p < P; ++p) store_acc(acc + m * P + p, first(row + m));
+        const int64_t step = count > MOST ? BLOCK_WORDS : words;
         for (int64_t word = 0; word < words; word += step) {
             const Panels part{w.data + word * 4 * w.lanes, w.panel_bytes, w.lanes};
-            accumulate_rows<Math, TILE_ROWS, P>(count, part, x + row * words + word, words, std::min(step, words - word), acc);
+            const float* values = x + row * x_stride + word * Math::X_WORDS;
+            accumulate_rows<Math, MOST, P>(count, part, values, x_stride, std::min(step, words - word), acc);
         }
         for (int64_t m = 0; m < count; ++m)
-            for (int p = 0; p < P; ++p) last(row + m, p, Math::load(acc + m * P + p));
+            for (int p = 0; p < P; ++p) last(row + m, p, load_acc(acc + m * P + p));
     }
 }
 
@@ -135,35 +165,50 @@ void put(const Call& call, int64_t N, int64_t row, int64_t panel, VF y) {
     A::store(call.at<typename A::Value>(0) + row * N + column, y, lanes);
 }
 
-}  // namespace
-
-// fp32 or bf16 weights; p: out, x, panels, -, -, -, bias or null. n: K, N.
-template <class A>
-void linear_plain(const Call& call, Worker& worker) {
-    const int64_t K = call.n[0], N = call.n[1], rows = *call.rows, words = K * sizeof(typename A::Value) / 4;
-    for_panels<TILE_PANELS>(N, worker, [&](auto count, int64_t panel) {
-        const Panels w{call.at<const char>(2) + panel * LANES * words * 4, LANES * words * 4, lanes_of(panel, N)};
-        multiply<PlainMath<A>, decltype(count)::value>(
-            rows, w, call.at<const int32_t>(1), words, worker, [](int64_t) { return set1(0.0f); },
-            [&](int64_t row, int p, VF sum) { put<A>(call, N, row, panel + p, sum); });
-    });
+// y = x W^T over panels of `words` words of K, by tiles that suit the number of rows.
+template <class Math, class First, class Last>
+void multiply_panels(const Call& call, int64_t words, Worker& worker, First first, Last last) {
+    const int64_t N = call.n[1], rows = *call.rows, panel_bytes = LANES * words * 4;
+    const auto over = [&](auto most, auto panels) {
+        for_panels<decltype(panels)::value>(N, worker, [&](auto count, int64_t panel) {
+            const Panels w{call.at<const char>(2) + panel * panel_bytes, panel_bytes, lanes_of(panel, N)};
+            multiply<Math, decltype(most)::value, decltype(count)::value>(
+                rows, w, call.at<const float>(1), words, worker, first,
+                [&](int64_t row, int p, typename Math::Acc sum) { last(row, panel + p, sum); });
+        });
+    };
+    if (rows <= FEW_ROWS) over(std::integral_constant<int, FEW_ROWS>(), std::integral_constant<int, TILE_PANELS>());
+    else over(std::integral_constant<int, Math::ROWS>(), std::integral_constant<int, Math::PANELS>());
 }
 
-// int8 codes with a scale per output; p: out, codes of x, panels, weight scales [N], row scales, row sums, bias or null. n: K, N.
+template <class A, class Math>
+void linear_float(const Call& call, int64_t words, Worker& worker) {
+    multiply_panels<Math>(
+        call, words, worker, [](int64_t) { return set1(0.0f); },
+        [&](int64_t row, int64_t panel, VF sum) { put<A>(call, call.n[1], row, panel, sum); });
+}
+
+}  // namespace
+
+// p: out, x, panels, -, -, -, bias or null. n: K, N.
+void linear_fp32(const Call& call, Worker& worker) { linear_float<Fp32, Fp32Math>(call, call.n[0], worker); }
+void linear_bf16(const Call& call, Worker& worker) { linear_float<Bf16, Bf16Math>(call, call.n[0] / 2, worker); }
+
+// bf16 weights and output, x in fp32.
+void linear_widened(const Call& call, Worker& worker) { linear_float<Bf16, WidenedMath>(call, call.n[0] / 2, worker); }
+
+// int8 codes with a scale per output; p: out, codes of x, panels, weight scales [N], row scales, row sums, bias or null.
+// n: K, N.
 template <class A>
 void linear_w8a8(const Call& call, Worker& worker) {
-    const int64_t K = call.n[0], N = call.n[1], rows = *call.rows, words = K / 4;
+    const int64_t N = call.n[1];
     const auto* sums = call.at<const int32_t>(5);
-    for_panels<TILE_PANELS>(N, worker, [&](auto count, int64_t panel) {
-        const Panels w{call.at<const char>(2) + panel * LANES * K, LANES * K, lanes_of(panel, N)};
-        multiply<Int8Math, decltype(count)::value>(
-            rows, w, call.at<const int32_t>(1), words, worker,
-            [&](int64_t row) { return set1_i32(DOT4_IS_SIGNED ? 0 : -128 * sums[row]); },
-            [&](int64_t row, int p, VI sum) {
-                VF scale = load_f32(call.at<const float>(3) + (panel + p) * LANES, lanes_of(panel + p, N));
-                put<A>(call, N, row, panel + p, mul(mul(to_float(sum), scale), set1(call.at<const float>(4)[row])));
-            });
-    });
+    multiply_panels<Int8Math>(
+        call, call.n[0] / 4, worker, [&](int64_t row) { return set1_i32(DOT4_IS_SIGNED ? 0 : -128 * sums[row]); },
+        [&](int64_t row, int64_t panel, VI sum) {
+            VF scale = load_f32(call.at<const float>(3) + panel * LANES, lanes_of(panel, N));
+            put<A>(call, N, row, panel, mul(mul(to_float(sum), scale), set1(call.at<const float>(4)[row])));
+        });
 }
 
 namespace {
@@ -313,7 +358,6 @@ void pack_scales(const Call& call, Worker& worker) {
 }
 
 #define FOR_ACTIVATIONS(A)                                  \
-    template void linear_plain<A>(const Call&, Worker&);    \
     template void linear_w8a8<A>(const Call&, Worker&);     \
     template void linear_w4a8<A>(const Call&, Worker&);
 FOR_ACTIVATIONS(Fp32)

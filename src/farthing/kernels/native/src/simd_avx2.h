@@ -16,7 +16,9 @@ struct VI {
 };
 
 constexpr int TILE_ROWS = 4, TILE_PANELS = 1;
+constexpr int WIDENED_ROWS = 4, WIDENED_PANELS = 1;
 constexpr int GROUPED_ROWS = 2, GROUPED_PANELS = 1;
+constexpr bool MULTIPLIES_BF16 = false;  // dot2 is several instructions
 constexpr bool DOT4_IS_SIGNED = true;
 
 inline __m256i mask8(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
@@ -157,15 +159,16 @@ inline VI dot4(VI acc, VI w, int32_t x) {
     __m256i xs = _mm256_set1_epi32(x);
     return {dot4_half<OFFSET>(acc.a, w.a, xs), dot4_half<OFFSET>(acc.b, w.b, xs)};
 }
-inline __m256 dot2_half(__m256 acc, __m256i w, __m256i x) {
+inline VF as_float(VI x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
+
+inline VF even_bf16(VI w) { return as_float({_mm256_slli_epi32(w.a, 16), _mm256_slli_epi32(w.b, 16)}); }
+inline VF odd_bf16(VI w) {
     const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000));
-    acc = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(w, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(x, 16)), acc);
-    return _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(w, high)), _mm256_castsi256_ps(_mm256_and_si256(x, high)), acc);
+    return as_float({_mm256_and_si256(w.a, high), _mm256_and_si256(w.b, high)});
 }
 inline VF dot2(VF acc, VI w, int32_t x) {
-    __m256i xs = _mm256_set1_epi32(x);
-    return {dot2_half(acc.a, w.a, xs), dot2_half(acc.b, w.b, xs)};
+    VI xs = set1_i32(x);
+    return fma(odd_bf16(w), odd_bf16(xs), fma(even_bf16(w), even_bf16(xs), acc));
 }
-inline VF as_float(VI x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
 
 }  // namespace farthing

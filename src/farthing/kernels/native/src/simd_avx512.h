@@ -11,7 +11,13 @@ using VF = __m512;
 using VI = __m512i;
 
 constexpr int TILE_ROWS = 6, TILE_PANELS = 4;  // accumulators that fit 32 registers
+constexpr int WIDENED_ROWS = 12, WIDENED_PANELS = 2;
 constexpr int GROUPED_ROWS = 6, GROUPED_PANELS = 2;
+#if defined(__AVX512BF16__)
+constexpr bool MULTIPLIES_BF16 = true;  // dot2 is one instruction
+#else
+constexpr bool MULTIPLIES_BF16 = false;
+#endif
 constexpr bool DOT4_IS_SIGNED = false;  // dot4 multiplies unsigned weights: the caller takes off their offset
 
 inline __mmask16 lanes_mask(int n) { return static_cast<__mmask16>((1u << n) - 1); }
@@ -79,19 +85,20 @@ inline VI high_nibbles(VI v) { return _mm512_and_si512(_mm512_srli_epi16(v, 4), 
 template <int OFFSET>
 inline VI dot4(VI acc, VI w, int32_t x) { return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(x)); }
 
+inline VF as_float(VI a) { return _mm512_castsi512_ps(a); }
+
+// The even and the odd bf16 of each lane.
+inline VF even_bf16(VI w) { return as_float(_mm512_slli_epi32(w, 16)); }
+inline VF odd_bf16(VI w) { return as_float(_mm512_and_si512(w, _mm512_set1_epi32(static_cast<int>(0xffff0000)))); }
+
 // acc + w . x over the two bf16 of each lane.
 inline VF dot2(VF acc, VI w, int32_t x) {
 #if defined(__AVX512BF16__)
     return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(w), reinterpret_cast<__m512bh>(_mm512_set1_epi32(x)));
 #else
-    const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000)), xs = _mm512_set1_epi32(x);
-    acc = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(w, 16)),
-                          _mm512_castsi512_ps(_mm512_slli_epi32(xs, 16)), acc);
-    return _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(w, high)),
-                           _mm512_castsi512_ps(_mm512_and_si512(xs, high)), acc);
+    VI xs = _mm512_set1_epi32(x);
+    return fma(odd_bf16(w), odd_bf16(xs), fma(even_bf16(w), even_bf16(xs), acc));
 #endif
 }
-
-inline VF as_float(VI a) { return _mm512_castsi512_ps(a); }
 
 }  // namespace farthing

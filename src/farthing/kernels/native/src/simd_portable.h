@@ -15,7 +15,9 @@ struct VI {
 };
 
 constexpr int TILE_ROWS = 4, TILE_PANELS = 1;
+constexpr int WIDENED_ROWS = 4, WIDENED_PANELS = 1;
 constexpr int GROUPED_ROWS = 2, GROUPED_PANELS = 1;
+constexpr bool MULTIPLIES_BF16 = false;  // dot2 is several instructions
 constexpr bool DOT4_IS_SIGNED = true;
 
 template <class Body>
@@ -125,14 +127,13 @@ inline VI dot4(VI acc, VI w, int32_t x) {
         return sum;
     });
 }
-inline VF dot2(VF acc, VI w, int32_t x) {
-    const auto xs = static_cast<uint32_t>(x);
-    const float low = float_of(xs << 16), high = float_of(xs & 0xffff0000);
-    return make_f([&](int i) {
-        const auto ws = static_cast<uint32_t>(w.v[i]);
-        return std::fma(float_of(ws & 0xffff0000), high, std::fma(float_of(ws << 16), low, acc.v[i]));
-    });
-}
 inline VF as_float(VI a) { return make_f([&](int i) { return float_of(static_cast<uint32_t>(a.v[i])); }); }
+
+inline VF even_bf16(VI w) { return make_f([&](int i) { return float_of(static_cast<uint32_t>(w.v[i]) << 16); }); }
+inline VF odd_bf16(VI w) { return make_f([&](int i) { return float_of(static_cast<uint32_t>(w.v[i]) & 0xffff0000); }); }
+inline VF dot2(VF acc, VI w, int32_t x) {
+    VI xs = set1_i32(x);
+    return fma(odd_bf16(w), odd_bf16(xs), fma(even_bf16(w), even_bf16(xs), acc));
+}
 
 }  // namespace farthing
