@@ -42,7 +42,8 @@ def described_flops(spec: ModelSpec, kind: type[Op], batch: BatchShape) -> int:
 
 def counted_flops(loaded, shape) -> dict[str, int]:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        loaded.runner.steps(loaded.runner.buffers.fill(batch_of(shape, loaded.runner.block_size)))
+        steps = loaded.runner.steps
+        steps.logits(steps.hidden(loaded.runner.buffers.fill(batch_of(shape, loaded.runner.block_size))))
     counts = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}
     attention = sum(flops for op, flops in counts.items() if "bmm" in op)
     return {"attention": attention, "linear": sum(counts.values()) - attention}

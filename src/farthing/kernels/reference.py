@@ -40,6 +40,11 @@ class ReferenceKernels:
             return x_TK, weight.codes
         return round_activations(x_TK, weight.format).float(), dequantize(weight)
 
+    def largest(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The largest value of each row and the lowest id that has it; NaN is larger than all."""
+        top_R, token_R = logits_RV.max(-1)
+        return top_R, token_R
+
     def rms_norm(self, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: float) -> torch.Tensor:
         """x / sqrt(mean(x^2) + eps) * w over the last dimension, in fp32, rounded before the weight is applied."""
         wide_TK = x_TK.float()

@@ -5,6 +5,7 @@ sequences and logit rows stand in buffers, too. Backends that can't record run t
 decoder.py.
 """
 
+import ctypes
 from typing import Protocol
 
 import torch
@@ -16,25 +17,50 @@ from farthing.runtime.inputs import InputBuffers, StepInputs
 
 
 class Steps(Protocol):
-    """What computes a step: the decoder, or a recording of it. What `hidden` returned is good until it is called
-    again, and so with `logits`."""
+    """What computes a step. What a method returned is good until it is called again."""
 
-    def hidden(self, inputs: StepInputs) -> torch.Tensor: ...
+    def prepare(self) -> None:
+        """A step is about to come."""
+        ...
 
-    def logits(self, x_RH: torch.Tensor) -> torch.Tensor: ...
+    def hidden(self, inputs: StepInputs) -> torch.Tensor:
+        """The normed last hidden states x_RH of the logit rows."""
+        ...
+
+    def logits(self, x_RH: torch.Tensor) -> torch.Tensor:
+        """logits_RV of rows of `hidden`, in fp32."""
+        ...
+
+    def largest(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The largest of each row of what `logits` returned last, and the lowest id that has it."""
+        ...
 
 
 def capture(decoder: Decoder, kernels: ReferenceKernels, buffers: InputBuffers, *, max_logits: int) -> Steps:
-    """`inputs` of the result must lie in `buffers`."""
-    return TapedDecoder(decoder, kernels, buffers, max_logits) if isinstance(kernels, NativeKernels) else decoder
+    """The inputs of its `hidden` must lie in `buffers`."""
+    if isinstance(kernels, NativeKernels):
+        return TapedDecoder(decoder, kernels, buffers, max_logits)
+    return EagerDecoder(decoder, kernels)
+
+
+class EagerDecoder:
+    """The decoder as it is, call by call."""
+
+    def __init__(self, decoder: Decoder, kernels: ReferenceKernels) -> None:
+        self.hidden, self.logits, self.largest = decoder.hidden, decoder.logits, kernels.largest
+
+    def prepare(self) -> None:
+        pass
 
 
 class TapedDecoder:
-    """Two tapes: to the hidden states of the rows that yield logits, and from rows of these to logits."""
+    """Three tapes: to the hidden states of the rows that yield logits, from rows of these to logits, and to the largest
+    of these."""
 
     def __init__(self, decoder: Decoder, kernels: NativeKernels, buffers: InputBuffers, max_logits: int) -> None:
-        self._counts = torch.zeros(4, dtype=torch.int64)
-        tokens, sequences, rows, logits = (self._counts[index].data_ptr() for index in range(4))
+        self._counts = (ctypes.c_int64 * 4)()  # of tokens, sequences, logit rows of the step, rows of logits
+        tokens, sequences, rows, logits = (ctypes.addressof(self._counts) + 8 * index for index in range(4))
+        self.prepare = kernels.wake
         whole = buffers.whole
         recorder = kernels.recorder()
         for tensor in (whole.token_ids_T, whole.positions_T, whole.slots_T):
@@ -50,17 +76,27 @@ class TapedDecoder:
         with kernels.recording(recorder):
             logits_RV = decoder.logits(self._x_RH)
         self._logits = recorder.finish(logits_RV)
+        logits_RV = self._logits.outputs[0]
+        recorder = kernels.recorder()
+        recorder.count(logits_RV, logits)
+        with kernels.recording(recorder):
+            top_R, token_R = kernels.largest(logits_RV)
+        self._largest = recorder.finish(top_R, token_R)
 
     def hidden(self, inputs: StepInputs) -> torch.Tensor:
-        num_rows = inputs.logit_rows.shape[0]
-        self._counts[0], self._counts[1] = inputs.token_ids_T.shape[0], inputs.sequences.starts_S.shape[0]
-        self._counts[2] = num_rows
+        num_rows = len(inputs.logit_rows)
+        self._counts[:3] = len(inputs.token_ids_T), len(inputs.sequences.starts_S), num_rows
         self._hidden.run()
-        return self._hidden.output[:num_rows]
+        return self._hidden.outputs[0][:num_rows]
 
     def logits(self, x_RH: torch.Tensor) -> torch.Tensor:
-        num_rows = x_RH.shape[0]
+        num_rows = self._counts[3] = len(x_RH)
         self._x_RH[:num_rows].copy_(x_RH)
-        self._counts[3] = num_rows
         self._logits.run()
-        return self._logits.output[:num_rows]
+        return self._logits.outputs[0][:num_rows]
+
+    def largest(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self._largest.run()
+        num_rows = len(logits_RV)
+        top_R, token_R = self._largest.outputs
+        return top_R[:num_rows], token_R[:num_rows]

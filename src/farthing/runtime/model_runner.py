@@ -71,6 +71,7 @@ class ModelRunner:
     @torch.inference_mode()
     def submit(self, batch: Batch) -> None:
         assert self.done is None, "one batch at a time"
+        self.steps.prepare()
         x_RH = self.steps.hidden(self.buffers.fill(batch, self.prompts.keys()))
         tokens, failed = self._draw(batch, x_RH)
         self.done = Done(batch, tokens, time.monotonic(), failed)
@@ -98,7 +99,8 @@ class ModelRunner:
         if not sampling:
             return {}, {}
         logits_RV = self.steps.logits(x_RH if len(rows) == len(x_RH) else x_RH[rows])
-        tokens = sample(logits_RV, states, [item.output_index for item in sampling])
+        largest = self.steps.largest(logits_RV)
+        tokens = sample(logits_RV, states, [item.output_index for item in sampling], largest)
         drawn: dict[int, int] = {}
         failed: dict[int, str] = {}
         for item, state, logits_V, token in zip(sampling, states, logits_RV, tokens, strict=True):

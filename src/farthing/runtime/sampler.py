@@ -97,12 +97,16 @@ class RequestState:
 
 
 def sample(
-    logits_RV: torch.Tensor, states: Sequence[RequestState], output_indices: Sequence[int]
+    logits_RV: torch.Tensor,
+    states: Sequence[RequestState],
+    output_indices: Sequence[int],
+    largest_R: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> list[int | RowError]:
-    """One token a row. `output_indices`: how many tokens each sequence has put out before (fp32 logits, unchanged)."""
-    # One pass tells the greedy token (of equal logits the lowest id) and whether a row is sound: of NaN and infinity
-    # one is the largest, and negative infinity is it only where there is nothing else.
-    largest, greedy = (each.tolist() for each in logits_RV.max(-1))
+    """One token a row. `output_indices`: how many tokens each sequence has put out before (fp32 logits, unchanged).
+    `largest_R`: the largest of each row and the lowest id that has it, where these are known."""
+    # The largest tells whether a row is sound: of NaN and infinity one is the largest, and negative infinity is it only
+    # where there is nothing else.
+    largest, greedy = (each.tolist() for each in largest_R or logits_RV.max(-1))
     tokens: list[int | RowError] = []
     for row, (state, output_index) in enumerate(zip(states, output_indices, strict=True)):
         if not math.isfinite(largest[row]):

@@ -33,5 +33,6 @@ def test_forecast_calls_are_within_a_fifth_of_those_that_torch_sees(
     items = tuple(BatchItem(i, 63, (5,), tuple(range(8 * i, 8 * i + 8)), True, 0) for i in range(num_sequences))
     batch = Batch(0, items)
     with CallCounter() as counter, torch.inference_mode():
-        loaded.runner.steps(loaded.runner.buffers.fill(batch))
+        steps = loaded.runner.steps
+        steps.logits(steps.hidden(loaded.runner.buffers.fill(batch)))
     assert num_torch_calls(loaded.spec, batch.shape) == pytest.approx(counter.num_calls, rel=0.2)

@@ -66,6 +66,17 @@ class NativeKernels(ReferenceKernels):
         finally:
             self._target, self._rounded, self._widened = before, None, None
 
+    def largest(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        top_R = self._target.empty(logits_RV, (), torch.float32)
+        token_R = self._target.empty(logits_RV, (), torch.int64)
+        operands, sizes = (top_R, token_R, logits_RV), (logits_RV.shape[1],)
+        self._now_or_later("largest", logits_RV, operands, writes=2, sizes=sizes)
+        return top_R, token_R
+
+    def wake(self) -> None:
+        """Calls are about to come."""
+        self._pool.wake()
+
     def recorder(self) -> Recorder:
         return Recorder(self._pool)
 

@@ -34,6 +34,7 @@ _OPS = (
     ("peak_bf16", False),
     ("peak_int8", False),
     ("read_bytes", False),
+    ("largest", False),
 )
 """Kernels in the order of their numbers, and whether there is one for each activation dtype: fp32, then bf16."""
 
@@ -92,7 +93,13 @@ class Pool:
         self._library.farthing_open.argtypes = (ctypes.c_int,)
         self._library.farthing_close.argtypes = (ctypes.c_void_p,)
         self._library.farthing_run.argtypes = (ctypes.c_void_p, ctypes.POINTER(_Call), ctypes.c_int)
+        self._library.farthing_wake.argtypes = (ctypes.c_void_p,)
         self._handle: int | None = None
+
+    def wake(self) -> None:
+        """Sleeping threads get ready: they need some 50 us."""
+        if self._handle is not None and self.num_threads > 1:
+            self._library.farthing_wake(self._handle)
 
     def run(self, calls: Calls) -> None:
         """In order, all threads together; not for two callers at a time."""

@@ -124,17 +124,17 @@ class Recorder:
         with _Interceptor(operator):
             yield
 
-    def finish(self, output: torch.Tensor) -> "Tape":
-        """The tape that computes `output` anew each time."""
-        return Tape(self._pool, self._calls, output)
+    def finish(self, *outputs: torch.Tensor) -> "Tape":
+        """The tape that computes `outputs` anew each time."""
+        return Tape(self._pool, self._calls, outputs)
 
 
 class Tape:
-    """A recorded run. `run` reads the inputs where they were when it was recorded; `output` holds what came out until
+    """A recorded run. `run` reads the inputs where they were when it was recorded; `outputs` hold what came out until
     the next run."""
 
-    def __init__(self, pool: Pool, noted: Sequence[_Noted], output: torch.Tensor) -> None:
-        places, num_bytes = _arrange(noted, output)
+    def __init__(self, pool: Pool, noted: Sequence[_Noted], outputs: Sequence[torch.Tensor]) -> None:
+        places, num_bytes = _arrange(noted, outputs)
         self.arena = torch.empty(num_bytes, dtype=torch.uint8)
         base = self.arena.data_ptr()
 
@@ -154,15 +154,17 @@ class Tape:
                 for call, addresses, wait in zip(noted, pointers, _waits(noted, pointers), strict=True)
             ]
         )
-        start = places[_storage(output)]
+        self.outputs = tuple(self._place(output, places[_storage(output)]) for output in outputs)
+
+    def _place(self, output: torch.Tensor, start: int) -> torch.Tensor:
         num_bytes = output.numel() * output.element_size()
-        self.output = self.arena[start : start + num_bytes].view(output.dtype).view(output.shape)
+        return self.arena[start : start + num_bytes].view(output.dtype).view(output.shape)
 
     def run(self) -> None:
         self._pool.run(self._calls)
 
 
-def _arrange(noted: Sequence[_Noted], output: torch.Tensor) -> tuple[dict[int, int], int]:
+def _arrange(noted: Sequence[_Noted], outputs: Sequence[torch.Tensor]) -> tuple[dict[int, int], int]:
     """Offset of every intermediate in the arena, by storage, and the size of the arena: first fit among those that
     are alive at the same time."""
     first: dict[int, int] = {}
@@ -175,7 +177,7 @@ def _arrange(noted: Sequence[_Noted], output: torch.Tensor) -> tuple[dict[int, i
                 first.setdefault(storage, index)
                 last[storage] = index
                 sizes[storage] = -(-operand.untyped_storage().nbytes() // _ALIGNMENT) * _ALIGNMENT
-    last[_storage(output)] = len(noted)
+    last.update((_storage(output), len(noted)) for output in outputs)
     places: dict[int, int] = {}
     alive: list[int] = []
     for storage in first:  # in order of their first use
@@ -223,6 +225,11 @@ class _Interceptor(TorchDispatchMode):
     def __init__(self, operator: Operator) -> None:
         super().__init__()
         self._operator = operator
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled in here; saying so would import all of torch's compiler, which takes a second."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__

@@ -1,4 +1,4 @@
-// What Python calls: three functions, and the table of kernels.
+// What Python calls: four functions, and the table of kernels.
 #include "kernels.h"
 #include "pool.h"
 #include "simd.h"
@@ -41,6 +41,7 @@ const Kernel KERNELS[] = {
     peak_bf16,
     peak_int8,
     read_bytes,
+    largest,
 };
 
 }  // namespace farthing
@@ -50,6 +51,8 @@ extern "C" {
 void* farthing_open(int num_threads) { return new farthing::Pool(num_threads); }
 
 void farthing_close(void* pool) { delete static_cast<farthing::Pool*>(pool); }
+
+void farthing_wake(void* pool) { static_cast<farthing::Pool*>(pool)->rouse(); }
 
 // Calls lie one after the other; returns when all are done.
 void farthing_run(void* pool, const farthing::Call* calls, int count) { static_cast<farthing::Pool*>(pool)->run(calls, count); }

@@ -138,6 +138,31 @@ void widen(const Call& call, Worker& worker) {
     });
 }
 
+// The largest value of each row, and the first column that has it; NaN is larger than all. p: top fp32, token int64,
+// x fp32. n: V.
+void largest(const Call& call, Worker& worker) {
+    const int64_t V = call.n[0];
+    worker.for_tasks(*call.rows, [&](int64_t row) {
+        const float* x = call.at<const float>(2) + row * V;
+        VF tops = set1(x[0]), unsound = set1(0.0f);
+        for_lanes(V, [&](int64_t i, int n) {
+            VF value = n == LANES ? load_f32(x + i) : select_lanes(load_f32(x + i, n), 0, n, set1(x[0]));
+            tops = max(tops, value);
+            unsound = fma(value, set1(0.0f), unsound);
+        });
+        const float top = reduce_max(tops);
+        int64_t token = 0;
+        if (std::isnan(reduce_add(unsound))) {  // NaN or infinity somewhere: one after the other
+            for (int64_t i = 1; i < V; ++i)
+                if (x[i] > x[token] || (std::isnan(x[i]) && !std::isnan(x[token]))) token = i;
+        } else {
+            while (x[token] != top) ++token;
+        }
+        call.at<float>(0)[row] = x[token];
+        call.at<int64_t>(1)[row] = token;
+    });
+}
+
 // New keys and values into their slots; p: k cache, v cache, k, v, slots int64. n: J, D, S.
 // A block holds per KV head K as [D / W][S][W], W values to 32 bits (positions are the lanes of attention.cpp),
 // then V as [S][D].

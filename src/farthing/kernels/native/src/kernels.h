@@ -31,5 +31,6 @@ void peak_fp32(const Call&, Worker&);
 void peak_bf16(const Call&, Worker&);
 void peak_int8(const Call&, Worker&);
 void read_bytes(const Call&, Worker&);
+void largest(const Call&, Worker&);
 
 }  // namespace farthing

@@ -12,7 +12,7 @@ namespace farthing {
 
 namespace {
 
-constexpr auto SPIN = std::chrono::microseconds(50);
+constexpr auto SPIN = std::chrono::microseconds(100);
 constexpr int PAUSES = 64;         // between two looks at the clock
 constexpr int PAUSES_TO_YIELD = 4096;  // in a barrier: then another process may want this core
 
@@ -58,6 +58,14 @@ void Pool::wake() {
     }
 }
 
+void Pool::rouse() {
+    calls_to_wake_.fetch_add(1, std::memory_order_seq_cst);
+    if (asleep_.load(std::memory_order_seq_cst)) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        woken_.notify_all();
+    }
+}
+
 void Pool::serve(int index) {
     for (uint64_t seen = 0;;) {
         seen = wait_after(seen);
@@ -68,18 +76,22 @@ void Pool::serve(int index) {
 }
 
 uint64_t Pool::wait_after(uint64_t seen) {
-    const auto until = std::chrono::steady_clock::now() + SPIN;
-    do {
-        for (int i = 0; i < PAUSES; ++i) {
-            if (uint64_t epoch = epoch_.load(std::memory_order_acquire); epoch != seen) return epoch;
-            pause();
-        }
-    } while (std::chrono::steady_clock::now() < until);
-    std::unique_lock<std::mutex> lock(mutex_);
-    asleep_.fetch_add(1, std::memory_order_seq_cst);
-    woken_.wait(lock, [&] { return epoch_.load(std::memory_order_seq_cst) != seen; });
-    asleep_.fetch_sub(1, std::memory_order_seq_cst);
-    return epoch_.load();
+    for (;;) {
+        const uint64_t rousings = calls_to_wake_.load(std::memory_order_acquire);
+        const auto until = std::chrono::steady_clock::now() + SPIN;
+        do {
+            for (int i = 0; i < PAUSES; ++i) {
+                if (uint64_t epoch = epoch_.load(std::memory_order_acquire); epoch != seen) return epoch;
+                pause();
+            }
+        } while (std::chrono::steady_clock::now() < until);
+        std::unique_lock<std::mutex> lock(mutex_);
+        asleep_.fetch_add(1, std::memory_order_seq_cst);
+        woken_.wait(lock, [&] {
+            return epoch_.load(std::memory_order_seq_cst) != seen || calls_to_wake_.load(std::memory_order_seq_cst) != rousings;
+        });
+        asleep_.fetch_sub(1, std::memory_order_seq_cst);
+    }
 }
 
 void Pool::walk(int index) {

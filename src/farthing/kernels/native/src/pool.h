@@ -18,6 +18,7 @@ class Pool {
     explicit Pool(int num_threads);
     ~Pool();
     void run(const Call* calls, int count);
+    void rouse();  // sleeping threads spin again for a while
 
   private:
     struct alignas(64) Counter {
@@ -41,6 +42,7 @@ class Pool {
     alignas(64) std::atomic<int> arrived_{0};
     alignas(64) std::atomic<uint64_t> meetings_{0};
     std::atomic<int> asleep_{0};
+    std::atomic<uint64_t> calls_to_wake_{0};
     std::atomic<bool> ending_{false};
     std::mutex mutex_;
     std::condition_variable woken_;
