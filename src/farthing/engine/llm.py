@@ -117,12 +117,23 @@ class LLM:
     def _complete(self, requests: Sequence[Request]) -> list[RequestOutput]:
         outputs = {request.request_id: empty_output(request) for request in requests}
         deltas: queue.SimpleQueue[Delta | BaseException] = queue.SimpleQueue()
-        for request in requests:
-            self._thread.submit(request, deltas.put)
+        num_left = sum(request.params.n for request in requests)
+
+        def take(delta: Delta | BaseException) -> None:
+            nonlocal num_left
+            sound = _sound(delta)
+            outputs[sound.request_id].add(sound)
+            num_left -= sound.finish_reason is not None
+
+        def finished() -> bool:
+            while not deltas.empty():
+                take(deltas.get())
+            return num_left == 0
+
         try:
-            while not all(output.finished for output in outputs.values()):
-                delta = _sound(deltas.get())
-                outputs[delta.request_id].add(delta)
+            self._thread.compute(requests, deltas.put, finished)
+            while num_left:
+                take(deltas.get())
         finally:
             for request in requests:
                 self._thread.cancel(request.request_id)
