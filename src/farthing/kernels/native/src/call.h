@@ -43,20 +43,30 @@ class Scratch {
     size_t bytes_ = 0;
 };
 
+// How far a call is: the task that nobody has taken yet, and how many tasks are finished.
+struct alignas(64) Progress {
+    std::atomic<int64_t> next{0};
+    std::atomic<int64_t> finished{0};
+};
+
+// A thread inside a call. A kernel calls `for_tasks` once at most.
 struct Worker {
     int num_threads;
     Scratch& scratch;
-    std::atomic<int64_t>* next;  // task of the call that nobody has taken yet
+    Progress* progress;
+    int64_t num_tasks = 0;  // of the call, as its kernel said
 
     // Runs body(task) for the tasks 0..count-1 that other threads have not taken.
     template <class Body>
     void for_tasks(int64_t count, Body body) {
+        num_tasks = count;
         if (num_threads == 1) {
             for (int64_t task = 0; task < count; ++task) body(task);
-        } else {
-            int64_t task;
-            while ((task = next->fetch_add(1, std::memory_order_relaxed)) < count) body(task);
+            return;
         }
+        int64_t task, mine = 0;
+        for (; (task = progress->next.fetch_add(1, std::memory_order_relaxed)) < count; ++mine) body(task);
+        if (mine) progress->finished.fetch_add(mine, std::memory_order_release);
     }
 };
 

@@ -1,5 +1,6 @@
-// Threads that replay a list of calls together: every thread walks the list, takes tasks of each call, and waits for
-// the others only where a call needs what they have written. Idle threads spin 50 us for the next list, then sleep.
+// Threads that replay a list of calls together: every thread walks the list, takes tasks of each call, and waits only
+// where a call needs what earlier ones write, and then for their tasks, not for the other threads: one that is not
+// running now, because another process has its core, holds nobody up. Idle threads spin a while, then sleep.
 #include "pool.h"
 
 #include <chrono>
@@ -12,9 +13,9 @@ namespace farthing {
 
 namespace {
 
-constexpr auto SPIN = std::chrono::microseconds(100);
-constexpr int PAUSES = 64;         // between two looks at the clock
-constexpr int PAUSES_TO_YIELD = 4096;  // in a barrier: then another process may want this core
+constexpr auto SPIN = std::chrono::microseconds(50);
+constexpr int PAUSES = 32;             // between two looks at the clock
+constexpr int PAUSES_TO_YIELD = 1024;  // then the core is offered to whoever we wait for
 
 inline void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -22,6 +23,11 @@ inline void pause() {
 #elif defined(__aarch64__)
     asm volatile("yield");
 #endif
+}
+
+template <class Ready>
+void spin_until(Ready ready) {
+    for (int spins = 0; !ready(); ++spins) spins < PAUSES_TO_YIELD ? pause() : std::this_thread::yield();
 }
 
 }  // namespace
@@ -38,20 +44,25 @@ Pool::~Pool() {
 
 void Pool::run(const Call* calls, int count) {
     if (count > capacity_) {
-        next_.reset(new Counter[count]);
+        progress_.reset(new Progress[count]);
         capacity_ = count;
     }
-    for (int i = 0; i < count; ++i) next_[i].value.store(0, std::memory_order_relaxed);
     calls_ = calls;
     count_ = count;
-    busy_.store(num_threads_ - 1, std::memory_order_relaxed);
-    if (num_threads_ > 1) wake();
+    if (num_threads_ == 1) return walk(0);
+    for (int i = 0; i < count; ++i) {
+        progress_[i].next.store(0, std::memory_order_relaxed);
+        progress_[i].finished.store(0, std::memory_order_relaxed);
+    }
+    gate_.fetch_or(OPEN, std::memory_order_release);
+    wake();
     walk(0);
-    for (int spins = 0; busy_.load(std::memory_order_acquire); ++spins) spins < PAUSES_TO_YIELD ? pause() : std::this_thread::yield();
+    gate_.fetch_and(~OPEN, std::memory_order_acq_rel);
+    spin_until([&] { return gate_.load(std::memory_order_acquire) == 0; });
 }
 
 void Pool::wake() {
-    epoch_.fetch_add(1, std::memory_order_seq_cst);
+    lists_.fetch_add(1, std::memory_order_seq_cst);
     if (asleep_.load(std::memory_order_seq_cst)) {
         std::lock_guard<std::mutex> lock(mutex_);
         woken_.notify_all();
@@ -59,7 +70,7 @@ void Pool::wake() {
 }
 
 void Pool::rouse() {
-    calls_to_wake_.fetch_add(1, std::memory_order_seq_cst);
+    rousings_.fetch_add(1, std::memory_order_seq_cst);
     if (asleep_.load(std::memory_order_seq_cst)) {
         std::lock_guard<std::mutex> lock(mutex_);
         woken_.notify_all();
@@ -67,51 +78,55 @@ void Pool::rouse() {
 }
 
 void Pool::serve(int index) {
-    for (uint64_t seen = 0;;) {
-        seen = wait_after(seen);
-        if (ending_.load()) return;
+    for (uint64_t seen = 0; wait_for_list(seen);) {
+        uint64_t gate = gate_.load(std::memory_order_acquire);
+        while ((gate & OPEN) && !gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) {
+        }
+        if (!(gate & OPEN)) continue;  // the list was done before this thread came
         walk(index);
-        busy_.fetch_sub(1, std::memory_order_release);
+        gate_.fetch_sub(1, std::memory_order_release);
     }
 }
 
-uint64_t Pool::wait_after(uint64_t seen) {
-    for (;;) {
-        const uint64_t rousings = calls_to_wake_.load(std::memory_order_acquire);
+// Until there is another list than `seen`; false at the end of the pool.
+bool Pool::wait_for_list(uint64_t& seen) {
+    const auto is_new = [&] { return lists_.load(std::memory_order_seq_cst) != seen; };
+    while (!is_new()) {
+        const uint64_t rousings = rousings_.load(std::memory_order_seq_cst);
         const auto until = std::chrono::steady_clock::now() + SPIN;
         do {
-            for (int i = 0; i < PAUSES; ++i) {
-                if (uint64_t epoch = epoch_.load(std::memory_order_acquire); epoch != seen) return epoch;
-                pause();
-            }
-        } while (std::chrono::steady_clock::now() < until);
+            for (int i = 0; i < PAUSES && !is_new(); ++i) pause();
+        } while (!is_new() && std::chrono::steady_clock::now() < until);
+        if (is_new()) break;
         std::unique_lock<std::mutex> lock(mutex_);
         asleep_.fetch_add(1, std::memory_order_seq_cst);
-        woken_.wait(lock, [&] {
-            return epoch_.load(std::memory_order_seq_cst) != seen || calls_to_wake_.load(std::memory_order_seq_cst) != rousings;
-        });
+        woken_.wait(lock, [&] { return is_new() || rousings_.load(std::memory_order_seq_cst) != rousings; });
         asleep_.fetch_sub(1, std::memory_order_seq_cst);
     }
+    seen = lists_.load(std::memory_order_seq_cst);
+    return !ending_.load();
 }
 
 void Pool::walk(int index) {
+    thread_local std::vector<int64_t> num_tasks;
+    num_tasks.resize(count_);
+    int first = 0;  // of the calls whose end nobody has waited for
     for (int i = 0; i < count_; ++i) {
         const Call& call = calls_[i];
-        if (call.waits && num_threads_ > 1) meet();
-        Worker worker{num_threads_, scratch_[index], &next_[i].value};
+        if (call.waits && num_threads_ > 1) {
+            wait_for(first, i, num_tasks.data());
+            first = i;
+        }
+        Worker worker{num_threads_, scratch_[index], &progress_[i]};
         KERNELS[call.op](call, worker);
+        num_tasks[i] = worker.num_tasks;
     }
+    if (index == 0 && num_threads_ > 1) wait_for(first, count_, num_tasks.data());
 }
 
-void Pool::meet() {
-    const uint64_t meeting = meetings_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == num_threads_) {
-        arrived_.store(0, std::memory_order_relaxed);
-        meetings_.store(meeting + 1, std::memory_order_release);
-        return;
-    }
-    for (int spins = 0; meetings_.load(std::memory_order_acquire) == meeting; ++spins)
-        spins < PAUSES_TO_YIELD ? pause() : std::this_thread::yield();
+void Pool::wait_for(int first, int end, const int64_t* num_tasks) {
+    for (int i = first; i < end; ++i)
+        spin_until([&] { return progress_[i].finished.load(std::memory_order_acquire) >= num_tasks[i]; });
 }
 
 }  // namespace farthing

@@ -21,28 +21,24 @@ class Pool {
     void rouse();  // sleeping threads spin again for a while
 
   private:
-    struct alignas(64) Counter {
-        std::atomic<int64_t> value{0};
-    };
-
     void serve(int index);
-    uint64_t wait_after(uint64_t seen);
+    bool wait_for_list(uint64_t& seen);
     void wake();
     void walk(int index);
-    void meet();
+    void wait_for(int first, int end, const int64_t* num_tasks);
+
+    static constexpr uint64_t OPEN = uint64_t{1} << 63;
 
     const int num_threads_;
     std::vector<Scratch> scratch_;
-    std::unique_ptr<Counter[]> next_;
+    std::unique_ptr<Progress[]> progress_;
     int capacity_ = 0;
     const Call* calls_ = nullptr;
     int count_ = 0;
-    alignas(64) std::atomic<uint64_t> epoch_{0};
-    alignas(64) std::atomic<int> busy_{0};
-    alignas(64) std::atomic<int> arrived_{0};
-    alignas(64) std::atomic<uint64_t> meetings_{0};
+    alignas(64) std::atomic<uint64_t> lists_{0};  // how many there were
+    alignas(64) std::atomic<uint64_t> gate_{0};   // OPEN while there is something to do, plus the threads inside
     std::atomic<int> asleep_{0};
-    std::atomic<uint64_t> calls_to_wake_{0};
+    std::atomic<uint64_t> rousings_{0};
     std::atomic<bool> ending_{false};
     std::mutex mutex_;
     std::condition_variable woken_;
