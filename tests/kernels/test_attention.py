@@ -5,13 +5,12 @@ Shapes: L positions of a sequence, H query heads, J KV heads, D head_dim, B bloc
 """
 
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
+from paged_sequences import Cached, make
 
 from farthing.kernels.reference import CHUNK, ReferenceKernels
-from farthing.kernels.sequences import Sequences
 from farthing.kernels.vendor import VendorKernels
 
 REFERENCE, VENDOR = ReferenceKernels(), VendorKernels()
@@ -19,55 +18,6 @@ BLOCK_SIZE = 16
 HEADS = [(4, 4, 16), (4, 2, 24), (6, 3, 10), (4, 1, 8), (1, 1, 2), (8, 2, 64)]  # H, J, D: MHA, GQA, odd, MQA, tiny
 WINDOWS = (None, 1, 16, 256, 257)
 LENGTHS = (513, 257, 256, 255, 40, 5, 1)
-
-Part = tuple[int, int, int]  # sequence, first position, end position
-
-
-@dataclass(frozen=True)
-class Cached:
-    """Sequences of the given lengths in one cache whose other slots are NaN, their blocks in no order."""
-
-    queries: list[torch.Tensor]  # [L, H, D] each
-    keys: list[torch.Tensor]  # [L, J, D] each
-    values: list[torch.Tensor]
-    tables: list[torch.Tensor]
-    k_cache_BSJD: torch.Tensor
-    v_cache_BSJD: torch.Tensor
-
-    def attend(self, kernels: ReferenceKernels, parts: list[Part], window: int | None) -> list[torch.Tensor]:
-        """One step that computes the new rows of each part; rows by part."""
-        q_THD = torch.cat([self.queries[seq][first:end] for seq, first, end in parts])
-        items, row = [], 0
-        for seq, first, end in parts:
-            items.append((row, end - first, first, self.tables[seq]))
-            row += end - first
-        out_THD = kernels.attention(q_THD, self.k_cache_BSJD, self.v_cache_BSJD, Sequences.of(items), window)
-        return list(out_THD.split([end - first for _, first, end in parts]))
-
-    def alone(self, window: int | None) -> list[torch.Tensor]:
-        """Every sequence in one prefill of its own."""
-        return [self.attend(REFERENCE, [(seq, 0, len(query))], window)[0] for seq, query in enumerate(self.queries)]
-
-
-def make(lengths: tuple[int, ...], heads: tuple[int, int, int], dtype: torch.dtype = torch.float32) -> Cached:
-    num_heads, num_kv_heads, head_dim = heads
-    generator = torch.Generator().manual_seed(sum(lengths) + head_dim)
-
-    def normal(length: int, count: int) -> torch.Tensor:
-        return torch.randn(length, count, head_dim, generator=generator).to(dtype)
-
-    counts = [-(-length // BLOCK_SIZE) for length in lengths]
-    order = torch.randperm(sum(counts) + 3, generator=generator)
-    tables = list(order[: sum(counts)].split(counts))
-    shape = (len(order), BLOCK_SIZE, num_kv_heads, head_dim)
-    k_cache, v_cache = (torch.full(shape, math.nan, dtype=dtype) for _ in range(2))
-    keys, values = ([normal(length, num_kv_heads) for length in lengths] for _ in range(2))
-    for table, key, value in zip(tables, keys, values, strict=True):
-        positions = torch.arange(len(key))
-        slots = table[positions // BLOCK_SIZE] * BLOCK_SIZE + positions % BLOCK_SIZE
-        REFERENCE.store_kv(key, value, k_cache, v_cache, slots)
-    queries = [normal(length, num_heads) for length in lengths]
-    return Cached(queries, keys, values, tables, k_cache, v_cache)
 
 
 def softmax_attention(
@@ -85,9 +35,8 @@ def softmax_attention(
 
 
 @pytest.mark.parametrize("heads", HEADS, ids=str)
-@pytest.mark.parametrize("kernels", [REFERENCE, VENDOR], ids=lambda kernels: kernels.name)
 def test_attention_is_the_softmax_of_its_definition(kernels: ReferenceKernels, heads: tuple[int, int, int]) -> None:
-    sequences = make(LENGTHS, heads)
+    sequences = make(kernels, LENGTHS, heads)
     parts = [(seq, 0, length) for seq, length in enumerate(LENGTHS)]
     for window in WINDOWS:
         found = sequences.attend(kernels, parts, window)
@@ -96,9 +45,8 @@ def test_attention_is_the_softmax_of_its_definition(kernels: ReferenceKernels, h
             assert torch.allclose(rows.double(), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernels", [REFERENCE, VENDOR], ids=lambda kernels: kernels.name)
 def test_a_prefill_that_goes_on_from_a_cached_prefix_is_the_end_of_the_whole(kernels: ReferenceKernels) -> None:
-    sequences = make((300,), (4, 2, 16))
+    sequences = make(kernels, (300,), (4, 2, 16))
     for window in (None, 16, 257):
         whole = softmax_attention(sequences.queries[0], sequences.keys[0], sequences.values[0], window)
         for first, end in ((1, 300), (255, 257), (100, 290), (299, 300)):
@@ -109,9 +57,9 @@ def test_a_prefill_that_goes_on_from_a_cached_prefix_is_the_end_of_the_whole(ker
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("heads", HEADS, ids=str)
 def test_rows_are_bit_equal_alone_batched_chunked_and_decoded(heads: tuple[int, int, int], dtype: torch.dtype) -> None:
-    sequences = make(LENGTHS, heads, dtype)
+    sequences = make(REFERENCE, LENGTHS, heads, dtype)
     for window in (None, 3, 257):
-        alone = sequences.alone(window)
+        alone = sequences.alone(REFERENCE, window)
         together = sequences.attend(REFERENCE, [(seq, 0, n) for seq, n in enumerate(LENGTHS)][::-1], window)[::-1]
         assert all(map(torch.equal, together, alone))
         for parts in (
@@ -125,16 +73,16 @@ def test_rows_are_bit_equal_alone_batched_chunked_and_decoded(heads: tuple[int, 
 
 
 def test_every_position_decodes_to_what_prefill_gave_it() -> None:
-    sequences = make((CHUNK + 9,), (4, 2, 8))
+    sequences = make(REFERENCE, (CHUNK + 9,), (4, 2, 8))
     for window in (None, 5):
-        whole = sequences.alone(window)[0]
+        whole = sequences.alone(REFERENCE, window)[0]
         decoded = [sequences.attend(REFERENCE, [(0, p, p + 1)], window)[0] for p in range(CHUNK + 9)]
         assert torch.equal(torch.cat(decoded), whole)
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
 def test_rows_are_bit_equal_with_any_number_of_threads(num_threads: int) -> None:
-    sequences, before = make((270, 40), (8, 2, 64)), torch.get_num_threads()
+    sequences, before = make(REFERENCE, (270, 40), (8, 2, 64)), torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
         alone = [sequences.attend(REFERENCE, [part], None)[0] for part in ((1, 30, 40), (0, 250, 260), (0, 260, 270))]
@@ -144,9 +92,8 @@ def test_rows_are_bit_equal_with_any_number_of_threads(num_threads: int) -> None
     assert torch.equal(torch.cat(together), torch.cat(alone))
 
 
-@pytest.mark.parametrize("kernels", [REFERENCE, VENDOR], ids=lambda kernels: kernels.name)
 def test_nan_in_unused_slots_and_blocks_never_leaks(kernels: ReferenceKernels) -> None:
-    sequences = make(LENGTHS, (4, 2, 16))  # all other slots are NaN
+    sequences = make(kernels, LENGTHS, (4, 2, 16))  # all other slots are NaN
     for window in (None, 16):
         parts = [(seq, 0, n) for seq, n in enumerate(LENGTHS)]
         assert all(rows.isfinite().all() for rows in sequences.attend(kernels, parts, window))
@@ -154,7 +101,7 @@ def test_nan_in_unused_slots_and_blocks_never_leaks(kernels: ReferenceKernels) -
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, 1e30])
 def test_positions_behind_the_window_are_not_read(poison: float) -> None:
-    sequences, window = make((300,), (4, 2, 16)), 20
+    sequences, window = make(REFERENCE, (300,), (4, 2, 16)), 20
     clean = sequences.attend(REFERENCE, [(0, 299, 300)], window)[0]
     for position in range(280):
         block, slot = sequences.tables[0][position // BLOCK_SIZE], position % BLOCK_SIZE
@@ -162,9 +109,8 @@ def test_positions_behind_the_window_are_not_read(poison: float) -> None:
     assert torch.equal(sequences.attend(REFERENCE, [(0, 299, 300)], window)[0], clean)
 
 
-@pytest.mark.parametrize("kernels", [REFERENCE, VENDOR], ids=lambda kernels: kernels.name)
 def test_scores_far_beyond_exp_neither_overflow_nor_vanish(kernels: ReferenceKernels) -> None:
-    sequences = make((520,), (2, 1, 4))
+    sequences = make(kernels, (520,), (2, 1, 4))
     sequences.queries[0].mul_(1e4)
     rows = sequences.attend(kernels, [(0, 0, 520)], None)[0]
     expected = softmax_attention(sequences.queries[0], sequences.keys[0], sequences.values[0], None)
@@ -173,7 +119,7 @@ def test_scores_far_beyond_exp_neither_overflow_nor_vanish(kernels: ReferenceKer
 
 
 def test_a_cache_of_16_bits_is_read_as_it_was_rounded() -> None:
-    sequences = make((40,), (4, 2, 16))
+    sequences = make(REFERENCE, (40,), (4, 2, 16))
     rounded = Cached(
         sequences.queries,
         [key.bfloat16() for key in sequences.keys],

@@ -1,10 +1,13 @@
 """Linear: a row's sum is a function of that row alone, bit by bit; the vendor's product agrees to tolerance."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import product
 
 import pytest
 import torch
+from native_kernels import native
 
+from farthing.kernels.native.backend import supports
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.vendor import VendorKernels
 from farthing.kernels.weight import TORCH_DTYPES, dequantize, quantize, round_activations
@@ -71,18 +74,26 @@ def test_quantized_rows_are_bit_equal_whatever_the_batch(name: str, inputs: int,
         assert torch.equal(REFERENCE.linear(x_TK[1 : 1 + count], weight), alone[1 : 1 + count])
 
 
-@pytest.mark.parametrize("name", sorted(formats()))
-@pytest.mark.parametrize("kernels", [REFERENCE, VENDOR], ids=lambda kernels: kernels.name)
-@pytest.mark.parametrize(("count", "inputs", "outputs"), [(1, 96, 64), (7, 60, 100), (9, 129, 33), (33, 1, 3)])
+PRODUCTS = list(product(sorted(formats()), [(1, 96, 64), (7, 60, 100), (9, 129, 33), (33, 1, 3)]))
+
+
+@pytest.mark.parametrize(
+    ("backend", "name", "shape"),
+    [(backend, *row) for backend in (ReferenceKernels, VendorKernels) for row in PRODUCTS]
+    + [(native, *row) for row in PRODUCTS if supports(row[0], "fp32" if row[0] == "fp32" else "bf16", row[1][1])],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
 def test_the_product_is_that_of_the_stored_weight_in_float64(
-    kernels: ReferenceKernels, name: str, count: int, inputs: int, outputs: int
+    backend: Callable[[], ReferenceKernels], name: str, shape: tuple[int, int, int]
 ) -> None:
+    kernels, (count, inputs, outputs) = backend(), shape
     x_TK, w_NK = operands(name, inputs, outputs)
     x_TK = x_TK[:count]
-    weight, bias_N = quantize(w_NK, formats()[name]), w_NK[:, 0].to(x_TK.dtype)
+    weight, bias_N = quantize(w_NK, formats()[name]), w_NK[:, 0].to(x_TK.dtype).contiguous()
     exact = round_activations(x_TK, weight.format).double() @ dequantize(weight, torch.float64).T
     largest, ulp = exact.abs().max() + bias_N.abs().max(), torch.finfo(x_TK.dtype).eps
     tolerance = float(largest) * (4 * ulp if ulp > 1e-5 else 1e-5)
+    weight = kernels.prepare(weight)
     plain, biased = kernels.linear(x_TK, weight), kernels.linear(x_TK, weight, bias_N)
     assert plain.dtype == x_TK.dtype and plain.shape == (count, outputs)
     assert torch.allclose(plain.double(), exact, rtol=0, atol=tolerance)

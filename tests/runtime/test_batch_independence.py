@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from native_kernels import native
 from tiny_models import CASES, Loaded, load, make_reference, save_reference
 
 from farthing.kernels.reference import ReferenceKernels
@@ -75,7 +76,7 @@ class Alone:
     runs: dict[str, Run]
 
 
-@pytest.fixture(scope="module", params=[ReferenceKernels, VendorKernels], ids=["reference", "vendor"])
+@pytest.fixture(scope="module", params=[ReferenceKernels, VendorKernels, native], ids=["reference", "vendor", "native"])
 def kernels(request: pytest.FixtureRequest) -> Callable[[], ReferenceKernels]:
     return request.param
 
@@ -99,7 +100,7 @@ def alone(request: pytest.FixtureRequest, kernels: Any, tmp_path_factory: pytest
 def test_tokens_and_logits_do_not_depend_on_the_way_they_are_batched(
     alone: Alone, route: dict[str, Any], kind: str
 ) -> None:
-    """1e-5 on the vendor's libraries; on the reference to the last bit."""
+    """1e-5 on the vendor's libraries; on backends that promise so, to the last bit."""
     sizes = {key: value for key, value in route.items() if key in ("max_batch_tokens", "max_num_seqs", "num_blocks")}
     loaded = load(alone.folder, kernels=alone.kernels(), prefix_caching=route.get("prefix_caching", False), **sizes)
     if route.get("warm"):
@@ -107,7 +108,7 @@ def test_tokens_and_logits_do_not_depend_on_the_way_they_are_batched(
             loaded.add(1000 + seq_id, PROMPTS[seq_id], PARAMS[kind])
         list(loaded.steps())
     found, _ = run(loaded, PARAMS[kind], route.get("order", list(PROMPTS)), together=route["together"])
-    assert_same(found, alone.runs[kind], tolerance=0.0 if alone.kernels is ReferenceKernels else 1e-5)
+    assert_same(found, alone.runs[kind], tolerance=0.0 if alone.kernels().batch_invariant else 1e-5)
     if route.get("preempts"):
         assert loaded.scheduler.stats.num_preemptions > 0
     if route.get("warm"):

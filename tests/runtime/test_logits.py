@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from native_kernels import native
 from tiny_models import CASES, Case, load, make_reference, save_reference
 
 from farthing.kernels.reference import ReferenceKernels
@@ -45,7 +46,7 @@ def test_logits_and_greedy_text_are_those_of_transformers(case: Case, tmp_path: 
     prompt, expected_text = greedy_reference(reference)
     with torch.inference_mode():
         expected = reference(torch.tensor([prompt])).logits[0].float()
-    for kernels in (ReferenceKernels(), VendorKernels()):
+    for kernels in (ReferenceKernels(), VendorKernels(), native()):
         loaded = load(tmp_path, kernels=kernels)
         assert relative_error(loaded.all_logits(prompt), expected) <= 1e-4
         greedy = SamplingParams(temperature=0.0, max_tokens=NUM_GREEDY)

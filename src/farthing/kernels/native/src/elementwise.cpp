@@ -202,7 +202,8 @@ void quantize_rows(const Call& call, Worker& worker) {
             const int64_t first = g * group, size = std::min(group, K - first);
             VI sum = set1_i32(0);
             for_lanes(size, [&](int64_t i, int n) {
-                VI code = to_int(round_even(div(A::load(x + first + i, n), set1(scale))));
+                VF rounded = round_even(div(A::load(x + first + i, n), set1(scale)));
+                VI code = to_int(max(rounded, set1(-127.0f)));  // NaN becomes a code, too: sums stay within 32 bits
                 store_i8(codes + first + i, code, n);
                 sum = add(sum, code);
             });
