@@ -34,6 +34,8 @@ _OPS = (
     ("peak_bf16", False),
     ("peak_int8", False),
     ("read_bytes", False),
+    ("quantize_w8", True),
+    ("quantize_w4", True),
 )
 """Kernels in the order of their numbers, and whether there is one for each activation dtype: fp32, then bf16."""
 

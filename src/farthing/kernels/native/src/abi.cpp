@@ -41,6 +41,10 @@ const Kernel KERNELS[] = {
     peak_bf16,
     peak_int8,
     read_bytes,
+    quantize_w8<Fp32>,
+    quantize_w8<Bf16>,
+    quantize_w4<Fp32>,
+    quantize_w4<Bf16>,
 };
 
 }  // namespace farthing
