@@ -14,7 +14,7 @@ from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.weight import dequantize, quantize
 from farthing.quantization.base import SPELLINGS, formats, resolve
 
-EIGHT_BITS, FOUR_BITS = ("w8a8", "w8a16", "fp8"), ("w4a8", "w4a16")
+EIGHT_BITS, FOUR_BITS = ("w8a8", "w8a16", "fp8"), ("w4a8", "w4a8-g64", "w4a8-g128", "w4a16")
 GENTLE = (  # of weights so small that a layer adds to the stream and does not turn it over, as in trained models
     Case("llama-gqa", "Llama", {"initializer_range": 0.05}),
     Case("qwen2-tied", "Qwen2", {"initializer_range": 0.05, "tie_word_embeddings": True}),
@@ -94,7 +94,9 @@ def test_an_unknown_format_is_refused_with_the_list_of_those_there_are(spelling:
         ("w8a16", 4096 * 11008 + 11008 * 4),
         ("fp8", 4096 * 11008 + 11008 * 4),
         ("w4a16", 4096 * 11008 // 2 + 11008 * 4096 // 128 * 2),  # a 16-bit scale for 128 inputs
-        ("w4a8", 4096 * 11008 // 2 + 11008 * 4096 // 128 * 2),
+        ("w4a8", 4096 * 11008 // 2 + 11008 * 4096 // 32 * 2),
+        ("w4a8-g64", 4096 * 11008 // 2 + 11008 * 4096 // 64 * 2),
+        ("w4a8-g128", 4096 * 11008 // 2 + 11008 * 4096 // 128 * 2),
     ],
 )
 def test_the_bytes_of_a_matrix_are_its_codes_and_scales(name: str, num_bytes: int) -> None:

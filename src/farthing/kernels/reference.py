@@ -10,7 +10,7 @@ L positions of one sequence, C positions of a chunk.
 import torch
 
 from farthing.kernels.sequences import Sequences
-from farthing.kernels.weight import Weight, dequantize, round_activations
+from farthing.kernels.weight import Weight, dequantize, quantize, round_activations
 
 ROWS = 1
 """Rows of one matrix product. BLAS libraries pick the order of a sum by the number of rows, and within a block by a
@@ -23,6 +23,18 @@ class ReferenceKernels:
 
     name = "reference"
     batch_invariant = True
+    layout = "rows"  # of a written weight, for whoever keeps it on disk
+    rows_together = 1  # weights are written by a multiple of so many rows, except at their end
+
+    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> None:
+        """Round some rows of W to the format of `weight` and store them there, in this backend's layout."""
+        rows, rounded = slice(first_row, first_row + w_RK.shape[0]), quantize(w_RK, weight.format)
+        weight.codes[rows].copy_(rounded.codes)
+        if weight.scale_NG is not None and rounded.scale_NG is not None:
+            weight.scale_NG[rows].copy_(rounded.scale_NG)
+
+    def adopt(self, weight: Weight) -> None:
+        """`weight` holds what `write_rows` once wrote, in this layout."""
 
     def prepare(self, weight: Weight) -> Weight:
         """The weight as `linear` reads it best; a backend may lay it out anew in the same memory."""

@@ -20,6 +20,9 @@ TORCH_DTYPES = {
     "uint8": torch.uint8,
     "fp8_e4m3": torch.float8_e4m3fn,
 }
+CODES_OF_TOP = (-8.0, -7.0, -7.5, -8.5, -9.0)
+"""What the value of the largest magnitude of a group is tried as, in 4 bits."""
+_LEAST_SCALE = 2.0**-126  # smaller numbers have no finite inverse
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +38,65 @@ class Weight:
 
 
 def quantize(w_NK: torch.Tensor, weight_format: WeightFormat) -> Weight:
-    """Round W to the format: symmetric, the largest magnitude of a group becomes the largest code."""
+    """Round W to the format. 4 bits: each group by the scale that fits it best; else the largest magnitude of a group
+    becomes the largest code. Scales that are not finite tell that weights are not."""
     num_columns = w_NK.shape[1]
     storage = TORCH_DTYPES[weight_format.storage]
     if weight_format.scale_dtype is None:
         return Weight(weight_format, num_columns, w_NK.to(storage))
+    scale_dtype = TORCH_DTYPES[weight_format.scale_dtype]
     grouped_NGg = _grouped(w_NK.float(), weight_format)
-    scale_NG = (grouped_NGg.abs().amax(-1) / weight_format.max_code).to(TORCH_DTYPES[weight_format.scale_dtype])
-    divisor_NG1 = scale_NG.float().unsqueeze(-1)
-    codes_NK = (grouped_NGg / torch.where(divisor_NG1 == 0, 1.0, divisor_NG1)).flatten(1)[:, :num_columns]
+    if weight_format.bits == 4:
+        scale_NG, codes_NGg = _best_of_4_bits(grouped_NGg, scale_dtype)
+        return Weight(weight_format, num_columns, _pack(codes_NGg.flatten(1)[:, :num_columns]), scale_NG)
     limit = weight_format.max_code
+    scale_NG = (grouped_NGg.abs().amax(-1) / limit).to(scale_dtype)
     if weight_format.storage == "fp8_e4m3":
-        return Weight(weight_format, num_columns, codes_NK.clamp(-limit, limit).to(storage), scale_NG)
-    rounded_NK = codes_NK.round().clamp(-limit, limit).to(torch.int8)
-    return Weight(weight_format, num_columns, _pack(rounded_NK) if weight_format.bits == 4 else rounded_NK, scale_NG)
+        divisor_NG1 = scale_NG.float().unsqueeze(-1)
+        codes_NGg = (grouped_NGg / torch.where(divisor_NG1 == 0, 1.0, divisor_NG1)).clamp(-limit, limit).to(storage)
+    else:
+        codes_NGg = (grouped_NGg * _inverse(scale_NG)).round().clamp(-limit, limit).to(torch.int8)
+    return Weight(weight_format, num_columns, codes_NGg.flatten(1)[:, :num_columns], scale_NG)
+
+
+def _best_of_4_bits(grouped_NGg: torch.Tensor, scale_dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scales and codes -8..7: of each group the first candidate of the least sum of squared errors.
+
+    The value of the largest magnitude becomes code -8, as in ggml's Q4_0, or something near it: beyond -8 it is cut
+    off, for the good of the others.
+    """
+    least_NG, most_NG = grouped_NGg.amin(-1), grouped_NGg.amax(-1)
+    top_NG = torch.where(-least_NG > most_NG, least_NG, most_NG)
+    scale_NG = codes_NGg = error_NG1 = None
+    for divisor in CODES_OF_TOP:
+        tried_NG = (top_NG / divisor).to(scale_dtype)
+        rounded_NGg = (grouped_NGg * _inverse(tried_NG)).round().clamp(-8, 7)
+        off_NGg = rounded_NGg * tried_NG.float().unsqueeze(-1) - grouped_NGg
+        tried_error_NG1 = _sum_by_halves(off_NGg.square_())
+        rounded_NGg = rounded_NGg.to(torch.int8)
+        if scale_NG is None or codes_NGg is None or error_NG1 is None:
+            scale_NG, codes_NGg, error_NG1 = tried_NG, rounded_NGg, tried_error_NG1
+            continue
+        better_NG1 = tried_error_NG1 < error_NG1
+        scale_NG = torch.where(better_NG1[..., 0], tried_NG, scale_NG)
+        codes_NGg = torch.where(better_NG1, rounded_NGg, codes_NGg)
+        error_NG1 = torch.where(better_NG1, tried_error_NG1, error_NG1)
+    assert scale_NG is not None and codes_NGg is not None
+    return scale_NG, codes_NGg
+
+
+def _inverse(scale_NG: torch.Tensor) -> torch.Tensor:
+    """1 / scale, [N, G, 1]; 0 where it would not be finite."""
+    wide_NG1 = scale_NG.float().unsqueeze(-1)
+    return torch.where(wide_NG1.abs() < _LEAST_SCALE, 0.0, 1 / wide_NG1)
+
+
+def _sum_by_halves(x: torch.Tensor) -> torch.Tensor:
+    """Over the last dimension, which stays as one: the first half on the second, again and again, in one fixed order."""
+    while x.shape[-1] > 1:
+        even = torch.nn.functional.pad(x, (0, x.shape[-1] % 2))
+        x = torch.add(*even.chunk(2, dim=-1))
+    return x
 
 
 def dequantize(weight: Weight, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -81,7 +129,7 @@ def _grouped(w_NK: torch.Tensor, weight_format: WeightFormat) -> torch.Tensor:
 
 
 def _pack(codes_NK: torch.Tensor) -> torch.Tensor:
-    """Two codes -7..7, stored plus 8, to a uint8: the even column in the low half."""
+    """Two codes -8..7, stored plus 8, to a uint8: the even column in the low half."""
     shifted_NK = torch.nn.functional.pad((codes_NK + 8).to(torch.uint8), (0, codes_NK.shape[1] % 2))
     return shifted_NK[:, 0::2] | (shifted_NK[:, 1::2] << 4)
 

@@ -44,7 +44,8 @@ class WeightFormat:
     """`bits` per weight stored in `storage` (two 4-bit values to a uint8, the even column in the low half).
 
     `group_size` input columns share a scale (None: the whole row does); `scale_dtype` None means no scales, that is
-    plain floating point. Codes are symmetric: value = scale * code, codes from -(2^(bits-1) - 1) up (`max_code`).
+    plain floating point. value = scale * code: codes from -`max_code` to `max_code`; of 4 bits -8..7, under scales of
+    either sign.
     `activation_bits` 8: each activation row is rounded to int8 with its own scale before the product.
     `math` is the unit of hardware/ that multiplies (the key of Cost.flops).
     """

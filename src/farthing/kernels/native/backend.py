@@ -43,9 +43,11 @@ class _Rounded:
 
 
 class NativeKernels(ReferenceKernels):
-    """`prepare` packs weights in place: only these kernels can read them afterwards."""
+    """`write_rows` and `prepare` pack weights: only these kernels can read them afterwards."""
 
     batch_invariant = True
+    layout = "panels-16"
+    rows_together = 16
 
     def __init__(self, pool: Pool, level: str) -> None:
         self.name = f"native {level}"
@@ -80,17 +82,35 @@ class NativeKernels(ReferenceKernels):
     def recorder(self) -> Recorder:
         return Recorder(self._pool)
 
+    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> None:
+        assert first_row % self.rows_together == 0, "whole panels"
+        rows = slice(first_row, first_row + w_RK.shape[0])
+        codes, columns = weight.codes[rows], w_RK.shape[1]
+        if weight.scale_NG is None:
+            w_RK = w_RK.to(codes.dtype).contiguous()
+            words = columns * codes.element_size() // 4
+            self._now("pack", w_RK, (codes, w_RK), (words, w_RK.shape[0], 0))
+        else:
+            w_RK = (w_RK if w_RK.dtype in _SUFFIXES else w_RK.float()).contiguous()
+            op = ("quantize_w4" if weight.format.bits == 4 else "quantize_w8") + _SUFFIXES[w_RK.dtype]
+            sizes = (columns, weight.format.group_size or columns)
+            self._now(op, w_RK, (codes, weight.scale_NG[rows], w_RK), sizes, writes=2)
+        self.adopt(weight)
+
+    def adopt(self, weight: Weight) -> None:
+        self._packed[weight.codes.data_ptr()] = replace(weight, packed=True)
+
     def prepare(self, weight: Weight) -> Weight:
         codes = weight.codes
         if weight.packed or codes.data_ptr() in self._packed:
             return replace(weight, packed=True)
         kind = _KINDS[weight.format.name.partition("-")[0]]
         words = codes.shape[1] * codes.element_size() // 4
-        self._now("pack", codes, (codes,), (words, codes.shape[0], kind))
+        self._now("pack", codes, (codes, codes), (words, codes.shape[0], kind))
         if kind == 2:
             scale_NG = weight.scale_NG
             assert scale_NG is not None
-            self._now("pack_scales", scale_NG, (scale_NG,), (scale_NG.shape[1], scale_NG.shape[0]))
+            self._now("pack_scales", scale_NG, (scale_NG, scale_NG), (scale_NG.shape[1], scale_NG.shape[0]))
         packed = replace(weight, packed=True)
         self._packed[codes.data_ptr()] = packed
         return packed
@@ -245,5 +265,13 @@ class NativeKernels(ReferenceKernels):
         """A kernel for every dtype."""
         self._target.call(op, rows_of, operands, writes, sizes, scalars)
 
-    def _now(self, op: str, rows_of: torch.Tensor, operands: Sequence[torch.Tensor], sizes: Sequence[int]) -> None:
-        Immediate(self._pool).call(op, rows_of, operands, 1, sizes, ())
+    def _now(
+        self,
+        op: str,
+        rows_of: torch.Tensor,
+        operands: Sequence[torch.Tensor],
+        sizes: Sequence[int],
+        *,
+        writes: int = 1,
+    ) -> None:
+        Immediate(self._pool).call(op, rows_of, operands, writes, sizes, ())

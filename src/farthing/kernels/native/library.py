@@ -35,6 +35,8 @@ _OPS = (
     ("peak_int8", False),
     ("read_bytes", False),
     ("largest", False),
+    ("quantize_w8", True),
+    ("quantize_w4", True),
 )
 """Kernels in the order of their numbers, and whether there is one for each activation dtype: fp32, then bf16."""
 

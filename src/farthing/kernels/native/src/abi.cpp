@@ -42,6 +42,10 @@ const Kernel KERNELS[] = {
     peak_int8,
     read_bytes,
     largest,
+    quantize_w8<Fp32>,
+    quantize_w8<Bf16>,
+    quantize_w4<Fp32>,
+    quantize_w4<Bf16>,
 };
 
 }  // namespace farthing

@@ -32,5 +32,7 @@ void peak_bf16(const Call&, Worker&);
 void peak_int8(const Call&, Worker&);
 void read_bytes(const Call&, Worker&);
 void largest(const Call&, Worker&);
+template <class A> void quantize_w8(const Call&, Worker&);
+template <class A> void quantize_w4(const Call&, Worker&);
 
 }  // namespace farthing

@@ -300,63 +300,6 @@ void linear_w4a8(const Call& call, Worker& worker) {
     });
 }
 
-namespace {
-
-// Word `word` of row `n`, as it lies in a panel; from a row of int4 codes its eight codes in the order of the panels.
-inline uint32_t panel_word(const uint32_t* row, int64_t word, int64_t kind) {
-    uint32_t x = row[word];
-    if (kind == 1) return x ^ 0x80808080u;  // int8 plus 128
-    if (kind != 2) return x;
-    uint32_t packed = 0;  // code k of the row lies in nibble k; in a panel in nibble 2k, and in 2(k - 4) + 1 from 4 on
-    for (int k = 0; k < 8; ++k) packed |= ((x >> (4 * k)) & 15u) << (k < 4 ? 8 * k : 8 * (k - 4) + 4);
-    return packed;
-}
-inline uint32_t row_word(uint32_t x, int64_t kind) {
-    if (kind == 1) return x ^ 0x80808080u;
-    if (kind != 2) return x;
-    uint32_t codes = 0;
-    for (int k = 0; k < 8; ++k) codes |= ((x >> (k < 4 ? 8 * k : 8 * (k - 4) + 4)) & 15u) << (4 * k);
-    return codes;
-}
-
-}  // namespace
-
-// Rows of W into panels, in place; p: W. n: words of a row, N, kind (0 plain, 1 int8, 2 int4).
-void pack(const Call& call, Worker& worker) {
-    const int64_t words = call.n[0], N = call.n[1], kind = call.n[2];
-    worker.for_tasks((N + LANES - 1) / LANES, [&](int64_t panel) {
-        const int lanes = lanes_of(panel, N);
-        auto *data = call.at<uint32_t>(0) + panel * LANES * words, *rows = worker.scratch.take<uint32_t>(lanes * words);
-        std::memcpy(rows, data, lanes * words * 4);
-        for (int64_t word = 0; word < words; ++word)
-            for (int lane = 0; lane < lanes; ++lane) data[word * lanes + lane] = panel_word(rows + lane * words, word, kind);
-    });
-}
-
-// Panels back into rows; p: W of rows, panels. n as above.
-void unpack(const Call& call, Worker& worker) {
-    const int64_t words = call.n[0], N = call.n[1], kind = call.n[2];
-    worker.for_tasks((N + LANES - 1) / LANES, [&](int64_t panel) {
-        const int lanes = lanes_of(panel, N);
-        const auto* data = call.at<const uint32_t>(1) + panel * LANES * words;
-        auto* rows = call.at<uint32_t>(0) + panel * LANES * words;
-        for (int64_t word = 0; word < words; ++word)
-            for (int lane = 0; lane < lanes; ++lane) rows[lane * words + word] = row_word(data[word * lanes + lane], kind);
-    });
-}
-
-// Scales bf16 [N, G] into [panel][G][lanes], in place; p: scales. n: groups, N.
-void pack_scales(const Call& call, Worker& worker) {
-    const int64_t groups = call.n[0], N = call.n[1];
-    worker.for_tasks((N + LANES - 1) / LANES, [&](int64_t panel) {
-        const int lanes = lanes_of(panel, N);
-        auto *data = call.at<uint16_t>(0) + panel * LANES * groups, *rows = worker.scratch.take<uint16_t>(lanes * groups);
-        std::memcpy(rows, data, lanes * groups * 2);
-        for (int64_t group = 0; group < groups; ++group)
-            for (int lane = 0; lane < lanes; ++lane) data[group * lanes + lane] = rows[lane * groups + group];
-    });
-}
-
 #define FOR_ACTIVATIONS(A)                                  \
     template void linear_w8a8<A>(const Call&, Worker&);     \
     template void linear_w4a8<A>(const Call&, Worker&);
