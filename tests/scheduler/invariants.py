@@ -47,6 +47,8 @@ def check_scheduler(world: World) -> None:
     _check_sharing(scheduler, running)
     for batch in world.executor.batches_in_flight:
         _check_idle_sequences(world, batch)
+        assert batch.shape.num_tokens <= scheduler._max_batch_tokens
+        assert batch.shape.num_logits <= scheduler._max_num_seqs
         for item in batch.items:
             for block_id in item.block_ids:
                 assert scheduler.block_pool.num_references(block_id), "released while a batch in flight touches it"
@@ -86,6 +88,8 @@ def check_idle(world: World) -> None:
     assert scheduler.stats.num_scheduled_tokens == num_tokens
     num_kept = sum(len(tokens) for tokens in world.outputs.values())
     assert scheduler.stats.num_dropped_tokens == world.executor.num_sampled_tokens - num_kept
+    num_drafts = sum(item.num_drafts for batch in world.executor.batches for item in batch.items)
+    assert scheduler.stats.num_draft_tokens == num_drafts >= scheduler.stats.num_accepted_tokens
     for seq_id, sequence in world.sequences.items():
         assert sequence.output_ids == world.outputs[seq_id]
         assert sequence.num_pending_tokens == 0 and sequence.block_ids == []

@@ -1,5 +1,5 @@
-"""Any order of adds, steps, cancels, finishes and failing rows, in pools so small that preemption and eviction are the
-rule."""
+"""Any order of adds, steps, cancels, finishes and failing rows, with drafts right and wrong, in pools so small that
+preemption and eviction are the rule."""
 
 from functools import partial
 
@@ -37,8 +37,9 @@ class Requests(RuleBasedStateMachine):
         max_num_seqs=st.integers(2, 6),
         spare_tokens=st.integers(0, 16),
         caching=st.sampled_from([True, True, True, False]),
+        max_drafts=st.sampled_from([0, 1, 2, 5, 9]),
     )
-    def start(self, num_blocks: int, max_num_seqs: int, spare_tokens: int, caching: bool) -> None:
+    def start(self, num_blocks: int, max_num_seqs: int, spare_tokens: int, caching: bool, max_drafts: int) -> None:
         self.world = World(
             num_blocks=num_blocks,
             block_size=BLOCK_SIZE,
@@ -47,6 +48,7 @@ class Requests(RuleBasedStateMachine):
             depth=self.depth,
             max_tokens_in_flight=self.max_tokens_in_flight,
             enable_prefix_caching=caching,
+            max_drafts=0 if self.max_tokens_in_flight else max_drafts,
         )
 
     @rule(

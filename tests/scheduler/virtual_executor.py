@@ -10,6 +10,7 @@ import zlib
 from collections import deque
 
 from farthing.scheduler.batch import PENDING_TOKEN, Batch, BatchItem, Done
+from farthing.scheduler.drafts import Drafter
 from farthing.scheduler.loop import VirtualClock, step
 from farthing.scheduler.scheduler import Scheduler
 from farthing.scheduler.sequence import Sequence
@@ -30,6 +31,30 @@ def reference_output(prompt: list[int], max_tokens: int, ending: frozenset[int],
         if output[-1] in ending and len(output) > min_tokens:
             break
     return output
+
+
+class Guesser(Drafter):
+    """Knows what comes next, and is wrong about every third token."""
+
+    def acceptance(self) -> float:
+        return 1.0
+
+    def drafts(self, num_tokens: int) -> tuple[int, ...]:
+        context = list(self._token_ids)
+        for _ in range(num_tokens):
+            is_wrong = zlib.crc32(bytes([1, *context])) % 3 == 0
+            context.append((next_token(context) + is_wrong) % VOCABULARY)
+        return tuple(context[len(self._token_ids) :])
+
+
+class Always:
+    """So many drafts, whatever they bring."""
+
+    def __init__(self, num_drafts: int) -> None:
+        self._num_drafts = num_drafts
+
+    def num_drafts(self, num_sequences: int, acceptance: float) -> int:
+        return self._num_drafts
 
 
 class VirtualExecutor:
@@ -67,12 +92,15 @@ class VirtualExecutor:
         self._check_that_nobody_else_touches_what_is_written(batch)
         tokens: dict[int, int] = {}
         failed: dict[int, str] = {}
+        num_accepted: dict[int, int] = {}
         for item in batch.items:
-            salt, num_prompt_tokens, text = self._texts[item.seq_id]
+            salt, num_prompt_tokens, known = self._texts[item.seq_id]
+            text = known + _drafts(item)
             end = item.start + len(item.token_ids)
             assert len(item.block_ids) == -(-end // self._block_size) == len(set(item.block_ids))
             assert item.samples == (end == len(text))
-            assert item.output_index == len(text) - num_prompt_tokens
+            assert item.samples or not item.num_drafts
+            assert item.output_index == len(known) - num_prompt_tokens
             if item.token_ids == (PENDING_TOKEN,):
                 flying = [item.seq_id in done.token_ids or item.seq_id in done.failed for done in self._flying]
                 assert any(flying), "a token is called pending though it has been collected"
@@ -82,7 +110,8 @@ class VirtualExecutor:
                 slot = item.block_ids[position // self._block_size], position % self._block_size
                 self._kv[slot[0]][slot[1]] = (salt, tuple(text[: position + 1]))
         for item in batch.items:  # like a kernel: all rows are written, then attention reads
-            salt, _, text = self._texts[item.seq_id]
+            salt, _, known = self._texts[item.seq_id]
+            text = known + _drafts(item)
             num_read = 0 if item.seq_id in self._failed else item.start + len(item.token_ids)
             for position in range(num_read):
                 block_id, offset = item.block_ids[position // self._block_size], position % self._block_size
@@ -92,14 +121,14 @@ class VirtualExecutor:
                 self._failed.add(item.seq_id)
                 self._spoil(item)
             elif item.samples:
-                tokens[item.seq_id] = next_token(text)
-        for seq_id, token in tokens.items():
-            self._texts[seq_id][2].append(token)
+                drawn = _drawn(known, _drafts(item))
+                tokens[item.seq_id], num_accepted[item.seq_id] = drawn[-1], len(drawn) - 1
+                self.num_sampled_tokens += len(drawn)
+                known += drawn
         for seq_id in failed:
             self._texts[seq_id][2].append(EOS)  # it goes on with anything, if it was scheduled again meanwhile
-        self.num_sampled_tokens += len(tokens)
         self._finished_at = max(self._finished_at, self._clock.now()) + 0.01 + 0.001 * batch.shape.num_tokens
-        self._flying.append(Done(batch, tokens, self._finished_at, failed))
+        self._flying.append(Done(batch, tokens, self._finished_at, failed, num_accepted))
 
     def collect(self) -> Done:
         return self._flying.popleft()
@@ -118,6 +147,20 @@ class VirtualExecutor:
                 assert seq_id == item.seq_id or written.isdisjoint(block_ids)
 
 
+def _drafts(item: BatchItem) -> list[int]:
+    return list(item.token_ids[len(item.token_ids) - item.num_drafts :])
+
+
+def _drawn(known: list[int], drafts: list[int]) -> list[int]:
+    """What is drawn behind a text, and behind every draft as long as it is what was drawn."""
+    drawn = [next_token(known)]
+    for draft in drafts:
+        if draft != drawn[-1]:
+            break
+        drawn.append(next_token(known + drawn))
+    return drawn
+
+
 class World:
     """A scheduler, its executor and its clock, as the tests drive them."""
 
@@ -133,6 +176,7 @@ class World:
         max_tokens_in_flight: int = 0,
         enable_prefix_caching: bool = True,
         aging_seconds: float = 30.0,
+        max_drafts: int = 0,
     ) -> None:
         self.clock = VirtualClock()
         self.executor = VirtualExecutor(num_blocks=num_blocks, block_size=block_size, depth=depth, clock=self.clock)
@@ -145,6 +189,7 @@ class World:
             max_tokens_in_flight=max_tokens_in_flight,
             enable_prefix_caching=enable_prefix_caching,
             aging_seconds=aging_seconds,
+            draft_policy=Always(max_drafts) if max_drafts else None,
         )
         self.sequences: dict[int, Sequence] = {}
         self.outputs: dict[int, list[int]] = {}  # what `step` returned
@@ -176,6 +221,7 @@ class World:
             arrival_time=self.clock.now(),
             use_prefix_cache=use_prefix_cache,
         )
+        sequence.drafter = Guesser(sequence.token_ids)
         self.scheduler.add(sequence)
         self.executor.know(sequence)
         self.sequences[sequence.seq_id] = sequence
@@ -183,11 +229,15 @@ class World:
         return sequence
 
     def step(self) -> None:
+        reasons: dict[int, str | None] = {}
         for output in step(self.scheduler, self.executor, self.clock):
+            assert reasons.get(output.seq_id) is None, "nothing comes behind the end"
             assert (output.token_id is None) == (output.finish_reason == "error") == bool(output.error)
             if output.token_id is not None:
                 self.outputs[output.seq_id].append(output.token_id)
-            assert self.sequences[output.seq_id].finish_reason == output.finish_reason
+            reasons[output.seq_id] = output.finish_reason
+        for seq_id, reason in reasons.items():
+            assert self.sequences[seq_id].finish_reason == reason
 
     def run(self, max_steps: int = 1000) -> None:
         """Until all is done and nothing is in flight; fails if that takes too long."""

@@ -90,6 +90,17 @@ def test_usage_ledger_and_metrics_agree(used: Any) -> None:
     assert usages[3]["farthing"]["cached_tokens"] == usages[3]["prompt_tokens_details"]["cached_tokens"]
 
 
+def test_tokens_that_were_guessed_are_counted_and_usage_does_not_tell_them_from_others() -> None:
+    with serving(engine={"speculation": "6"}) as server:
+        assert metrics(server)["farthing_draft_tokens_total"] == 0
+        usage = ask(server, prompt="The cat sat on the mat. The dog sat on the rug. " * 4, ignore_eos=True, max_tokens=60)
+        found, sampled = ledger(server), metrics(server)
+    assert 0 < sampled["farthing_accepted_tokens_total"] <= sampled["farthing_draft_tokens_total"]
+    assert usage["completion_tokens"] == found["tokens"]["output"] == sampled["farthing_output_tokens_total"] == 60
+    assert sampled["farthing_inter_token_latency_seconds_count"] == 59
+    assert sampled["farthing_steps_total phase=decode"] <= 59 - sampled["farthing_accepted_tokens_total"]
+
+
 def test_idle_time_costs_as_much_as_any_other(used: Any) -> None:
     before = ledger(used[0])
     time.sleep(1.5)

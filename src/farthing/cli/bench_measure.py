@@ -38,12 +38,13 @@ def subject_of(plan: EnginePlan) -> Subject:
 
 class EngineBench:
     """A loaded model. `seconds`: about what a round of one figure takes. Prompts are random: speed does not depend on
-    them, and none is found in the prefix cache."""
+    them, and none is found in the prefix cache. Steps are timed, so each gives one token: nothing is speculated on."""
 
     def __init__(self, plan: EnginePlan, *, seconds: float, progress: Progress = lambda done, total: None) -> None:
         assert plan.calibration is not None
         self._plan, self._seconds = plan, seconds
-        self._engine = Engine(plan, progress, with_template=False)
+        plain = replace(plan, config=replace(plan.config, speculation="off"))
+        self._engine = Engine(plain, progress, with_template=False)
         self._rng = random.Random(0)
         self._num_requests = 0
 

@@ -4,6 +4,7 @@
 stop at the composition root (engine.py), which hands plain arguments down.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -45,6 +46,9 @@ class EngineConfig:
         Tokens of one step; long prompts are computed in chunks of it.
     block_size
         Tokens of one KV block.
+    speculation
+        Guess the next tokens of texts that repeat themselves, and compute several in one step; answers stay the same.
+        auto: where the forecast says that it pays; off; or the most tokens to guess.
     prefix_caching
         Share the KV blocks of equal prefixes.
     batch_invariant
@@ -65,6 +69,7 @@ class EngineConfig:
     max_num_seqs: int = 16
     max_batch_tokens: int = 512
     block_size: int = 16
+    speculation: str = "auto"
     prefix_caching: Annotated[bool, Parameter(negative="--no-prefix-caching")] = True
     batch_invariant: bool = False
     weights_seed: int = 0
@@ -77,6 +82,8 @@ class EngineConfig:
                 raise UsageError(f"--{name.replace('_', '-')} is {value}", fix="it must be at least 1")
         if self.weights not in ("auto", "random"):
             raise UsageError(f"--weights is {self.weights!r}", fix="use auto or random")
+        if self.speculation not in ("auto", "off") and not re.fullmatch("[1-9][0-9]*", self.speculation):
+            raise UsageError(f"--speculation is {self.speculation!r}", fix="use auto, off or the most tokens to guess")
         if self.max_batch_tokens < self.max_num_seqs:
             raise UsageError(
                 f"--max-batch-tokens {self.max_batch_tokens} is below --max-num-seqs {self.max_num_seqs}",

@@ -18,6 +18,7 @@ from farthing.engine.model_text import load_model_text
 from farthing.engine.plan import EnginePlan
 from farthing.engine.request import Delta, Request, check_request
 from farthing.engine.sample import Sample
+from farthing.engine.speculation import draft_policy
 from farthing.engine.tokenization.detokenizer import Detokenizer
 from farthing.engine.tokenization.tokenizer import Tokenizer
 from farthing.errors import FarthingError, RequestError
@@ -26,7 +27,7 @@ from farthing.runtime.inputs import Limits
 from farthing.runtime.loader import load_weights, random_weights
 from farthing.runtime.model_runner import ModelRunner
 from farthing.runtime.sampler import RequestState
-from farthing.sampling_params import Grammar
+from farthing.sampling_params import Grammar, SamplingParams
 from farthing.scheduler.batch import TokenOutput
 from farthing.scheduler.loop import RealClock, step
 from farthing.scheduler.scheduler import Scheduler
@@ -65,6 +66,7 @@ class Engine:
         except BaseException:
             self.close()  # the template's process must not outlive an engine that never was
             raise
+        self._policy = draft_policy(plan)
         self.scheduler = Scheduler(
             num_blocks=plan.memory.num_blocks,
             block_size=plan.memory.block_size,
@@ -72,9 +74,10 @@ class Engine:
             max_batch_tokens=config.max_batch_tokens,
             max_model_len=plan.context,
             enable_prefix_caching=config.prefix_caching,
+            draft_policy=self._policy,
         )
         self._executor = Stopwatch(self.runner)
-        self.accountant = Accountant(_pricer(plan), self.scheduler, self._executor)
+        self.accountant = Accountant(_pricer(plan), self.scheduler)
         self.clock = RealClock()
         self._samples: dict[int, Sample] = {}
         self._sequences: dict[int, ScheduledSequence] = {}
@@ -123,10 +126,19 @@ class Engine:
         self.accountant.begin()
         failed = self._start_compiled()
         outputs = step(self.scheduler, self._executor, self.clock)
-        self.accountant.computed(self._owner)
-        deltas = [*failed, *(delta for output in outputs for delta in self._take(output))]
+        seconds, done = self._executor.lap()
+        if done is not None:
+            self.accountant.computed(done.batch, seconds, self._owner)
+            if self._policy is not None:
+                self._policy.observe(done.batch, seconds)
+        deltas = [*failed]
+        num_outputs = 0
+        for output in outputs:
+            news = self._take(output)
+            num_outputs += bool(news) and output.token_id is not None
+            deltas += news
         ended = any(delta.finish_reason is not None for delta in deltas)
-        self.accountant.end(more=bool(self._samples), ended=ended)
+        self.accountant.end(more=bool(self._samples), ended=ended, num_outputs=num_outputs)
         return deltas
 
     def close(self) -> None:
@@ -168,6 +180,7 @@ class Engine:
             salt=request.salt,
             arrival_time=self.clock.now(),
             use_prefix_cache=params.prompt_logprobs is None,
+            may_draft=self._policy is not None and _may_draft(params),
         )
         stop_ids = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self.text.eos_ids)
         state = RequestState(
@@ -208,7 +221,7 @@ class Engine:
         delta = sample.delta(
             output.token_id,
             output.finish_reason,
-            stop_token=sequence.stop_token,
+            stop_token=sequence.stop_token if output.finish_reason is not None else None,
             num_cached_tokens=sequence.num_cached_tokens if is_first and sample.index == 0 else 0,
             logprobs=self.runner.logprobs.get(output.seq_id),
             prompt_logprobs=self.runner.prompt_logprobs(output.seq_id) if is_first else (),
@@ -238,6 +251,11 @@ class Engine:
         self._seq_ids[request_id].discard(seq_id)
         if not self._seq_ids[request_id]:
             del self._seq_ids[request_id]
+
+
+def _may_draft(params: SamplingParams) -> bool:
+    """Grammars step from token to token, and log-probabilities are kept for one row of a sequence."""
+    return params.grammar is None and params.logprobs is None and params.prompt_logprobs is None
 
 
 def _pricer(plan: EnginePlan) -> StepPricer | None:

@@ -51,7 +51,7 @@ class InputBuffers:
 
     def fill(self, batch: Batch, all_rows_of: Set[int] = frozenset()) -> StepInputs:
         """The batch in the buffers. `all_rows_of`: ids of sequences whose every row yields logits (prompt logprobs),
-        not just the sampling one."""
+        not just the sampling one and its drafts."""
         block_size = self._block_size
         token_ids: list[int] = []
         positions: list[int] = []
@@ -71,7 +71,8 @@ class InputBuffers:
             if item.seq_id in all_rows_of:
                 logit_rows.extend(range(first_row, first_row + num_rows))
             elif item.samples:
-                logit_rows.append(first_row + num_rows - 1)
+                end = first_row + num_rows
+                logit_rows.extend(range(end - 1 - item.num_drafts, end))
         whole, sequences = self.whole, self.whole.sequences
         first_rows_S, num_rows_S, starts_S = zip(*described, strict=True)
         return StepInputs(

@@ -6,6 +6,7 @@ Owns the weights, the KV cache and the sampling state of each sequence. Knows no
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 
@@ -73,37 +74,43 @@ class ModelRunner:
         assert self.done is None, "one batch at a time"
         self.steps.prepare()
         x_RH = self.steps.hidden(self.buffers.fill(batch, self.prompts.keys()))
-        tokens, failed = self._draw(batch, x_RH)
-        self.done = Done(batch, tokens, time.monotonic(), failed)
+        tokens, failed, num_accepted = self._draw(batch, x_RH)
+        self.done = Done(batch, tokens, time.monotonic(), failed, num_accepted)
 
     def collect(self) -> Done:
         assert self.done is not None, "nothing in flight"
         done, self.done = self.done, None
         return done
 
-    def _draw(self, batch: Batch, x_RH: torch.Tensor) -> tuple[dict[int, int], dict[int, str]]:
-        """The token of each sampling item, or why there is none; log-probabilities into `logprobs`."""
+    def _draw(self, batch: Batch, x_RH: torch.Tensor) -> tuple[dict[int, int], dict[int, str], dict[int, int]]:
+        """The token of each sampling item, or why there is none, and how many drafts are right before it;
+        log-probabilities into `logprobs`."""
         self.logprobs = {}
-        rows: list[int] = []
+        rows: list[int] = []  # of those in x_RH, what tokens are drawn from
         row = 0
         for item in batch.items:
             if item.seq_id in self.prompts:
                 self._record_prompt(item, x_RH[row : row + len(item.token_ids)])
                 row += len(item.token_ids)
             elif item.samples:
-                row += 1
+                row += 1 + item.num_drafts
             if item.samples:
-                rows.append(row - 1)
+                rows.extend(range(row - 1 - item.num_drafts, row))
         sampling = [item for item in batch.items if item.samples]
         states = [self.states[item.seq_id] for item in sampling]
         if not sampling:
-            return {}, {}
+            return {}, {}, {}
         logits_RV = self.steps.logits(x_RH if len(rows) == len(x_RH) else x_RH[rows])
-        largest = self.steps.largest(logits_RV)
-        tokens = sample(logits_RV, states, [item.output_index for item in sampling], largest)
+        largest_R = self.steps.largest(logits_RV)
+        firsts = list(accumulate((1 + item.num_drafts for item in sampling[:-1]), initial=0))
+        first_RV = logits_RV
+        if len(firsts) < len(rows):
+            first_RV, largest_R = logits_RV[firsts], (largest_R[0][firsts], largest_R[1][firsts])
+        tokens = sample(first_RV, states, [item.output_index for item in sampling], largest_R)
         drawn: dict[int, int] = {}
         failed: dict[int, str] = {}
-        for item, state, logits_V, token in zip(sampling, states, logits_RV, tokens, strict=True):
+        num_accepted: dict[int, int] = {}
+        for item, state, row, token in zip(sampling, states, firsts, tokens, strict=True):
             if isinstance(token, RowError):
                 failed[item.seq_id] = token.reason
                 continue
@@ -114,8 +121,11 @@ class ModelRunner:
                 continue
             drawn[item.seq_id] = token
             if state.params.logprobs is not None:
-                self.logprobs[item.seq_id] = token_logprobs(logits_V, token, state.params.logprobs)
-        return drawn, failed
+                self.logprobs[item.seq_id] = token_logprobs(logits_RV[row], token, state.params.logprobs)
+            if item.num_drafts:
+                *_, drawn[item.seq_id] = tokens_after = _verify(item, state, logits_RV[row:], token)
+                num_accepted[item.seq_id] = len(tokens_after) - 1
+        return drawn, failed, num_accepted
 
     def _record_prompt(self, item: BatchItem, x_RH: torch.Tensor) -> None:
         """The row at position p tells of the prompt's token p + 1; each counts once, whatever is computed again."""
@@ -124,6 +134,22 @@ class ModelRunner:
             if position == len(prompt.logprobs) + 1 and position < len(prompt.ids):
                 logits_V = self.steps.logits(x_H[None])[0]  # row by row: a whole prompt's logits are gigabytes
                 prompt.logprobs.append(token_logprobs(logits_V, prompt.ids[position], num_top or 0))
+
+
+def _verify(item: BatchItem, state: RequestState, logits_RV: torch.Tensor, token: int) -> list[int]:
+    """The tokens that an item yields, `token` being drawn from the first of its rows: while a draft is the token drawn
+    before it, its row is what would be computed next, and another one is drawn. A row without a token only ends this:
+    the next step computes it again, and fails."""
+    tokens = [token]
+    for index, draft in enumerate(item.token_ids[-item.num_drafts :], start=1):
+        if draft != tokens[-1]:
+            break
+        (drawn,) = sample(logits_RV[index : index + 1], [state], [item.output_index + index])
+        if isinstance(drawn, RowError):
+            break
+        state.saw(drawn)
+        tokens.append(drawn)
+    return tokens
 
 
 @dataclass(slots=True)

@@ -20,10 +20,12 @@ class BatchItem(NamedTuple):
     """The part of one sequence in one step. (A named tuple: millions of them are made.)
 
     `start`: tokens whose KV is there before this step = position of the first new token.
-    `token_ids`: the new tokens; exactly `(PENDING_TOKEN,)` where the newest token is still in flight.
+    `token_ids`: the new tokens; exactly `(PENDING_TOKEN,)` where the newest token is still in flight. The last
+    `num_drafts` of them are guesses.
     `block_ids`: the block table, just long enough for start + len(token_ids) tokens.
-    `samples`: whether the step yields a token: a decode, or the last chunk of a prefix.
-    `output_index`: index of that token among the output tokens, from 0 (the counter of the random numbers).
+    `samples`: whether the step yields a token: a decode, or the last chunk of a prefix. With drafts it yields one more
+    for each that is right, up to the first that is wrong.
+    `output_index`: index of the first of them among the output tokens, from 0 (the counter of the random numbers).
     """
 
     seq_id: int
@@ -32,6 +34,7 @@ class BatchItem(NamedTuple):
     block_ids: tuple[int, ...]
     samples: bool
     output_index: int
+    num_drafts: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,24 @@ class Batch:
 
     @cached_property
     def shape(self) -> BatchShape:
-        """(new tokens, context tokens) per item; one row of logits per sampling item."""
+        """(new tokens, context tokens) per item; one row of logits per sampling item, and one per draft."""
         return BatchShape.of(
             ((len(item.token_ids), item.start) for item in self.items),
-            num_logits=sum(item.samples for item in self.items),
+            num_logits=sum(item.samples + item.num_drafts for item in self.items),
         )
+
+    @cached_property
+    def is_decode(self) -> bool:
+        """Whether no sequence has more than one new token, drafts aside."""
+        return all(len(item.token_ids) - item.num_drafts == 1 for item in self.items)
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """A collected batch: seq_id -> sampled token for its sampling items, and when it finished, in seconds.
 
+    `num_accepted`: seq_id -> how many of its drafts, from the first on, are the tokens that were sampled in their
+    places; `token_ids` has the one that comes after these. Without an entry there is none.
     `failed`: seq_id -> why no token could be drawn for it (a line for the one who asked). Such a sampling item has no
     token, and what the step computed for it must not be used again.
     """
@@ -62,6 +72,7 @@ class Done:
     token_ids: Mapping[int, int]
     finished_at: float
     failed: Mapping[int, str] = field(default_factory=dict)
+    num_accepted: Mapping[int, int] = field(default_factory=dict)
 
 
 class TokenOutput(NamedTuple):

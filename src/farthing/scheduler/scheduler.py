@@ -11,15 +11,18 @@ Knows neither tensors nor prices, and not what a token means.
 """
 
 from bisect import bisect_left, insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from operator import attrgetter
 from typing import Literal
 
 from farthing.errors import RequestError, UsageError
-from farthing.scheduler.batch import PENDING_TOKEN, Batch, BatchItem, Done, TokenOutput
+from farthing.scheduler.batch import Batch, BatchItem, Done, TokenOutput
 from farthing.scheduler.block_pool import BlockPool
+from farthing.scheduler.drafts import DraftPolicy
+from farthing.scheduler.flight import Flight
 from farthing.scheduler.sequence import FinishReason, Sequence, SequenceStatus
+from farthing.scheduler.speculation import add_drafts
 
 _rank = attrgetter("rank")
 _new = tuple.__new__  # of a named tuple: its own constructor takes twice the time, and there are millions
@@ -35,49 +38,11 @@ class SchedulerStats:
 
     num_scheduled_tokens: int = 0
     num_cached_tokens: int = 0  # prompt tokens that were not scheduled, since the prefix cache had them
-    num_dropped_tokens: int = 0  # sampled past a stop, a cancel or a finish
+    num_dropped_tokens: int = 0  # sampled past a stop, a cancel or a finish; drafts that were wrong are not
     num_preemptions: int = 0
     num_failed: int = 0  # sequences ended because no token could be drawn
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A batch from `schedule` to `update`.
-
-    `members`: per item its sequence and the number of its preemptions, which tells whether the item's block table is
-    still the sequence's own. `tables`: block tables that were given up while this batch was the last to touch them.
-    """
-
-    batch_id: int
-    budget: int
-    items: list[BatchItem] = field(default_factory=list)
-    members: list[tuple[Sequence, int]] = field(default_factory=list)
-    tables: list[list[int]] = field(default_factory=list)
-
-    def take(self, sequence: Sequence, num_tokens: int, block_size: int) -> None:
-        """Adds the next `num_tokens` tokens of a sequence that has the blocks for them."""
-        start, known, num_pending = sequence.num_scheduled_tokens, sequence.token_ids, sequence.num_pending_tokens
-        num_known = len(known)
-        end = start + num_tokens
-        samples = end == num_known + num_pending
-        if end > num_known:
-            token_ids: tuple[int, ...] = (PENDING_TOKEN,)
-        else:
-            token_ids = (known[start],) if num_tokens == 1 else tuple(known[start:end])
-        block_ids = sequence.block_table
-        if block_ids is None:
-            block_ids = sequence.block_table = tuple(sequence.block_ids)
-        num_blocks = -(-end // block_size)
-        if num_blocks < len(block_ids):
-            block_ids = block_ids[:num_blocks]
-        output_index = num_known + num_pending - sequence.num_prompt_tokens
-        self.items.append(_new(BatchItem, (sequence.seq_id, start, token_ids, block_ids, samples, output_index)))
-        self.members.append((sequence, sequence.num_preemptions))
-        self.budget -= num_tokens
-        sequence.num_scheduled_tokens = end
-        if samples:
-            sequence.num_pending_tokens = num_pending + 1
-        sequence.last_batch_id = self.batch_id
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0  # drafts that were right
 
 
 class Scheduler:
@@ -87,7 +52,7 @@ class Scheduler:
     decode or prefill ever stands still for want of budget. `max_model_len`: tokens of a sequence, prompt and output;
     the pool's size bounds it too. `max_tokens_in_flight`: tokens of one sequence that may still be in flight when it
     is scheduled again; 0 unless the executor can fill in PENDING_TOKEN. `aging_seconds`: the wait that makes up for
-    one step of priority; infinity for strict priorities.
+    one step of priority; infinity for strict priorities. `draft_policy`: how many drafts a decode gets; None: none.
     """
 
     def __init__(
@@ -101,6 +66,7 @@ class Scheduler:
         max_tokens_in_flight: int = 0,
         enable_prefix_caching: bool = True,
         aging_seconds: float = 30.0,
+        draft_policy: DraftPolicy | None = None,
     ) -> None:
         assert max_num_seqs > 0 and max_tokens_in_flight >= 0 and aging_seconds > 0
         if max_batch_tokens < max_num_seqs:
@@ -109,6 +75,7 @@ class Scheduler:
                 "token of each running sequence",
                 fix="raise the one or lower the other",
             )
+        assert draft_policy is None or not max_tokens_in_flight, "what comes after a token in flight can't be guessed"
         self.block_pool = BlockPool(num_blocks, block_size)
         self.stats = SchedulerStats()
         self.waiting_for: WaitingFor = ""  # as of the last `schedule`
@@ -118,10 +85,11 @@ class Scheduler:
         self._max_tokens_in_flight = max_tokens_in_flight
         self._enable_prefix_caching = enable_prefix_caching
         self._aging_seconds = aging_seconds
+        self._draft_policy = draft_policy
         self._sequences: dict[int, Sequence] = {}
         self._waiting: list[Sequence] = []  # in rank order, as is _running
         self._running: list[Sequence] = []
-        self._in_flight: dict[int, _Flight] = {}  # by batch id, oldest first
+        self._in_flight: dict[int, Flight] = {}  # by batch id, oldest first
         self._num_batches = 0
         self._refused = (-1, 0)  # head of the queue that did not fit, and how many available blocks it needs
 
@@ -176,12 +144,16 @@ class Scheduler:
             sequence.publishes = False
 
     def schedule(self, now: float) -> Batch | None:
-        """The next batch: decodes first, then running prefills, then new ones; None if nothing can be computed now."""
-        draft = _Flight(self._num_batches, self._max_batch_tokens)
+        """The next batch: decodes first, then running prefills, then new ones; None if nothing can be computed now.
+        Only what is left then is for drafts."""
+        draft = Flight(self._num_batches, self._max_batch_tokens)
         self._take_running(draft)
         self.waiting_for = self._admit(draft, now)
         if not draft.items:
             return None
+        if self._draft_policy is not None:
+            room, num_running = self._max_num_seqs - len(draft.items), len(self._running)
+            self.stats.num_draft_tokens += add_drafts(draft, self.block_pool, self._draft_policy, room, num_running)
         self._num_batches += 1
         self._in_flight[draft.batch_id] = draft
         self.stats.num_scheduled_tokens += self._max_batch_tokens - draft.budget
@@ -196,14 +168,20 @@ class Scheduler:
         finished = SequenceStatus.FINISHED
         outputs = []
         for item, (sequence, num_preemptions) in zip(flight.items, flight.members, strict=True):
-            seq_id, start, token_ids, _, samples, _ = item
+            seq_id, start, token_ids, _, samples, _, num_drafts = item
             if samples:
                 sequence.num_pending_tokens -= 1
             if sequence.status is finished:
-                self.stats.num_dropped_tokens += samples and seq_id not in failed
+                if samples and seq_id not in failed:
+                    self.stats.num_dropped_tokens += 1 + done.num_accepted.get(seq_id, 0)
                 continue
             if failed and seq_id in failed:
                 outputs.append(self._fail(item, sequence, failed[seq_id]))
+                continue
+            if num_drafts:
+                drafts = token_ids[1 : 1 + done.num_accepted.get(seq_id, 0)]
+                is_current = sequence.num_preemptions == num_preemptions
+                outputs += self._accept(sequence, drafts, drawn[seq_id], is_current=is_current)
                 continue
             num_new = len(token_ids)
             if sequence.num_preemptions == num_preemptions:
@@ -226,6 +204,28 @@ class Scheduler:
             self.block_pool.release(block_ids)
         return tuple(outputs)
 
+    def _accept(
+        self, sequence: Sequence, drafts: tuple[int, ...], token_id: int, *, is_current: bool
+    ) -> list[TokenOutput]:
+        """Appends the drafts that were right and the token that comes after them, up to an end. The KV of the others
+        is overwritten by the next step. `is_current`: whether the sequence has kept its blocks."""
+        self.stats.num_accepted_tokens += len(drafts)
+        outputs: list[TokenOutput] = []
+        reason: FinishReason | None = None
+        for new in (*drafts, token_id):
+            if reason is None:
+                reason = sequence.append(new)
+                outputs.append(TokenOutput(sequence.seq_id, new, reason))
+            else:
+                self.stats.num_dropped_tokens += 1
+        if is_current:
+            sequence.num_scheduled_tokens += len(drafts)
+            sequence.num_computed_tokens = min(sequence.num_scheduled_tokens, len(sequence.token_ids))
+            self._publish(sequence)
+        if reason is not None:
+            self._end(sequence, reason)
+        return outputs
+
     def _fail(self, item: BatchItem, sequence: Sequence, error: str) -> TokenOutput:
         """Ends a sequence for which no token could be drawn; the blocks of this step are released, never published.
 
@@ -233,12 +233,12 @@ class Scheduler:
         may stem from an earlier chunk or from a cached prefix, and would fail all who share it: the cache starts anew.
         """
         self.stats.num_failed += 1
-        if item.output_index == 0 or len(item.token_ids) > 1:
+        if item.output_index == 0 or len(item.token_ids) - item.num_drafts > 1:
             self.reset_prefix_cache()
         self._end(sequence, "error")
         return TokenOutput(item.seq_id, None, "error", error)
 
-    def _take_running(self, draft: _Flight) -> None:
+    def _take_running(self, draft: Flight) -> None:
         """Decodes, then prefills, each in rank order."""
         block_size, max_tokens_in_flight = self.block_pool.block_size, self._max_tokens_in_flight
         prefills = []
@@ -260,7 +260,7 @@ class Scheduler:
             if room:
                 draft.take(sequence, min(sequence.num_tokens_to_schedule, room), block_size)
 
-    def _idle_room(self, draft: _Flight) -> int:
+    def _idle_room(self, draft: Flight) -> int:
         """Tokens that idle sequences may have in this batch: all of it while they are alone, else now and then as many
         as the others have."""
         first = self._running[:1] + self._waiting[:1]
@@ -286,7 +286,7 @@ class Scheduler:
         sequence.block_table = None
         return True
 
-    def _admit(self, draft: _Flight, now: float) -> WaitingFor:
+    def _admit(self, draft: Flight, now: float) -> WaitingFor:
         """What keeps the first of those that are left from running."""
         while self._waiting:
             sequence = self._waiting[0]
@@ -310,7 +310,7 @@ class Scheduler:
             draft.take(sequence, min(sequence.num_tokens_to_schedule, room), self.block_pool.block_size)
         return ""
 
-    def _make_way(self, sequence: Sequence, draft: _Flight) -> bool:
+    def _make_way(self, sequence: Sequence, draft: Flight) -> bool:
         """Whether an idle sequence was preempted for one that is not. Not while blocks are about to come back, and not
         if it is in this very batch."""
         if sequence.is_idle or not self._running or not self._running[-1].is_idle:

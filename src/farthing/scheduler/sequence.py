@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Literal
 
+from farthing.scheduler.drafts import Drafter
+
 IDLE_PRIORITY = 1000
 """This and above: computed where it disturbs nobody. It ranks behind everyone else, however long it waits."""
 
@@ -30,6 +32,7 @@ class Sequence:
     `priority`: smaller is more urgent; it may be negative.
     `salt`: only sequences with equal salts share cached blocks.
     `use_prefix_cache=False`: the whole prefix is computed, because somebody reads it (prompt logprobs).
+    `drafter`: guesses its next tokens, where its owner lets it be speculated on.
     `num_cached_tokens`: prompt tokens taken from the prefix cache when the sequence was first admitted.
     `stop_token`: the id that ended it, which is also the last of `token_ids`; None where none did.
     """
@@ -38,6 +41,7 @@ class Sequence:
         "arrival_time",
         "block_ids",
         "block_table",
+        "drafter",
         "ending_token_ids",
         "finish_reason",
         "first_scheduled_time",
@@ -77,6 +81,7 @@ class Sequence:
         salt: str = "",
         arrival_time: float = 0.0,
         use_prefix_cache: bool = True,
+        may_draft: bool = False,
     ) -> None:
         self.seq_id = seq_id
         self.token_ids = list(prompt_ids)
@@ -89,6 +94,7 @@ class Sequence:
         self.salt = salt
         self.arrival_time = arrival_time
         self.use_prefix_cache = use_prefix_cache
+        self.drafter = Drafter(self.token_ids) if may_draft else None
 
         self.status = SequenceStatus.WAITING
         self.finish_reason: FinishReason | None = None

@@ -84,6 +84,8 @@ class _Reader(Collector):
         yield _gauge("kv_usage_ratio", "Share of the blocks that requests hold.", kv_usage(desk))
         yield _counter("preemptions", "Sequences put back for want of blocks.", status.num_preemptions)
         yield _counter("failed_sequences", "Sequences without a next token.", status.num_failed_sequences)
+        yield _counter("draft_tokens", "Tokens that were guessed.", status.num_draft_tokens)
+        yield _counter("accepted_tokens", "Of these, guessed right.", status.num_accepted_tokens)
 
     def _tokens(self) -> Iterator[Metric]:
         spent = self._desk.books.spent

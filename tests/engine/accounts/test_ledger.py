@@ -31,7 +31,7 @@ SEQUENCES = st.lists(st.tuples(st.integers(1, 300), st.integers(0, 3000)), min_s
 def step_of(sequences: list[tuple[int, int]], seconds: float = 0.01, in_executor: float = 0.8) -> Measured:
     owners = [Owner(f"request-{index // 2}", "alice") for index in range(len(sequences))]
     items = [BatchItem(i, start, (1,) * new, (), True, 0) for i, (new, start) in enumerate(sequences)]
-    return Measured(0.0, Batch(0, tuple(items)), owners, seconds, seconds * in_executor, 3, "slots", 5, 0)
+    return Measured(0.0, Batch(0, tuple(items)), len(items), owners, seconds, seconds * in_executor, 3, "slots", 5, 0)
 
 
 def parts_of(record: StepRecord) -> dict[str, float]:

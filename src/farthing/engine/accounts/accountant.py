@@ -12,7 +12,6 @@ from itertools import groupby
 from farthing.engine.accounts.ledger import Ledger
 from farthing.engine.accounts.step_price import Measured, StepPricer
 from farthing.engine.accounts.step_record import Charge, Owner, StepRecord
-from farthing.engine.accounts.stopwatch import Stopwatch
 from farthing.scheduler.batch import Batch
 from farthing.scheduler.scheduler import Scheduler
 
@@ -26,8 +25,8 @@ class Accountant:
     """`on_settled` is handed the records of steps, and the charges of their requests, once they are priced: at the
     latest with the step in which a request ends. `pricer` None: nothing is measured."""
 
-    def __init__(self, pricer: StepPricer | None, scheduler: Scheduler, stopwatch: Stopwatch) -> None:
-        self._pricer, self._scheduler, self._stopwatch = pricer, scheduler, stopwatch
+    def __init__(self, pricer: StepPricer | None, scheduler: Scheduler) -> None:
+        self._pricer, self._scheduler = pricer, scheduler
         self.on_settled: OnSettled = lambda steps, charges: None
         self._ledger = Ledger()
         self._noted: list[Measured] = []
@@ -47,16 +46,16 @@ class Accountant:
         if self._since is None:
             self._since = time.monotonic()
 
-    def computed(self, owner_of: Callable[[int], Owner]) -> None:
-        """Behind the executor. `owner_of(seq_id)` is asked now: the ends of sequences are not taken yet."""
-        seconds, done = self._stopwatch.lap()
-        if done is not None and self._pricer is not None:
-            owners = [owner_of(item.seq_id) for item in done.batch.items]
-            self._computed = done.batch, owners, seconds
+    def computed(self, batch: Batch, seconds: float, owner_of: Callable[[int], Owner]) -> None:
+        """Behind the executor, which was busy for so many seconds. `owner_of(seq_id)` is asked now: the ends of
+        sequences are not taken yet."""
+        if self._pricer is not None:
+            owners = [owner_of(item.seq_id) for item in batch.items]
+            self._computed = batch, owners, seconds
 
-    def end(self, *, more: bool, ended: bool) -> None:
+    def end(self, *, more: bool, ended: bool, num_outputs: int) -> None:
         """Behind everything that a step brings. `more`: whether the next one follows at once; `ended`: whether a
-        request did."""
+        request did; `num_outputs`: tokens that came."""
         assert self._since is not None
         started, now = self._since, time.monotonic()
         self._since = now if more and self._computed is not None else None
@@ -66,6 +65,7 @@ class Accountant:
             step = Measured(
                 time=time.time(),
                 batch=batch,
+                num_outputs=num_outputs,
                 owners=owners,
                 seconds=now - started,
                 executor_seconds=executor_seconds,
@@ -106,8 +106,8 @@ class Accountant:
 
 
 def _alike(steps: Sequence[Measured]) -> Iterator[list[Measured]]:
-    """Runs of steps that decode the same sequences; a step with a prompt is alone."""
-    for _, run in groupby(steps, key=lambda step: object() if step.has_prompt else step.owners):
+    """Runs of steps that decode the same sequences with as many drafts; a step with a prompt is alone."""
+    for _, run in groupby(steps, key=lambda step: object() if step.has_prompt else (step.owners, step.num_drafts)):
         yield list(run)
 
 

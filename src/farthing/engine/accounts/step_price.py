@@ -35,6 +35,7 @@ class Measured:
 
     time: float  # seconds since 1970
     batch: Batch
+    num_outputs: int  # tokens that came: fewer than rows of logits, where drafts were wrong
     owners: Sequence[Owner]
     seconds: float
     executor_seconds: float
@@ -48,9 +49,13 @@ class Measured:
         return self.batch.shape
 
     @property
+    def num_drafts(self) -> list[int]:
+        return [item.num_drafts for item in self.batch.items]
+
+    @property
     def has_prompt(self) -> bool:
-        """Whether a sequence has more than one new token."""
-        return any(len(item.token_ids) > 1 for item in self.batch.items)
+        """Whether a sequence has more than one new token, drafts aside."""
+        return not self.batch.is_decode
 
 
 class StepPricer:
@@ -75,8 +80,8 @@ class StepPricer:
         return records[0], charges
 
     def price_alike(self, steps: Sequence[Measured]) -> tuple[list[StepRecord], list[Charge]]:
-        """Of steps that followed each other with the same sequences, one more token of each in every step: their costs
-        differ by those few positions alone, and are taken to be those of the step in the middle."""
+        """Of steps that followed each other with the same sequences, a few more tokens of each in every step: their
+        costs differ by those positions alone, and are taken to be those of the step in the middle."""
         middle = steps[len(steps) // 2]
         sums = self._cost.sums(middle.shape)
         needs = self._needs(middle.shape, sums)
@@ -89,13 +94,13 @@ class StepPricer:
         throttled = in_executor - min(in_executor, self._usual_seconds(shape, in_executor, needs))
         stretch = (in_executor - throttled) / needs.seconds if needs.seconds else 0.0
         host = step.seconds - in_executor
-        phase: Phase = "decode" if shape.num_tokens == shape.num_sequences else "prefill"
+        phase: Phase = "decode" if step.batch.is_decode else "prefill"
         return StepRecord(
             time=step.time,
             phase=phase,
-            num_tokens=shape.num_tokens,
+            num_tokens=shape.num_tokens - shape.num_logits + step.num_outputs,
             num_sequences=shape.num_sequences,
-            num_outputs=shape.num_logits,
+            num_outputs=step.num_outputs,
             context_tokens=shape.context_tokens,
             seconds=step.seconds,
             executor_seconds=in_executor,
@@ -172,11 +177,11 @@ class StepPricer:
         lines = [line for _, line in cost.flops] if needs.compute else [cost.read, cost.write]
         whole = sum(line.at(sums) for line in lines)
         a_token = sum(line.token + line.constant / sums.tokens for line in lines)
-        a_logit = sum(line.logit for line in lines) * shape.num_logits / shape.num_sequences
+        a_logit = sum(line.logit for line in lines)
         a_pair, a_position = sum(line.pair for line in lines), sum(line.attended for line in lines)
         by_request: dict[Owner, float] = {}
-        for owner, (new, context) in zip(step.owners, shape.sequences, strict=True):
-            part = new * a_token + a_logit
+        for owner, item, (new, context) in zip(step.owners, step.batch.items, shape.sequences, strict=True):
+            part = new * a_token + (item.samples + item.num_drafts) * a_logit
             part += touched_tokens(new, context, window) * a_position + causal_pairs(new, context, window) * a_pair
             by_request[owner] = by_request.get(owner, 0.0) + part / whole
         return [

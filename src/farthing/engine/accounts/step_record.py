@@ -27,6 +27,8 @@ class StepRecord(msgspec.Struct, array_like=True, frozen=True):
     fields of PARTS add up to it. `executor_seconds` of it passed in the executor. `limit_seconds`: what the machine's
     measured peaks allow; `forecast_seconds`: the plan's figure. `fixed_seconds`: what a larger batch would not raise.
 
+    `num_tokens`: those computed for good, without drafts that were wrong; `num_outputs` came out.
+
     Parts: reading `weights`, reading and writing the `kv_cache` and `activations`, or `compute` where arithmetic is the
     limit; `communication`; `launch` of kernels; `host`: everything outside the executor (scheduling, text, messages);
     `threads`: what more threads would save; `throttled`: beyond what such a step has taken at its best.

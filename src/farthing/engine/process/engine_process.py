@@ -154,6 +154,8 @@ class EngineProcess:
             num_failed_sequences=stats.num_failed,
             num_dropped_messages=self._decoder.num_dropped,
             memory_bytes=0 if engine.has_unfinished else process_bytes(),
+            num_draft_tokens=stats.num_draft_tokens,
+            num_accepted_tokens=stats.num_accepted_tokens,
         )
         return Stepped(deltas, rejected, status, steps, charges)
 

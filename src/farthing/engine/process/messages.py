@@ -81,6 +81,8 @@ class EngineStatus(msgspec.Struct, array_like=True, frozen=True):
     num_failed_sequences: int = 0
     num_dropped_messages: int = 0
     memory_bytes: int = 0
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0
 
 
 class Rejected(msgspec.Struct, array_like=True, frozen=True):

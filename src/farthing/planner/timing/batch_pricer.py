@@ -45,13 +45,13 @@ class BatchSums:
 
     @classmethod
     def of(cls, batch: Batch) -> "BatchSums":
-        _, starts, token_ids, _, samples, _ = zip(*batch.items, strict=True)
+        _, starts, token_ids, _, samples, _, num_drafts = zip(*batch.items, strict=True)
         sizes = [len(ids) for ids in token_ids]
         tokens, context = sum(sizes), sum(starts)
         pairs = context + tokens  # where each has one new token
         if tokens > len(sizes):
             pairs = sum(n * c + n * (n + 1) // 2 for n, c in zip(sizes, starts, strict=True))
-        return cls(len(sizes), tokens, sum(samples), context + tokens, pairs)
+        return cls(len(sizes), tokens, sum(samples) + sum(num_drafts), context + tokens, pairs)
 
 
 @dataclass(frozen=True, slots=True)
