@@ -1,7 +1,7 @@
 """A worker: llama.cpp as bare calls of llama_decode, without sampling. Arguments: MODEL.gguf THREADS.
 
 Decoding, each sequence has a KV stream of its own, and for mixed steps there is one for all (kv_unified): whatever is
-faster. A long context is computed once for all formats and kept beside the model.
+faster. A long context is computed once for all formats and kept beside the model, for each number of streams.
 """
 
 import ctypes
@@ -115,7 +115,7 @@ class LlamaCpp:
                 lc.llama_memory_seq_rm(self._memory, sequence, context, -1)
             return
         self._clear()
-        kept = self._path.with_name(f"context-{context}.llama.cpp")
+        kept = self._path.with_name(f"context-{context}-of-{batch}.llama.cpp")
         tokens, count = (lc.llama_token * context)(), ctypes.c_size_t()
         if not kept.exists() or not lc.llama_state_seq_load_file(
             self._context, str(kept).encode(), 0, tokens, context, ctypes.byref(count)

@@ -61,12 +61,11 @@ class Measuring:
         names = [name for name in workers if engines[name] == "Farthing" or engines[name] in case.peers]
         for number in range(min(self._rounds, case.max_rounds)):
             say(f"  {group.name}: {case.title}, round {number + 1}")
-            settle(list(workers.values()))
-            if case.shape is not None:
-                outcome.limits.append(self._meter.measure())
             order = names[number % len(names) :] + names[: number % len(names)]
             for name in order:
                 settle(list(workers.values()))
+                if name == group.ours.name and case.shape is not None:
+                    outcome.limits.append(self._meter.measure())
                 try:
                     outcome.seconds.setdefault(name, []).append(workers[name].seconds(case.command))
                 except (WorkerError, OSError) as error:

@@ -23,8 +23,8 @@ one token that they need for it."""
 
 FLOORS = """\
 The floor of a step is the sum over the described ops of max(bytes / read bandwidth at the working set, operations /
-peak of the op's math), both measured in the same round by kernels that do nothing else; share = floor / measured,
-median of the rounds."""
+peak of the op's math), both measured by kernels that do nothing else, just before Farthing's turn; share = floor /
+measured, median of the rounds."""
 
 
 def page(
