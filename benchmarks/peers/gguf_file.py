@@ -1,13 +1,11 @@
-"""A LLaMA checkpoint folder as an f16 GGUF with a vocabulary of placeholders, so that llama.cpp can time it.
+"""A LLaMA checkpoint folder as a bf16 GGUF with a vocabulary of placeholders, so that peers can time it.
 
-Usage: python benchmarks/cpu/write_gguf.py CHECKPOINT_DIR OUT.gguf      needs: farthing[test]
+The vocabulary is of the kind that llama.cpp and OpenVINO GenAI both read: byte-level BPE, which must have a merge.
 """
 
-import sys
 from pathlib import Path
 
 import gguf
-import numpy as np
 import torch
 
 from farthing.models.auto import describe, read_config
@@ -29,18 +27,22 @@ _NAMES = {
 _ENDS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
-def main(checkpoint_dir: Path, out: Path) -> None:
+def write_gguf(checkpoint_dir: Path, out: Path) -> None:
     spec = describe(read_config(checkpoint_dir), Precision.of(resolve("bf16", "cpu")))
     writer = gguf.GGUFWriter(out, "llama")
     _write_metadata(writer, spec)
     checkpoint = open_checkpoint(checkpoint_dir)
     for full_name in spec.stored_tensors():
         name, suffix = full_name.rsplit(".", 1)
-        values = checkpoint.read(full_name).float()
+        values = checkpoint.read(full_name)
         if name.endswith(("q_proj", "k_proj")):
             values = _interleaved(values, spec.rope.head_dim)
-        dtype = np.float32 if values.ndim == 1 else np.float16
-        writer.add_tensor(f"{_gguf_name(name)}.{suffix}", values.numpy().astype(dtype))
+        gguf_name = f"{_gguf_name(name)}.{suffix}"
+        if values.ndim == 1:
+            writer.add_tensor(gguf_name, values.float().numpy())
+        else:
+            as_bytes = values.bfloat16().contiguous().view(torch.uint8).numpy()
+            writer.add_tensor(gguf_name, as_bytes, raw_dtype=gguf.GGMLQuantizationType.BF16)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -52,23 +54,21 @@ def _write_metadata(writer: gguf.GGUFWriter, spec: ModelSpec) -> None:
     writer.add_context_length(spec.max_positions)
     writer.add_embedding_length(spec.hidden_size)
     writer.add_block_count(len(spec.layers))
-    writer.add_feed_forward_length(layer.gate_proj.out_features)
+    writer.add_feed_forward_length(layer.mlp.intermediate_size)
     writer.add_head_count(layer.attention.num_heads)
     writer.add_head_count_kv(layer.attention.num_kv_heads)
     writer.add_layer_norm_rms_eps(layer.attention_norm.eps)
     writer.add_rope_freq_base(spec.rope.theta)
     writer.add_rope_dimension_count(spec.rope.head_dim)
     writer.add_vocab_size(spec.vocab_size)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    types = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL, *[gguf.TokenType.BYTE] * 256]
-    while len(tokens) < spec.vocab_size:
-        tokens.append(f"▁placeholder{len(tokens)}")
-        types.append(gguf.TokenType.NORMAL)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(tokens)
-    writer.add_token_scores([-float(index) for index in range(len(tokens))])
-    writer.add_token_types(types)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
+    special = ["<unk>", "<s>", "</s>"]
+    words = [f"word{index}" for index in range(len(special), spec.vocab_size)]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list([*special, *words])
+    writer.add_token_types([gguf.TokenType.CONTROL] * len(special) + [gguf.TokenType.NORMAL] * len(words))
+    writer.add_token_merges(["w o"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
 
@@ -83,7 +83,3 @@ def _gguf_name(name: str) -> str:
         return _ENDS[name]
     _, _, index, rest = name.split(".", 3)
     return f"blk.{index}.{_NAMES[rest]}"
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
