@@ -23,6 +23,8 @@ class ReferenceKernels:
 
     name = "reference"
     batch_invariant = True
+    widens_quantized = True
+    """Whether weights in a quantized format are widened, a matrix at a time, in every step."""
 
     def prepare(self, weight: Weight) -> Weight:
         """The weight as `linear` reads it best; a backend may lay it out anew in the same memory."""

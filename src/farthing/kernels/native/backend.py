@@ -46,6 +46,7 @@ class NativeKernels(ReferenceKernels):
     """`prepare` packs weights in place: only these kernels can read them afterwards."""
 
     batch_invariant = True
+    widens_quantized = False
 
     def __init__(self, pool: Pool, level: str) -> None:
         self.name = f"native {level}"
