@@ -54,8 +54,8 @@ class DeviceKey:
 class BandwidthPoint:
     """Reading `working_set_bytes` again and again with `op`; `spread`: interquartile range of the repeats / median.
 
-    `num_threads` are host threads; a GPU reads with all of itself and has 1 here. `op` "small ops": norms, additions and
-    activations, whose bytes read and written are counted.
+    `num_threads` are host threads; a GPU reads with all of itself and has 1 here. `op` "small ops": norms, additions
+    and activations, whose bytes read and written are counted.
     """
 
     working_set_bytes: int
@@ -184,9 +184,7 @@ class Calibration:
         """FLOP/s of attention where so many queries share keys and values of so many bytes."""
         surface = self._surfaces.get(ATTENTION)
         return (
-            self.flops_per_second(math, queries)
-            if surface is None
-            else _interpolate_surface(surface, queries, bytes_attended)
+            _interpolate_surface(surface, queries, bytes_attended) if surface else self.flops_per_second(math, queries)
         )
 
     def peak(self, math: str) -> float:

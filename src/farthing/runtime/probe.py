@@ -31,37 +31,42 @@ def probe(device: str = "cpu", *, quick: bool, progress: Progress, compiled: boo
     target = open_device(device)
     num_threads = torch.get_num_threads()
     try:
-        with torch.inference_mode():
-            own_bytes, device_context_bytes = _measure_fixed_memory(target)
-            if compiled and target.type == "cpu":
-                extent = probe_compiled.QUICK if quick else probe_compiled.FULL
-                found = probe_compiled.measure_compiled(extent, num_threads, progress)
-                if found is not None:
-                    return _with_compiled(found, target, num_threads, own_bytes, progress)
-            plan = probe_torch.QUICK if quick else probe_torch.FULL
-            overhead_seconds = probe_torch.measure_overhead(target, progress)
-            torch.set_num_threads(1)  # a second thread would only wait
-            call_seconds = seconds_per_call(target, _CALL_SECONDS)
-            torch.set_num_threads(num_threads)
-            bandwidth = probe_torch.measure_bandwidth(target, plan, num_threads, overhead_seconds, progress)
-            gemm = probe_torch.measure_gemm(target, plan, num_threads, overhead_seconds, progress)
+        fixed = _measure_fixed_memory(target)
+        if compiled and target.type == "cpu":
+            extent = probe_compiled.QUICK if quick else probe_compiled.FULL
+            found = probe_compiled.measure_compiled(extent, num_threads, progress)
+            if found is not None:
+                return _with_compiled(found, target, num_threads, fixed, progress)
+        return _with_torch(probe_torch.QUICK if quick else probe_torch.FULL, target, num_threads, fixed, progress)
     finally:
         torch.set_num_threads(num_threads)
+
+
+@torch.inference_mode()
+def _with_torch(
+    plan: probe_torch.Plan, device: torch.device, num_threads: int, fixed: tuple[int, int], progress: Progress
+) -> Calibration:
+    overhead_seconds = probe_torch.measure_overhead(device, progress)
+    torch.set_num_threads(1)  # a second thread would only wait
+    call_seconds = seconds_per_call(device, _CALL_SECONDS)
+    torch.set_num_threads(num_threads)
+    bandwidth = probe_torch.measure_bandwidth(device, plan, num_threads, overhead_seconds, progress)
+    gemm = probe_torch.measure_gemm(device, plan, num_threads, overhead_seconds, progress)
     progress("done", 1.0)
     return Calibration(
-        device=device_key(target, compiled=False),
+        device=device_key(device, compiled=False),
         date=_now(),
         bandwidth=bandwidth,
         gemm=gemm,
         links=(),
         overhead_seconds_per_op=call_seconds,
-        process_bytes=own_bytes,
-        device_context_bytes=device_context_bytes,
+        process_bytes=fixed[0],
+        device_context_bytes=fixed[1],
     )
 
 
 def _with_compiled(
-    found: probe_compiled.Compiled, device: torch.device, num_threads: int, own_bytes: int, progress: Progress
+    found: probe_compiled.Compiled, device: torch.device, num_threads: int, fixed: tuple[int, int], progress: Progress
 ) -> Calibration:
     per_step, per_sequence = host_seconds(num_threads, _CALL_SECONDS)
     progress("done", 1.0)
@@ -72,8 +77,8 @@ def _with_compiled(
         gemm=found.gemm,
         links=(),
         overhead_seconds_per_op=found.overhead_seconds,
-        process_bytes=own_bytes,
-        device_context_bytes=0,
+        process_bytes=fixed[0],
+        device_context_bytes=fixed[1],
         peaks=found.peaks,
         records=True,
         overhead_seconds_per_op_alone=found.overhead_seconds_alone,

@@ -1,7 +1,7 @@
 """What a step of a model so small that there is no work takes: a call of torch, and the Python around all calls.
 
-An addition into a given tensor takes a fifth of such a call: a decoder's calls make views and results, and Python stands
-between them. Knows no other figure; runtime/probe.py asks for these.
+An addition into a given tensor takes a fifth of such a call: a decoder's calls make views and results, and Python
+stands between them. Knows no other figure; runtime/probe.py asks for these.
 """
 
 import time

@@ -7,6 +7,7 @@ in a Calibration. Knows no model.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -100,15 +101,14 @@ def measure_compiled(extent: Extent, num_threads: int, progress: Progress) -> Co
 
 
 _Share = Callable[[float], None]
+Key = TypeVar("Key")
 
 
-def _time[Key](
+def _time(
     tasks: Mapping[tuple[str, int, Key], Task], seconds: float, progress: _Share
 ) -> Iterator[tuple[int, Key, Task, Timing]]:
     """Tasks by group, threads and something else, timed in turns; those that would take too long are left out."""
-    cases = {
-        Case(group, threads, task.work, task.run): (threads, key, task) for (group, threads, key), task in tasks.items()
-    }
+    cases = {Case(key[0], key[1], task.work, task.run): (key[1], key[2], task) for key, task in tasks.items()}
     for case, timing in time_all(_CPU, list(cases), seconds, progress):
         yield *cases[case], timing
 
