@@ -67,13 +67,13 @@ class EngineBench:
 
     def figure(self, work: Work, rounds: Sequence[float]) -> Figure:
         """With what the description and the measured machine say of it."""
-        calibration = self._plan.calibration
-        assert calibration is not None
+        assert self._plan.calibration is not None
+        calibration = self._plan.calibration.at_threads(self._plan.num_threads)
         forecast_seconds = limit_seconds = 0.0
         for shape in self._shapes(work):
             step = forecast(self._plan.spec, shape, calibration)
             forecast_seconds += step.seconds
-            limit_seconds += max(step.bandwidth_seconds, step.compute_seconds)
+            limit_seconds += step.limit_seconds
         tokens = work.num_tokens / work.repeats
         return Figure(work, tuple(rounds), tokens / forecast_seconds, tokens / limit_seconds)
 
