@@ -58,6 +58,10 @@ class TapedDecoder:
         self._hidden.run()
         return self._hidden.output[:num_rows]
 
+    def timed(self) -> list[tuple[str, float]]:
+        """The last step again, call by call: kernel and seconds of each. What comes out is that of the last step."""
+        return [*self._hidden.timed(), *self._logits.timed()]
+
     def logits(self, x_RH: torch.Tensor) -> torch.Tensor:
         num_rows = x_RH.shape[0]
         self._x_RH[:num_rows].copy_(x_RH)

@@ -155,7 +155,7 @@ def _products(
                     (_WIDTH, largest if rows <= _FEW_ROWS else _MANY_ROWS_BYTES),
                 ):
                     task = peaks.product(known[name], rows=rows, columns=width, outputs=width, num_bytes=num_bytes)
-                    tasks[name, threads, (name, rows, width, num_bytes)] = task
+                    tasks[f"{name} {rows}", threads, (name, rows, width, num_bytes)] = task
     for threads, (name, rows, width, num_bytes), task, timing in _time(tasks, extent.product_seconds, progress):
         rate = task.work / timing.without(task.calls * calls[threads])
         math, weight_format = known[name].math, "" if name == known[name].math else name
