@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from farthing.kernels.native.backend import NativeKernels
+from farthing.kernels.native.timing import by_method
 from farthing.kernels.reference import ReferenceKernels
 from farthing.runtime.decoder import Decoder
 from farthing.runtime.inputs import InputBuffers, StepInputs
@@ -27,6 +28,12 @@ class Steps(Protocol):
 def capture(decoder: Decoder, kernels: ReferenceKernels, buffers: InputBuffers, *, max_logits: int) -> Steps:
     """`inputs` of the result must lie in `buffers`."""
     return TapedDecoder(decoder, kernels, buffers, max_logits) if isinstance(kernels, NativeKernels) else decoder
+
+
+def timed(steps: Steps) -> list[tuple[str, float]] | None:
+    """The last step again, part by part: the kernels' method that a part was recorded for, and seconds. None where steps
+    are not recorded."""
+    return steps.timed() if isinstance(steps, TapedDecoder) else None
 
 
 class TapedDecoder:
@@ -59,8 +66,12 @@ class TapedDecoder:
         return self._hidden.output[:num_rows]
 
     def timed(self) -> list[tuple[str, float]]:
-        """The last step again, call by call: kernel and seconds of each. What comes out is that of the last step."""
-        return [*self._hidden.timed(), *self._logits.timed()]
+        """As the function says."""
+        return by_method([*self._hidden.timed(), *self._logits.timed()])
+
+    @property
+    def num_calls(self) -> int:
+        return self._hidden.num_calls + self._logits.num_calls
 
     def logits(self, x_RH: torch.Tensor) -> torch.Tensor:
         num_rows = x_RH.shape[0]

@@ -102,5 +102,5 @@ def test_no_op_is_faster_than_any_of_its_limits(flops: int, moved: int, rows: in
     op = (LAYER.q_proj, LAYER.attention, LAYER.mlp_norm)[at]
     size = StepSize(1, rows, 1, rows, touched)
     time = op_seconds(op, moved, [("bf16", flops)], size, MACHINE)
-    assert time.seconds >= moved / MACHINE.read_bandwidth(touched)
-    assert time.limit == max(moved / MACHINE.read_bandwidth(touched), flops / 1e12)
+    assert time.seconds >= time.limit >= moved / MACHINE.read_bandwidth(touched)
+    assert time.limit >= min(time.seconds, flops / 1e12)

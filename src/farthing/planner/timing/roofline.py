@@ -66,8 +66,8 @@ class StepSize:
 
 @dataclass(frozen=True, slots=True)
 class OpSeconds:
-    """`seconds`: as kernels do it. `limit`: at the bandwidth and the peak of its math alone. `bound`: which of the two
-    limits it."""
+    """`seconds`: as kernels do it. `limit`: at the bandwidth and the peak of its math alone, or what kernels take where
+    that is less (activations lie in a cache). `bound`: which of the two limits it."""
 
     seconds: float
     limit: float
@@ -95,4 +95,5 @@ def op_seconds(op: Op, moved: float, flops: Iterable[tuple[str, float]], size: S
     limit: Bound = "bandwidth" if reading >= at_best else "compute"
     is_small = not isinstance(op, Linear | Experts | Attention)
     passing = moved / machine.small_op_bandwidth(moved, touched) if is_small else reading
-    return OpSeconds(max(passing, computing), max(reading, at_best), limit)
+    seconds = max(passing, computing)
+    return OpSeconds(seconds, min(seconds, max(reading, at_best)), limit)
