@@ -211,6 +211,7 @@ RECORDED = replace(
     overhead_seconds_per_op_alone=1e-8,
     overhead_seconds_per_step=1e-3,
     overhead_seconds_per_sequence=1e-5,
+    overhead_seconds_per_logit=1e-9,
 )
 
 
@@ -245,5 +246,5 @@ def test_a_peak_is_that_of_the_instructions_or_else_of_the_best_product():
 
 
 def test_a_step_takes_so_much_around_its_calls_and_more_with_each_sequence():
-    assert RECORDED.host_seconds(16) == pytest.approx(1.16e-3)
-    assert CALIBRATION.host_seconds(16) == 0.0
+    assert RECORDED.host_seconds(16, 1000) == pytest.approx(1.176e-3)
+    assert CALIBRATION.host_seconds(16, 1000) == 0.0

@@ -37,13 +37,8 @@ class StepOps:
 
 def ops_table(step: StepOps) -> Table:
     """A row an op, the longest first, and their sum."""
-    table = Table(
-        title=f"{step.figure}: the ops of a step, each started alone",
-        title_justify="left",
-        box=None,
-        padding=(0, 1),
-        pad_edge=False,
-    )
+    title = f"{step.figure}: the ops of a step, each started alone"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
     for heading in ("", "count", "predicted", "measured", "measured limit", "share of it"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=not heading)
     for row in (*sorted(step.rows, key=lambda row: -row.measured), _sum(step.rows)):

@@ -128,7 +128,8 @@ class Calibration:
 
     `records`: steps are recorded once and replayed, so that a call is a recorded one; else it is one of torch (a kernel
     launch on a GPU). `overhead_seconds_per_op`: what a call of a decode step costs beside its work, with all threads,
-    and `..._alone` with one. `overhead_seconds_per_step` and `..._per_sequence` of it: Python around the calls.
+    and `..._alone` with one. `overhead_seconds_per_step`, `..._per_sequence` and `..._per_logit` of one: Python around
+    the calls.
     `process_bytes`: interpreter and torch before any model. `device_context_bytes`: what the CUDA context takes of the
     GPU, 0 on a CPU. `peaks`: none where they were not measured.
     """
@@ -146,6 +147,7 @@ class Calibration:
     overhead_seconds_per_op_alone: float | None = None
     overhead_seconds_per_step: float = 0.0
     overhead_seconds_per_sequence: float = 0.0
+    overhead_seconds_per_logit: float = 0.0
 
     def __post_init__(self) -> None:
         _require_positive(self.overhead_seconds_per_op, self.process_bytes)
@@ -192,9 +194,10 @@ class Calibration:
         peaks = [point.flops_per_second for point in self.peaks if point.math == math]
         return max(peaks, default=0.0) or self._best_curves.get(math, self._best_curves[_FALLBACK_MATH])[-1][1]
 
-    def host_seconds(self, num_sequences: int) -> float:
+    def host_seconds(self, num_sequences: int, vocab_size: int) -> float:
         """What a step takes around its calls."""
-        return self.overhead_seconds_per_step + num_sequences * self.overhead_seconds_per_sequence
+        each = self.overhead_seconds_per_sequence + vocab_size * self.overhead_seconds_per_logit
+        return self.overhead_seconds_per_step + num_sequences * each
 
     def at_threads(self, num_threads: int) -> "Calibration":
         """The same machine with no more than so many host threads, as far as it was measured with fewer at all."""

@@ -31,8 +31,8 @@ def capture(decoder: Decoder, kernels: ReferenceKernels, buffers: InputBuffers, 
 
 
 def timed(steps: Steps) -> list[tuple[str, float]] | None:
-    """The last step again, part by part: the kernels' method that a part was recorded for, and seconds. None where steps
-    are not recorded."""
+    """The last step again, part by part: the kernels' method that a part was recorded for, and seconds. None where
+    steps are not recorded."""
     return steps.timed() if isinstance(steps, TapedDecoder) else None
 
 

@@ -20,6 +20,7 @@ from farthing.runtime.probe_timing import Progress, synchronize_after
 from farthing.runtime.process_memory import process_bytes
 
 _CALL_SECONDS = 0.1
+_HOST_SECONDS = 0.3  # of each of three cases
 
 
 def probe(device: str = "cpu", *, quick: bool, progress: Progress, compiled: bool = True) -> Calibration:
@@ -68,7 +69,7 @@ def _with_torch(
 def _with_compiled(
     found: probe_compiled.Compiled, device: torch.device, num_threads: int, fixed: tuple[int, int], progress: Progress
 ) -> Calibration:
-    per_step, per_sequence = host_seconds(num_threads, _CALL_SECONDS)
+    per_step, per_sequence, per_logit = host_seconds(num_threads, _HOST_SECONDS)
     progress("done", 1.0)
     return Calibration(
         device=device_key(device, compiled=True),
@@ -84,6 +85,7 @@ def _with_compiled(
         overhead_seconds_per_op_alone=found.overhead_seconds_alone,
         overhead_seconds_per_step=per_step,
         overhead_seconds_per_sequence=per_sequence,
+        overhead_seconds_per_logit=per_logit,
     )
 
 

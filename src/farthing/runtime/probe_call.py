@@ -33,7 +33,7 @@ from farthing.scheduler.loop import RealClock, step
 from farthing.scheduler.scheduler import Scheduler
 from farthing.scheduler.sequence import Sequence
 
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -89,18 +89,21 @@ class _Counting(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def host_seconds(num_threads: int, seconds: float) -> tuple[float, float]:
-    """Of a decode step: what passes outside of the recorded calls - scheduler, inputs, sampler -, and more of it for
-    each sequence."""
-    one, more = (_seconds_around(count, num_threads, seconds) for count in (1, _SEQUENCES))
-    each = max(0.0, (more - one) / (_SEQUENCES - 1))
-    return max(0.0, one - each), each
+def host_seconds(num_threads: int, seconds: float) -> tuple[float, float, float]:
+    """Of a decode step: what passes outside of the recorded calls - scheduler, inputs, sampler -, more of it for each
+    sequence, and for each logit of one."""
+    one = _seconds_around(1, _VOCABULARY, num_threads, seconds)
+    more = _seconds_around(_SEQUENCES, _VOCABULARY, num_threads, seconds)
+    few_logits = _seconds_around(_SEQUENCES, _CONFIG["vocab_size"], num_threads, seconds)
+    per_logit = max(0.0, (more - few_logits) / (_SEQUENCES * (_VOCABULARY - _CONFIG["vocab_size"])))
+    per_sequence = max(0.0, (more - one) / (_SEQUENCES - 1) - per_logit * _VOCABULARY)
+    return max(0.0, one - per_sequence - per_logit * _VOCABULARY), per_sequence, per_logit
 
 
-def _seconds_around(num_sequences: int, num_threads: int, seconds: float) -> float:
+def _seconds_around(num_sequences: int, vocab_size: int, num_threads: int, seconds: float) -> float:
     memory = Memory(torch.device("cpu"))
     spec = describe(
-        ConfigReader({**_CONFIG, "vocab_size": _VOCABULARY}, "the probe's model"), Precision.of(resolve("bf16", "cpu"))
+        ConfigReader({**_CONFIG, "vocab_size": vocab_size}, "the probe's model"), Precision.of(resolve("bf16", "cpu"))
     )
     limits = Limits(num_sequences * _BLOCK_SIZE, num_sequences, _ANSWER + _BLOCK_SIZE)
     plan = plan_memory(
@@ -159,7 +162,7 @@ def _seconds_around(num_sequences: int, num_threads: int, seconds: float) -> flo
         started = time.perf_counter()
         step(scheduler, runner, clock)
         around.append(time.perf_counter() - started - watched.seconds)
-    return quantiles(around, n=4)[0]  # what others take of the cores comes on top
+    return quantiles(around, n=10)[0]  # what others take of the cores comes on top
 
 
 class _Watched:

@@ -17,7 +17,7 @@ class RoundMachine:
 
     overhead_seconds_per_op: float = 1e-3
 
-    def host_seconds(self, num_sequences: int) -> float:
+    def host_seconds(self, num_sequences: int, vocab_size: int) -> float:
         return 0.0
 
     def read_bandwidth(self, bytes_touched: int) -> float:

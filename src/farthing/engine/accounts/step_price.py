@@ -142,8 +142,8 @@ class StepPricer:
         overhead = machine.overhead_seconds_per_op
         return _Needs(
             **seconds,
-            launch=self._num_calls(count, calls) * overhead + machine.host_seconds(count),
-            launch_once=self._num_calls(0, calls) * overhead + machine.host_seconds(0),
+            launch=self._num_calls(count, calls) * overhead + machine.host_seconds(sums.logits, self._spec.vocab_size),
+            launch_once=self._num_calls(0, calls) * overhead + machine.host_seconds(0, self._spec.vocab_size),
             threads=max(0.0, with_fewer - sum(seconds.values())),
             limit=limit,
         )

@@ -87,7 +87,7 @@ class StagePricer:
             calls += lines.count * num_calls(lines.op, sums.sequences, how)
         for message in self._messages:
             link += message.count * message.seconds.at(sums)
-        latency = calls * machine.overhead_seconds_per_op + machine.host_seconds(sums.sequences)
+        latency = calls * machine.overhead_seconds_per_op + machine.host_seconds(sums.logits, self._spec.vocab_size)
         return StageTime(bandwidth, compute, link, latency)
 
 

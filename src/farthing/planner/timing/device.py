@@ -65,7 +65,7 @@ class CatalogueMachine:
             raise UnsupportedError(f"the rate of {self.name} in {math} is not known", fix=f"known: {known}")
         return self.rates[math]
 
-    def host_seconds(self, num_sequences: int) -> float:
+    def host_seconds(self, num_sequences: int, vocab_size: int) -> float:
         """Not known of a catalogue's entry, and nothing beside the rest."""
         return 0.0
 

@@ -97,7 +97,7 @@ def forecast_step(
         longest = max(parts, key=lambda bound: parts[bound])
         times.append(OpTime(op.name, count, sum(parts.values()) * count, longest, limit * count))
     if under is None:
-        seconds = device.machine.host_seconds(batch.num_sequences)
+        seconds = device.machine.host_seconds(batch.num_logits, spec.vocab_size)
     else:
         seconds = host_seconds(batch.num_sequences, under.efficiency)
     if seconds or under is not None:

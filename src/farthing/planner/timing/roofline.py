@@ -29,7 +29,7 @@ class Machine(Protocol):
     def overhead_seconds_per_op(self) -> float:
         """Seconds that a kernel call takes beside its work."""
 
-    def host_seconds(self, num_sequences: int) -> float:
+    def host_seconds(self, num_sequences: int, vocab_size: int) -> float:
         """Seconds of a step around its calls."""
 
     def read_bandwidth(self, bytes_touched: int) -> float:
