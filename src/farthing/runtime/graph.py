@@ -70,6 +70,11 @@ class TapedDecoder:
         return by_method([*self._hidden.timed(), *self._logits.timed()])
 
     @property
+    def arena_bytes(self) -> int:
+        """Of all that lives within a step; the memory plan calls them activations."""
+        return self._hidden.arena.numel() + self._logits.arena.numel()
+
+    @property
     def num_calls(self) -> int:
         return self._hidden.num_calls + self._logits.num_calls
 
