@@ -15,10 +15,12 @@ from farthing.hardware.calibration import (
     Calibration,
     DeviceKey,
     GemmPoint,
+    PeakPoint,
     cpu_key,
     cuda_key,
     load,
     save,
+    saved_here,
     to_json_object,
 )
 
@@ -108,10 +110,16 @@ def test_a_damaged_file_is_one_line_that_says_to_probe_again(tmp_path: Path, con
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_of_an_older_farthing_is_as_if_there_were_none(tmp_path: Path):
+    (tmp_path / KEY.file_name).write_text(json.dumps({"schema": "farthing.calibration/1", "anything": "else"}))
+    assert load(KEY, tmp_path) is None
+    assert saved_here(tmp_path) == []
+
+
 def test_a_file_of_a_newer_farthing_is_named_as_that(tmp_path: Path):
-    newer = {"schema": "farthing.calibration/2", "anything": "else"}
+    newer = {"schema": "farthing.calibration/3", "anything": "else"}
     (tmp_path / KEY.file_name).write_text(json.dumps(newer))
-    with pytest.raises(FarthingError, match=r"farthing\.calibration/2.* - run farthing probe"):
+    with pytest.raises(FarthingError, match=r"farthing\.calibration/3.* - run farthing probe"):
         load(KEY, tmp_path)
 
 
@@ -143,7 +151,7 @@ def test_a_gpu_is_keyed_by_its_driver():
 
 
 def test_the_json_object_names_its_schema():
-    assert to_json_object(CALIBRATION)["schema"] == SCHEMA == "farthing.calibration/1"
+    assert to_json_object(CALIBRATION)["schema"] == SCHEMA == "farthing.calibration/2"
 
 
 def test_bandwidth_at_a_measured_size_is_the_best_of_threads_and_ops():
@@ -181,3 +189,62 @@ def test_a_calibration_without_bandwidth_or_fp32_is_refused():
 def test_no_answer_exceeds_what_was_measured(bytes_touched: int, rows: int, math: str):
     assert 40e9 <= CALIBRATION.read_bandwidth(bytes_touched) <= 100e9
     assert 50e9 <= CALIBRATION.flops_per_second(math, rows) <= 2000e9
+
+
+RECORDED = replace(
+    CALIBRATION,
+    bandwidth=(
+        *CALIBRATION.bandwidth,
+        BandwidthPoint(10 * KIB, 8, "small ops", 5e9, 0.0),
+        BandwidthPoint(10 * MIB, 8, "small ops", 50e9, 0.0),
+    ),
+    gemm=(
+        *CALIBRATION.gemm,
+        GemmPoint("int8", 1, 512, 512, 8, 80e9, 0.0, "w8a8", MIB),
+        GemmPoint("int8", 1, 2048, 2048, 8, 40e9, 0.0, "w8a8", 512 * MIB),
+        GemmPoint("int8", 16, 2048, 2048, 8, 640e9, 0.0, "w8a8", 512 * MIB),
+        GemmPoint("fp32", 1, 64, 64, 8, 10e9, 0.0, "attention", 64 * KIB),
+        GemmPoint("fp32", 100, 64, 64, 8, 1000e9, 0.0, "attention", 64 * KIB),
+    ),
+    peaks=(PeakPoint("int8", 1, 1e12, 0.0), PeakPoint("int8", 8, 4e12, 0.0)),
+    records=True,
+    overhead_seconds_per_op_alone=1e-8,
+    overhead_seconds_per_step=1e-3,
+    overhead_seconds_per_sequence=1e-5,
+    overhead_seconds_per_logit=1e-9,
+)
+
+
+def test_a_recorded_calibration_is_loaded_as_it_was(tmp_path: Path):
+    save(RECORDED, tmp_path)
+    assert load(KEY, tmp_path) == RECORDED
+
+
+def test_a_product_in_a_format_has_the_rate_of_its_rows_and_of_where_its_weights_lie():
+    assert RECORDED.product_rate("w8a8", "int8", 1, MIB) == 80e9
+    assert RECORDED.product_rate("w8a8", "int8", 1, 2**40) == 40e9
+    assert RECORDED.product_rate("w8a8", "int8", 4, 2**40) == pytest.approx(160e9)  # as the rows, between two of them
+    assert RECORDED.product_rate("w8a8", "int8", 512, 2**40) == 640e9
+
+
+def test_a_format_that_was_not_measured_has_the_rate_of_its_math():
+    assert RECORDED.product_rate("w4a16", "bf16", 128, MIB) == RECORDED.flops_per_second("bf16", 128)
+
+
+def test_attention_and_small_ops_have_rates_of_their_own_and_are_no_products_or_reads():
+    assert RECORDED.attention_rate("bf16", 10, MIB) == pytest.approx(100e9)
+    assert RECORDED.small_op_bandwidth(10 * KIB, 2**40) == 5e9
+    assert RECORDED.read_bandwidth(256 * KIB) == CALIBRATION.read_bandwidth(256 * KIB)
+    assert RECORDED.flops_per_second("fp32", 128) == CALIBRATION.flops_per_second("fp32", 128)
+    assert CALIBRATION.attention_rate("fp32", 128, 1) == CALIBRATION.flops_per_second("fp32", 128)
+    assert CALIBRATION.small_op_bandwidth(1, 256 * KIB) == CALIBRATION.read_bandwidth(256 * KIB)
+
+
+def test_a_peak_is_that_of_the_instructions_or_else_of_the_best_product():
+    assert RECORDED.peak("int8") == 4e12
+    assert CALIBRATION.peak("int8") == 2000e9
+
+
+def test_a_step_takes_so_much_around_its_calls_and_more_with_each_sequence():
+    assert RECORDED.host_seconds(16, 1000) == pytest.approx(1.176e-3)
+    assert CALIBRATION.host_seconds(16, 1000) == 0.0

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from farthing.errors import UsageError
-from farthing.hardware.calibration import Calibration, cpu_key, load, save
-from farthing.runtime.probe import probe
+from farthing.hardware.calibration import ATTENTION, Calibration, cpu_key, load, save, saved_here
+from farthing.runtime.probe import device_key, probe
 
 MIB = 2**20
 
@@ -23,22 +23,23 @@ def calibration(reports: list[tuple[str, float]]) -> Calibration:
 
 
 def test_bandwidth_is_measured_by_working_set_with_one_and_with_all_threads(calibration: Calibration):
-    sizes = {point.working_set_bytes for point in calibration.bandwidth}
+    reads = [point for point in calibration.bandwidth if point.op == "read"]
+    sizes = {point.working_set_bytes for point in reads}
     assert min(sizes) == MIB // 4
     assert len(sizes) >= 4
     for threads in {1, torch.get_num_threads()}:
-        assert {p.working_set_bytes for p in calibration.bandwidth if p.num_threads == threads} >= {MIB // 4, MIB}
+        assert {p.working_set_bytes for p in reads if p.num_threads == threads} >= {MIB // 4, MIB}
 
 
 def test_matrix_products_are_measured_in_fp32_from_one_row_up(calibration: Calibration):
     rows = {point.m for point in calibration.gemm if point.math == "fp32"}
-    assert {1, 8} <= rows
-    assert all(point.n == point.k for point in calibration.gemm)
+    assert {1, 16, 512} <= rows
+    assert all(point.n == point.k for point in calibration.gemm if point.format != ATTENTION)
 
 
 def test_every_point_is_measured_once(calibration: Calibration):
     read = [(point.working_set_bytes, point.num_threads, point.op) for point in calibration.bandwidth]
-    multiplied = [(point.math, point.m, point.n, point.num_threads) for point in calibration.gemm]
+    multiplied = [(point.kind, point.m, point.n, point.num_threads) for point in calibration.gemm]
     assert len(set(read)) == len(read)
     assert len(set(multiplied)) == len(multiplied)
 
@@ -60,7 +61,8 @@ def test_the_lookups_answer_from_what_was_measured(calibration: Calibration):
 
 def test_a_measured_calibration_is_found_again_by_the_key_of_this_machine(calibration: Calibration, tmp_path: Path):
     save(calibration, tmp_path)
-    assert load(cpu_key(), tmp_path) == calibration
+    assert load(device_key(torch.device("cpu"), compiled=True), tmp_path) == calibration
+    assert saved_here(tmp_path) == [calibration]
 
 
 def test_progress_never_goes_back_and_ends_at_one(calibration: Calibration, reports: list[tuple[str, float]]):
@@ -85,3 +87,18 @@ def test_the_number_of_threads_is_put_back_when_a_probe_is_interrupted():
 def test_a_device_that_is_not_here_is_a_usage_error(device: str):
     with pytest.raises(UsageError):
         probe(device, quick=True, progress=lambda what, fraction: None)
+
+
+def test_every_format_has_a_rate_with_weights_in_a_cache_and_in_memory(calibration: Calibration):
+    for name in ("bf16", "w8a8", "w4a8"):
+        near, far = (calibration.product_rate(name, "int8", 1, size) for size in (MIB, 2**40))
+        assert 0 < far < 2 * near
+    assert calibration.product_rate("w8a8", "int8", 512, 2**40) <= 1.2 * calibration.peak("int8")
+
+
+def test_where_nothing_can_be_compiled_torch_is_measured(tmp_path: Path):
+    calibration = probe("cpu", quick=True, progress=lambda what, fraction: None, compiled=False)
+    assert not calibration.records and calibration.device == cpu_key()
+    assert calibration.flops_per_second("bf16", 16) > 0 and calibration.read_bandwidth(64 * MIB) > 0
+    save(calibration, tmp_path)
+    assert load(device_key(torch.device("cpu"), compiled=True), tmp_path) is None

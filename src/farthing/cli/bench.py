@@ -18,6 +18,7 @@ from rich.table import Table
 from farthing import __version__, discover
 from farthing.cli import output
 from farthing.cli.bench_compare import LEAST_ROUNDS, Comparison
+from farthing.cli.bench_ops import ops_table
 from farthing.cli.bench_result import BenchResult, Figure, Subject, compare_results, read_result
 from farthing.cli.model_argument import DownloadFlags, model_and_config, obtain
 from farthing.cli.said import may_be_unsaid, said
@@ -145,6 +146,7 @@ def _measure(
                     bar.update(task, description=work.name, advance=1)
                     speeds.append(running.round(work))
             figures = tuple(running.figure(work, speeds) for work, speeds in zip(works, found, strict=True))
+            ops = tuple(step for work in works if (step := running.ops(work)) is not None)
         finally:
             running.close()
     return BenchResult(
@@ -155,6 +157,7 @@ def _measure(
         options=options,
         num_threads=plan.num_threads,
         figures=figures,
+        ops=ops,
     )
 
 
@@ -199,6 +202,9 @@ def _print(result: BenchResult, comparisons: dict[str, Comparison]) -> None:
     for figure in result.figures:
         table.add_row(figure.name, *_speeds(figure))
     show(table)
+    for step in result.ops:
+        show()
+        show(ops_table(step))
     if comparisons:
         show()
         table = _table("", "before", "now", "ratio", "95 % interval", "noise up to", "")

@@ -5,21 +5,39 @@ The only file of the command that loads torch; it is loaded by name. Knows no fl
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from farthing.cli.bench_ops import OpRow, StepOps
 from farthing.cli.bench_result import Figure, Subject, Work
 from farthing.engine.accounts.step_price import forecast
 from farthing.engine.engine import Engine, Progress
 from farthing.engine.plan import EnginePlan
 from farthing.engine.request import Request
+from farthing.models.spec import ModelSpec, Op
+from farthing.ops.attention import Attention
 from farthing.ops.batch import BatchShape
+from farthing.ops.elementwise import RMSNorm
+from farthing.ops.linear import Embedding, Linear
+from farthing.planner.timing.forecast import StepForecast
+from farthing.runtime.graph import timed
 from farthing.sampling_params import SamplingParams
 
 _PREFILL_TOKENS, _DECODE_PROMPT = 512, 32
 _WARM_STEPS = 4
 _FEWEST_STEPS, _MOST_STEPS, _MOST_PROMPTS = 8, 256, 64
+_OPS_RUNS = 3
+_KINDS: Mapping[str, str] = {  # of a kernels' method, what the table calls it
+    "attention": "attention",
+    "rms_norm": "norms",
+    "rope": "rotary positions",
+    "rotary_angles": "rotary positions",
+    "silu_mul": "SwiGLU",
+    "add": "residual additions",
+    "gather": "embedding and rows of logits",
+}
 
 
 def subject_of(plan: EnginePlan) -> Subject:
@@ -68,15 +86,42 @@ class EngineBench:
 
     def figure(self, work: Work, rounds: Sequence[float]) -> Figure:
         """With what the description and the measured machine say of it."""
-        calibration = self._plan.calibration
-        assert calibration is not None
+        assert self._plan.calibration is not None
+        calibration = self._plan.calibration.at_threads(self._plan.num_threads)
         forecast_seconds = limit_seconds = 0.0
         for shape in self._shapes(work):
             step = forecast(self._plan.spec, shape, calibration)
             forecast_seconds += step.seconds
-            limit_seconds += max(step.bandwidth_seconds, step.compute_seconds)
+            limit_seconds += step.limit_seconds
         tokens = work.num_tokens / work.repeats
         return Figure(work, tuple(rounds), tokens / forecast_seconds, tokens / limit_seconds)
+
+    def ops(self, work: Work) -> StepOps | None:
+        """Of the last step of a prompt, or of a decode step; None where steps are not recorded."""
+        self._step_for_ops(work)
+        runs = [timed(self._engine.runner.steps) or () for _ in range(_OPS_RUNS)]
+        self._cancel_all()
+        if not all(runs):
+            return None
+        seconds = [(parts[0][0], min(part[1] for part in parts)) for parts in zip(*runs, strict=True)]
+        *_, shape = self._shapes(work)
+        assert self._plan.calibration is not None
+        calibration = self._plan.calibration.at_threads(self._plan.num_threads)
+        return StepOps(work.name, op_rows(self._plan.spec, forecast(self._plan.spec, shape, calibration), seconds))
+
+    def _step_for_ops(self, work: Work) -> None:
+        for _ in range(work.batch):
+            self._add(work.tokens, self._plan.context - work.tokens)
+        started: set[str] = set()
+        while len(started) < work.batch:
+            started.update(delta.request_id for delta in self._engine.step())
+        if work.kind == "decode":
+            for _ in range(max(1, min(_WARM_STEPS + work.repeats // 2, self._most_repeats(work)))):
+                self._engine.step()
+
+    def _cancel_all(self) -> None:
+        for number in range(self._num_requests):
+            self._engine.cancel(f"bench-{number}")
 
     def _shapes(self, work: Work) -> Iterator[BatchShape]:
         """The steps of one prompt, or one decode step in the middle of a round."""
@@ -145,3 +190,41 @@ class EngineBench:
         params = SamplingParams(temperature=0.0, max_tokens=max_tokens, ignore_eos=True)
         self._engine.add(Request(request_id, prompt, params, seed=0))
         return request_id
+
+
+def op_rows(spec: ModelSpec, step: StepForecast, seconds: Sequence[tuple[str, float]]) -> tuple[OpRow, ...]:
+    """Seconds of methods, in the order of their calls, beside the ops that the description has in that order. Products
+    that are as many as described have their own names; others are one row."""
+    linears = [op.name for op in _ops_in_order(spec) if isinstance(op, Linear)]
+    apart = len(linears) == sum(method == "linear" for method, _ in seconds)
+    names = iter(linears)
+    measured: dict[str, float] = defaultdict(float)
+    for method, taken in seconds:
+        product = next(names) if apart and method == "linear" else "matrix products"
+        measured[product if method == "linear" else _KINDS.get(method, method)] += taken
+    kinds = {op.name: _kind(op, apart=apart) for op in _ops_in_order(spec)}
+    found: dict[str, OpRow] = {name: OpRow(name, 0, 0.0, taken, 0.0) for name, taken in measured.items()}
+    for op in step.ops:
+        if (kind := kinds.get(op.name)) in found:
+            row = found[kind]
+            found[kind] = replace(
+                row, count=row.count + op.count, predicted=row.predicted + op.seconds, limit=row.limit + op.limit
+            )
+    return tuple(found.values())
+
+
+def _ops_in_order(spec: ModelSpec) -> list[Op]:
+    return [*spec.entry_ops, *(op for layer in spec.layers for op in layer.ops()), *spec.exit_ops]
+
+
+def _kind(op: Op, *, apart: bool) -> str:
+    """What the table calls an op."""
+    if isinstance(op, Linear):
+        return op.name if apart else "matrix products"
+    if isinstance(op, Attention):
+        return _KINDS["attention"]
+    if isinstance(op, RMSNorm):
+        return _KINDS["rms_norm"]
+    if isinstance(op, Embedding):
+        return _KINDS["gather"]
+    return _KINDS[{"rope": "rope", "swiglu": "silu_mul"}.get(op.name.rpartition(".")[2], "add")]

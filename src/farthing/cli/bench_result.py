@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farthing.cli.bench_compare import Comparison, compare, median, spread
+from farthing.cli.bench_ops import StepOps
 from farthing.errors import UsageError
 
 SCHEMA = "farthing.bench/1"
@@ -103,7 +104,8 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """`command`: as it was typed. `date` is ISO 8601, UTC. `options`: of the engine, those that were said."""
+    """`command`: as it was typed. `date` is ISO 8601, UTC. `options`: of the engine, those that were said. `ops`: of
+    one step of each figure, where they could be timed; not read back."""
 
     version: str
     command: str
@@ -112,6 +114,7 @@ class BenchResult:
     options: Mapping[str, Any]
     num_threads: int
     figures: tuple[Figure, ...]
+    ops: tuple[StepOps, ...] = ()
 
     def to_json_object(self) -> dict[str, Any]:
         return {
@@ -123,6 +126,7 @@ class BenchResult:
             "options": dict(self.options),
             "num_threads": self.num_threads,
             "figures": [figure.to_json_object() for figure in self.figures],
+            "ops": [asdict(step) for step in self.ops],
         }
 
 

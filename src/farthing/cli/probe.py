@@ -14,7 +14,16 @@ from rich.table import Table
 
 from farthing import discover
 from farthing.cli import output
-from farthing.hardware.calibration import BandwidthPoint, Calibration, GemmPoint, save, to_json_object
+from farthing.hardware.calibration import (
+    ATTENTION,
+    SMALL_OPS,
+    BandwidthPoint,
+    Calibration,
+    GemmPoint,
+    PeakPoint,
+    save,
+    to_json_object,
+)
 from farthing.units import format_bytes, format_count, format_seconds
 
 _BAR_WIDTH = 24
@@ -56,7 +65,8 @@ def probe(*, flags: Annotated[ProbeFlags, Parameter(name="*")] = _DEFAULTS) -> N
 def was_busy(calibration: Calibration) -> bool:
     """Repeats differ a lot, or all threads together read memory slower than one: others took the cores."""
     spreads = [point.spread for point in calibration.bandwidth] + [point.spread for point in calibration.gemm]
-    largest = max(calibration.bandwidth, key=lambda point: (point.working_set_bytes, point.bytes_per_second))
+    reads = [point for point in calibration.bandwidth if point.op != SMALL_OPS]
+    largest = max(reads, key=lambda point: (point.working_set_bytes, point.bytes_per_second))
     most_threads = max(point.num_threads for point in calibration.bandwidth)
     return statistics.median(spreads) > _BUSY_SPREAD or largest.num_threads < most_threads
 
@@ -65,9 +75,14 @@ def print_tables(calibration: Calibration) -> None:
     """Bandwidth, matrix products, overhead and memory, to stdout."""
     device = calibration.device
     output.stdout.print(f"{device.name} · {device.num_cores} cores · {device.versions}", soft_wrap=True)
-    output.stdout.print(_bandwidth_table(calibration.bandwidth))
-    output.stdout.print(_gemm_table(calibration.gemm))
-    output.stdout.print(f"overhead of a torch call  {format_seconds(calibration.overhead_seconds_per_op)}")
+    output.stdout.print(_bandwidth_table([point for point in calibration.bandwidth if point.op != SMALL_OPS]))
+    output.stdout.print(_gemm_table([point for point in calibration.gemm if point.format != ATTENTION]))
+    if calibration.peaks:
+        output.stdout.print(_peak_table(calibration.peaks))
+    call = "recorded call" if calibration.records else "torch call"
+    output.stdout.print(f"{f'overhead of a {call}':<25} {format_seconds(calibration.overhead_seconds_per_op)}")
+    if calibration.records:
+        output.stdout.print(f"around a step's calls     {format_seconds(calibration.overhead_seconds_per_step)}")
     output.stdout.print(f"interpreter and torch     {format_bytes(calibration.process_bytes)}")
     if calibration.device_context_bytes:
         output.stdout.print(f"context on the device     {format_bytes(calibration.device_context_bytes)}")
@@ -93,17 +108,30 @@ def _bandwidth_table(points: Sequence[BandwidthPoint]) -> Table:
 
 
 def _gemm_table(points: Sequence[GemmPoint]) -> Table:
-    """A row per number of rows, a column per math: the best shape and number of threads."""
+    """A row per number of rows, a column per format or math: the best shape and number of threads."""
     table = Table(title="matrix products", title_justify="left", box=None, padding=(0, 2))
-    maths = list(dict.fromkeys(point.math for point in points))
+    maths = list(dict.fromkeys(point.kind for point in points))
     table.add_column("rows", justify="right")
     for name in maths:
         table.add_column(name, justify="right")
     best: dict[int, dict[str, GemmPoint]] = {}
     for point in sorted(points, key=lambda point: (point.m, point.flops_per_second)):
-        best.setdefault(point.m, {})[point.math] = point
+        best.setdefault(point.m, {})[point.kind] = point
     for rows, by_math in best.items():
         table.add_row(str(rows), *(_product_rate(by_math[name]) if name in by_math else "-" for name in maths))
+    return table
+
+
+def _peak_table(points: Sequence[PeakPoint]) -> Table:
+    """A row per number of threads, a column per math."""
+    table = Table(title="multiplications and additions, no memory", title_justify="left", box=None, padding=(0, 2))
+    maths = list(dict.fromkeys(point.math for point in points))
+    table.add_column("threads", justify="right")
+    for name in maths:
+        table.add_column(name, justify="right")
+    for count in sorted({point.num_threads for point in points}):
+        rates = {point.math: point.flops_per_second for point in points if point.num_threads == count}
+        table.add_row(str(count), *(format_count(rates[name], "FLOP/s") if name in rates else "-" for name in maths))
     return table
 
 

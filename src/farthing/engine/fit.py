@@ -55,9 +55,10 @@ def fit_here(name: str, config: ConfigReader, engine_config: EngineConfig) -> Fi
         config, engine_config, name, kind=kind, plain_dtype=fast_dtype(kind, stored_dtype(config))
     )
     memory, problem = None, None
+    widens = kind != "cpu" or spec.precision.format.math != "int8"  # a processor's kernels multiply these as they are
     try:
         memory = engine_memory(
-            spec, context, engine_config, kind=kind, available_bytes=available, reserve_bytes=reserve
+            spec, context, engine_config, kind=kind, available_bytes=available, reserve_bytes=reserve, widens=widens
         )
     except DoesNotFitError as error:
         problem = error.what
@@ -73,9 +74,17 @@ def resolve_spec(
 
 
 def engine_memory(
-    spec: ModelSpec, context: int, engine_config: EngineConfig, *, kind: str, available_bytes: int, reserve_bytes: int
+    spec: ModelSpec,
+    context: int,
+    engine_config: EngineConfig,
+    *,
+    kind: str,
+    available_bytes: int,
+    reserve_bytes: int,
+    widens: bool,
 ) -> MemoryPlan:
-    """The memory plan of the engine. DoesNotFitError, with the arithmetic, if there is none."""
+    """The memory plan of the engine. `widens`: its kernels widen quantized weights. DoesNotFitError, with the
+    arithmetic, if there is none."""
     return plan_memory(
         spec,
         budget_bytes=resolve_budget(engine_config.memory, available_bytes=available_bytes, device_kind=kind),
@@ -84,4 +93,5 @@ def engine_memory(
         max_num_seqs=engine_config.max_num_seqs,
         max_batch_tokens=engine_config.max_batch_tokens,
         max_model_len=context,
+        widens=widens,
     )

@@ -13,7 +13,7 @@ from farthing.engine.config import EngineConfig, resolve_threads
 from farthing.engine.fit import engine_memory, resolve_spec
 from farthing.errors import DoesNotFitError
 from farthing.hardware.calibration import Calibration, DeviceKey, load
-from farthing.hardware.machine import fast_dtype
+from farthing.hardware.machine import fast_dtype, num_cores
 from farthing.hub.cache import cached_weights, find_anywhere
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.select import select_kernels
@@ -59,27 +59,10 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
     path = found if isinstance(found, Path) else cached_weights(found)
     model_config = read_config(path)
     device = open_device(config.device)
-    key = device_key(device)
-    calibration = load(key)
     on_cpu = device.type == "cpu"
-    context_bytes = calibration.device_context_bytes if calibration else CONTEXT_BYTES
-    reserve_bytes = process_bytes() if on_cpu else context_bytes
-    available_bytes = usable_bytes(device) + reserve_bytes  # which this process holds by now
     fast = fast_dtype(device.type, stored_dtype(model_config))
     spec, context = resolve_spec(model_config, config, model, kind=device.type, plain_dtype=fast)
-    try:
-        memory = engine_memory(
-            spec,
-            context,
-            config,
-            kind=device.type,
-            available_bytes=available_bytes,
-            reserve_bytes=reserve_bytes,
-        )
-    except DoesNotFitError as error:
-        reason = f"{model} does not fit {device} in {spec.precision.format.name}: {error.what}"
-        raise DoesNotFitError(reason, fix=error.fix) from None
-    num_threads = resolve_threads(config, spec.weight_bytes, key.num_cores)
+    num_threads = resolve_threads(config, spec.weight_bytes, num_cores())
     matrices = {(op.format.name, op.in_features) for _, op in spec.named_ops() if isinstance(op, Linear)}
     kernels = select_kernels(
         device_kind=device.type,
@@ -89,6 +72,24 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
         kv_dtype=spec.precision.kv_dtype,
         num_threads=num_threads,
     )
+    key = device_key(device, compiled=not kernels.widens_quantized)
+    calibration = load(key)
+    context_bytes = calibration.device_context_bytes if calibration else CONTEXT_BYTES
+    reserve_bytes = process_bytes() if on_cpu else context_bytes
+    available_bytes = usable_bytes(device) + reserve_bytes  # which this process holds by now
+    try:
+        memory = engine_memory(
+            spec,
+            context,
+            config,
+            kind=device.type,
+            available_bytes=available_bytes,
+            reserve_bytes=reserve_bytes,
+            widens=kernels.widens_quantized,
+        )
+    except DoesNotFitError as error:
+        reason = f"{model} does not fit {device} in {spec.precision.format.name}: {error.what}"
+        raise DoesNotFitError(reason, fix=error.fix) from None
     return EnginePlan(
         name=model,
         path=path,

@@ -19,8 +19,10 @@ def measured(plan: EnginePlan) -> EnginePlan:
     """The plan with this machine's limits: those that are known, else measured now and kept for the next time."""
     if plan.calibration is not None:
         return plan
-    _say(f"measuring {plan.device} once (3 s; farthing probe measures it in full) ...")
-    calibration = probe(str(plan.device), quick=True, progress=lambda what, share: None)
+    _say(f"measuring {plan.device} once (about 5 s; farthing probe measures it in full) ...")
+    calibration = probe(
+        str(plan.device), quick=True, progress=lambda what, share: None, compiled=not plan.kernels.widens_quantized
+    )
     try:
         save(calibration)
     except FarthingError as error:  # a read-only home: measured again the next time
@@ -32,11 +34,12 @@ def plan_line(plan: EnginePlan) -> str:
     """Of a plan that is `measured`."""
     assert plan.calibration is not None
     memory, kernels = plan.memory, plan.kernels
-    step = forecast(plan.spec, BatchShape.decode(min(512, plan.context - 1)), plan.calibration)
+    calibration = plan.calibration.at_threads(plan.num_threads)
+    step = forecast(plan.spec, BatchShape.decode(min(512, plan.context - 1)), calibration)
     weight_format = plan.spec.precision.format
     speed = f"expect {1 / step.seconds:,.0f} tok/s ({step.bound}-bound)"
-    if weight_format.quantized:
-        speed = f"slow: no kernel for {weight_format.name} yet, its weights are widened in every step"
+    if weight_format.quantized and kernels.widens_quantized:
+        speed = f"slow: no kernel for {weight_format.name} here, its weights are widened in every step"
     invariance = "batch-invariant" if kernels.batch_invariant else "not batch-invariant"
     threads = f", {plan.num_threads} thread{'s' * (plan.num_threads > 1)}" if plan.device.type == "cpu" else ""
     return (

@@ -11,10 +11,11 @@ import math
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import platformdirs
@@ -22,17 +23,19 @@ import platformdirs
 from farthing.errors import FarthingError
 from farthing.hardware.machine import cpu_name, num_cores
 
-SCHEMA = "farthing.calibration/1"
+SCHEMA = "farthing.calibration/2"
+_OLD_SCHEMAS = ("farthing.calibration/1",)  # measured again
 _MEASURE_AGAIN = "run farthing probe"
 _MAX_FILE_BYTES = 2**20
 _FALLBACK_MATH = "fp32"
+ATTENTION, SMALL_OPS = "attention", "small ops"  # the format of such products, the op of such reads
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceKey:
     """Which machine a calibration belongs to; with any other processor, core count or version it is not used.
 
-    `kind`: "cpu" or "cuda". `versions`: "torch 2.13.0+cpu", on a GPU with CUDA and driver.
+    `kind`: "cpu" or "cuda". `versions`: "torch 2.13.0+cpu" and which kernels compute, on a GPU with CUDA and driver.
     """
 
     kind: str
@@ -51,7 +54,8 @@ class DeviceKey:
 class BandwidthPoint:
     """Reading `working_set_bytes` again and again with `op`; `spread`: interquartile range of the repeats / median.
 
-    `num_threads` are host threads; a GPU reads with all of itself and has 1 here.
+    `num_threads` are host threads; a GPU reads with all of itself and has 1 here. `op` "small ops": norms, additions
+    and activations, whose bytes read and written are counted.
     """
 
     working_set_bytes: int
@@ -66,7 +70,12 @@ class BandwidthPoint:
 
 @dataclass(frozen=True, slots=True)
 class GemmPoint:
-    """y_MN = x_MK @ w_NK^T. `math`: the name that Cost.flops uses ("fp32", "bf16", "int8", ...)."""
+    """y_MN = x_MK @ w_NK^T. `math`: the name that Cost.flops uses ("fp32", "bf16", "int8", ...).
+
+    `format`: the weight format, where it is more than the math ("w4a8"). `working_set_bytes`: of weights that were read
+    in turn, 0 where no more than one matrix was. `format` "attention": `m` queries that share `n` positions of `k`
+    values, whose keys and values are the working set.
+    """
 
     math: str
     m: int
@@ -75,9 +84,29 @@ class GemmPoint:
     num_threads: int
     flops_per_second: float
     spread: float
+    format: str = ""
+    working_set_bytes: int = 0
 
     def __post_init__(self) -> None:
         _require_positive(self.m, self.n, self.k, self.num_threads, self.flops_per_second)
+
+    @property
+    def kind(self) -> str:
+        """What its rate is looked up by: the format, or the math where that is all."""
+        return self.format or self.math
+
+
+@dataclass(frozen=True, slots=True)
+class PeakPoint:
+    """Multiplications and additions of one math without any memory: what no product exceeds."""
+
+    math: str
+    num_threads: int
+    flops_per_second: float
+    spread: float
+
+    def __post_init__(self) -> None:
+        _require_positive(self.num_threads, self.flops_per_second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +126,12 @@ class LinkPoint:
 class Calibration:
     """Everything that one `probe` measured. `date` is ISO 8601, UTC.
 
-    `overhead_seconds_per_op`: what one torch call of a decode step (a kernel launch on a GPU) costs beside its work.
+    `records`: steps are recorded once and replayed, so that a call is a recorded one; else it is one of torch (a kernel
+    launch on a GPU). `overhead_seconds_per_op`: what a call of a decode step costs beside its work, with all threads,
+    and `..._alone` with one. `overhead_seconds_per_step`, `..._per_sequence` and `..._per_logit` of one: Python around
+    the calls.
     `process_bytes`: interpreter and torch before any model. `device_context_bytes`: what the CUDA context takes of the
-    GPU, 0 on a CPU.
+    GPU, 0 on a CPU. `peaks`: none where they were not measured.
     """
 
     device: DeviceKey
@@ -110,6 +142,12 @@ class Calibration:
     overhead_seconds_per_op: float
     process_bytes: int
     device_context_bytes: int
+    peaks: tuple[PeakPoint, ...] = ()
+    records: bool = False
+    overhead_seconds_per_op_alone: float | None = None
+    overhead_seconds_per_step: float = 0.0
+    overhead_seconds_per_sequence: float = 0.0
+    overhead_seconds_per_logit: float = 0.0
 
     def __post_init__(self) -> None:
         _require_positive(self.overhead_seconds_per_op, self.process_bytes)
@@ -121,13 +159,45 @@ class Calibration:
         linear in its logarithm between two of them, flat beyond the smallest and the largest."""
         return _interpolate(self._bandwidth_curve, bytes_touched)
 
-    def flops_per_second(self, math: str, rows: int) -> float:
-        """FLOP/s of a GEMM with `rows` rows: the best of shapes and threads at each row count, linear in its logarithm
+    def small_op_bandwidth(self, bytes_moved: float, bytes_touched: int) -> float:
+        """Bytes/s of a norm, an addition or an activation that moves so many; where none was measured, those of the
+        memory that the step touches."""
+        curve = self._small_op_curve
+        return _interpolate(curve, bytes_moved) if curve else self.read_bandwidth(bytes_touched)
+
+    def flops_per_second(self, math: str, rows: float) -> float:
+        """FLOP/s of a GEMM with `rows` rows: the best of shapes and threads at each row count, a power of the rows
         between two of them, flat beyond the smallest and the largest.
 
         A math that was not measured is done in fp32, and priced so: that is what the reference kernels do.
         """
-        return _interpolate(self._gemm_curves.get(math, self._gemm_curves[_FALLBACK_MATH]), rows)
+        curves = self._best_curves
+        return _interpolate_power(curves.get(math, curves[_FALLBACK_MATH]), rows)
+
+    def product_rate(self, weight_format: str, math: str, rows: float, bytes_touched: float) -> float:
+        """FLOP/s of a product with weights in a format, in a step that touches so many bytes; where the format was not
+        measured, those of its math."""
+        surface = self._surfaces.get(weight_format) or self._surfaces.get(math)
+        return (
+            self.flops_per_second(math, rows) if surface is None else _interpolate_surface(surface, rows, bytes_touched)
+        )
+
+    def attention_rate(self, math: str, queries: float, bytes_attended: float) -> float:
+        """FLOP/s of attention where so many queries share keys and values of so many bytes."""
+        surface = self._surfaces.get(ATTENTION)
+        return (
+            _interpolate_surface(surface, queries, bytes_attended) if surface else self.flops_per_second(math, queries)
+        )
+
+    def peak(self, math: str) -> float:
+        """FLOP/s that no product exceeds: of the instructions alone, or else of the best product that was measured."""
+        peaks = [point.flops_per_second for point in self.peaks if point.math == math]
+        return max(peaks, default=0.0) or self._best_curves.get(math, self._best_curves[_FALLBACK_MATH])[-1][1]
+
+    def host_seconds(self, num_sequences: int, vocab_size: int) -> float:
+        """What a step takes around its calls."""
+        each = self.overhead_seconds_per_sequence + vocab_size * self.overhead_seconds_per_logit
+        return self.overhead_seconds_per_step + num_sequences * each
 
     def at_threads(self, num_threads: int) -> "Calibration":
         """The same machine with no more than so many host threads, as far as it was measured with fewer at all."""
@@ -135,21 +205,45 @@ class Calibration:
         gemm = tuple(point for point in self.gemm if point.num_threads <= num_threads)
         if not bandwidth or _FALLBACK_MATH not in {point.math for point in gemm}:
             return self
-        return replace(self, bandwidth=bandwidth, gemm=gemm)
+        peaks = tuple(point for point in self.peaks if point.num_threads <= num_threads)
+        alone = self.overhead_seconds_per_op_alone if num_threads == 1 else None
+        overhead = self.overhead_seconds_per_op if alone is None else alone
+        return replace(self, bandwidth=bandwidth, gemm=gemm, peaks=peaks, overhead_seconds_per_op=overhead)
 
     @cached_property
-    def _bandwidth_curve(self) -> tuple[tuple[int, float], ...]:
-        return _best((point.working_set_bytes, point.bytes_per_second) for point in self.bandwidth)
+    def _bandwidth_curve(self) -> "_Curve":
+        reads = (point for point in self.bandwidth if point.op != SMALL_OPS)
+        return _best((point.working_set_bytes, point.bytes_per_second) for point in reads)
 
     @cached_property
-    def _gemm_curves(self) -> Mapping[str, tuple[tuple[int, float], ...]]:
+    def _small_op_curve(self) -> "_Curve":
+        small = (point for point in self.bandwidth if point.op == SMALL_OPS)
+        return _best((point.working_set_bytes, point.bytes_per_second) for point in small)
+
+    @cached_property
+    def _best_curves(self) -> Mapping[str, "_Curve"]:
+        products = [point for point in self.gemm if point.format != ATTENTION]
         return {
-            name: _best((point.m, point.flops_per_second) for point in self.gemm if point.math == name)
-            for name in {point.math for point in self.gemm}
+            name: _best((point.m, point.flops_per_second) for point in products if point.math == name)
+            for name in {point.math for point in products}
         }
 
+    @cached_property
+    def _surfaces(self) -> Mapping[str, "_Surface"]:
+        """By kind, of those with a working set: by rows a curve over the working set."""
+        kinds: dict[str, dict[int, list[tuple[int, float]]]] = {}
+        for point in self.gemm:
+            if point.working_set_bytes:
+                at = (point.working_set_bytes, point.flops_per_second)
+                kinds.setdefault(point.kind, {}).setdefault(point.m, []).append(at)
+        return {kind: tuple((m, _best(rows[m])) for m in sorted(rows)) for kind, rows in kinds.items()}
 
-def _best(points: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+
+_Curve = tuple[tuple[int, float], ...]
+_Surface = tuple[tuple[int, _Curve], ...]
+
+
+def _best(points: Iterable[tuple[int, float]]) -> _Curve:
     """The highest y at each x, sorted by x."""
     best: dict[int, float] = {}
     for x, y in points:
@@ -157,12 +251,30 @@ def _best(points: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
     return tuple(sorted(best.items()))
 
 
-def _interpolate(curve: tuple[tuple[int, float], ...], x: float) -> float:
-    right = bisect_right(curve, x, key=lambda point: point[0])
-    if right in (0, len(curve)):
-        return curve[max(0, right - 1)][1]
-    (x0, y0), (x1, y1) = curve[right - 1], curve[right]
-    return y0 + (y1 - y0) * math.log(x / x0) / math.log(x1 / x0)
+def _between(xs: Sequence[int], x: float) -> tuple[int, int, float]:
+    """The neighbours of x, and how far it is from the left one to the right one by the logarithm."""
+    right = bisect_right(xs, x)
+    if right in (0, len(xs)):
+        nearest = max(0, right - 1)
+        return nearest, nearest, 0.0
+    return right - 1, right, math.log(x / xs[right - 1]) / math.log(xs[right] / xs[right - 1])
+
+
+def _interpolate(curve: _Curve, x: float) -> float:
+    left, right, share = _between([point[0] for point in curve], x)
+    return curve[left][1] + (curve[right][1] - curve[left][1]) * share
+
+
+def _interpolate_power(curve: _Curve, x: float) -> float:
+    left, right, share = _between([point[0] for point in curve], x)
+    low, high = curve[left][1], curve[right][1]
+    return low if low == high else low * (high / low) ** share
+
+
+def _interpolate_surface(surface: _Surface, rows: float, working_set: float) -> float:
+    left, right, share = _between([point[0] for point in surface], rows)
+    low = _interpolate(surface[left][1], working_set)
+    return low if left == right else low * (_interpolate(surface[right][1], working_set) / low) ** share
 
 
 def _require_positive(*values: float) -> None:
@@ -170,9 +282,10 @@ def _require_positive(*values: float) -> None:
         raise ValueError(f"a measured figure is finite and above zero: {values}")
 
 
-def cpu_key() -> DeviceKey:
-    """The key of this machine's processor, with the torch that is installed (found without importing it)."""
-    return DeviceKey("cpu", cpu_name(), num_cores(), _torch_version())
+def cpu_key(kernels: str = "") -> DeviceKey:
+    """The key of this machine's processor, with the torch that is installed (found without importing it) and the
+    kernels that compute beside it."""
+    return DeviceKey("cpu", cpu_name(), num_cores(), ", ".join(filter(None, (_torch_version(), kernels))))
 
 
 def cuda_key(device_name: str, *, cuda: str, driver: str) -> DeviceKey:
@@ -213,7 +326,8 @@ def save(calibration: Calibration, folder: Path | None = None) -> Path:
 
 
 def load(key: DeviceKey, folder: Path | None = None) -> Calibration | None:
-    """The calibration of this device, or None if it was never measured (or another processor or torch was).
+    """The calibration of this device, or None if it was never measured (or another processor, torch or kernels were, or
+    an older Farthing measured less).
 
     FarthingError if the file is damaged or was written by a newer Farthing.
     """
@@ -225,6 +339,8 @@ def load(key: DeviceKey, folder: Path | None = None) -> Calibration | None:
         if schema == SCHEMA:
             calibration: Calibration = _decode(Calibration, content)
             return calibration if calibration.device == key else None
+        if schema in _OLD_SCHEMAS:
+            return None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -233,18 +349,22 @@ def load(key: DeviceKey, folder: Path | None = None) -> Calibration | None:
 
 
 def saved_here(folder: Path | None = None) -> list[Calibration]:
-    """Every calibration of this machine's devices with the torch that is installed; damaged files are left out."""
+    """Every calibration of this machine's devices with the torch that is installed, of each the last; damaged and old
+    files are left out."""
     found = []
     for path in sorted((folder or calibration_folder()).glob("*.json")):
         try:
             content = json.loads(path.read_bytes()[:_MAX_FILE_BYTES])
-            calibration: Calibration = _decode(Calibration, {k: v for k, v in content.items() if k != "schema"})
+            if content.pop("schema") != SCHEMA:
+                continue
+            calibration: Calibration = _decode(Calibration, content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         key = calibration.device
         if key.num_cores == num_cores() and key.versions.split(",")[0] == _torch_version():
             found.append(calibration)
-    return [one for one in found if one.device.kind != "cpu" or one.device == cpu_key()]
+    known = {(one.device.kind, one.device.name): one for one in sorted(found, key=lambda one: one.date)}
+    return [one for one in known.values() if one.device.kind != "cpu" or one.device.name == cpu_name()]
 
 
 def _decode(kind: Any, value: Any) -> Any:
@@ -254,6 +374,8 @@ def _decode(kind: Any, value: Any) -> Any:
         if set(value) != set(names):
             raise ValueError(f"{kind} has the fields {sorted(names)}")
         return kind(**{name: _decode(type_, value[name]) for name, type_ in names.items()})  # type: ignore[operator]
+    if get_origin(kind) is UnionType:  # of something and None
+        return None if value is None else _decode(get_args(kind)[0], value)
     if get_origin(kind) is tuple:
         return tuple(_decode(get_args(kind)[0], item) for item in value)
     if kind is float and type(value) is int:

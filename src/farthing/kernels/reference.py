@@ -23,6 +23,9 @@ class ReferenceKernels:
 
     name = "reference"
     batch_invariant = True
+    widens_quantized = True
+    """Whether weights in a quantized format are widened, a matrix at a time, in every step."""
+
     layout = "rows"  # of a written weight, for whoever keeps it on disk
     rows_together = 1  # weights are written by a multiple of so many rows, except at their end
 

@@ -152,7 +152,7 @@ def collective_bytes(tp: int) -> int:
 
 def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context: int, *, tp: int) -> MemoryPlan:
     reserve = device.reserve_bytes + (collective_bytes(tp) if tp > 1 and device.kind == "cuda" else 0)
-    widens = device.is_here
+    widens = device.widens(spec.precision.format)
     try:
         return plan_memory(
             spec,

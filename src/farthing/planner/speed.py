@@ -67,8 +67,8 @@ def speed_of(
     """
     engine = engine or engine_of_request(request)
     weight_format = placement.layout.stages[0].precision.format
-    if weight_format.quantized and any(rank.device.is_here for rank in placement.ranks):
-        raise UnsupportedError(f"Farthing's engine has no kernel for {weight_format.name} yet: it widens, slowly")
+    if any(rank.device.widens(weight_format) for rank in placement.ranks):
+        raise UnsupportedError(f"Farthing's engine has no kernel for {weight_format.name} here: it widens, slowly")
     per_replica = -(-batch // placement.layout.replicas)
     shapes = list(_prefill_steps(per_replica, request.prompt_tokens, request.max_batch_tokens))
     num_steps = sum(times for _, times in shapes)

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 
 from farthing.kernels.native.backend import NativeKernels
+from farthing.kernels.native.timing import by_method
 from farthing.kernels.reference import ReferenceKernels
 from farthing.runtime.decoder import Decoder
 from farthing.runtime.inputs import InputBuffers, StepInputs
@@ -53,6 +54,12 @@ class EagerDecoder:
         pass
 
 
+def timed(steps: Steps) -> list[tuple[str, float]] | None:
+    """The last step again, part by part: the kernels' method that a part was recorded for, and seconds. None where
+    steps are not recorded."""
+    return steps.timed() if isinstance(steps, TapedDecoder) else None
+
+
 class TapedDecoder:
     """Three tapes: to the hidden states of the rows that yield logits, from rows of these to logits, and to the largest
     of these."""
@@ -88,6 +95,19 @@ class TapedDecoder:
         self._counts[:3] = len(inputs.token_ids_T), len(inputs.sequences.starts_S), num_rows
         self._hidden.run()
         return self._hidden.outputs[0][:num_rows]
+
+    def timed(self) -> list[tuple[str, float]]:
+        """As the function says."""
+        return by_method([*self._hidden.timed(), *self._logits.timed()])
+
+    @property
+    def arena_bytes(self) -> int:
+        """Of all that lives within a step; the memory plan calls them activations."""
+        return self._hidden.arena.numel() + self._logits.arena.numel()
+
+    @property
+    def num_calls(self) -> int:
+        return self._hidden.num_calls + self._logits.num_calls
 
     def logits(self, x_RH: torch.Tensor) -> torch.Tensor:
         num_rows = self._counts[3] = len(x_RH)

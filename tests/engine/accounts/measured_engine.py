@@ -27,6 +27,10 @@ CONFIG = {
 }
 
 
+def write_config(folder: Path, **sizes: Any) -> None:
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **sizes}))
+
+
 def calibration(num_threads: int = 2) -> Calibration:
     """10 GB/s and 50 GFLOP/s a thread, a microsecond a call."""
     threads = range(1, num_threads + 1)
@@ -51,7 +55,7 @@ def engine(
     **options: Any,
 ) -> Engine:
     """`sizes` change CONFIG, `options` are fields of EngineConfig."""
-    (folder / "config.json").write_text(json.dumps({**CONFIG, **(sizes or {})}))
+    write_config(folder, **(sizes or {}))
     config = EngineConfig(**{"weights": "random", "threads": 1, "memory": "2GiB", **options})
     plan = plan_engine(str(folder), config)
     memory = plan.memory if num_blocks is None else replace(plan.memory, num_blocks=num_blocks)

@@ -59,7 +59,7 @@ def test_limit_and_forecast_are_those_of_the_roofline(sequences: list[tuple[int,
     record, _ = StepPricer(SPEC, machine).price(step_of(sequences))
     roofline = forecast(SPEC, BatchShape.of(sequences), machine)
     assert record.forecast_seconds == pytest.approx(roofline.seconds)
-    assert record.limit_seconds == pytest.approx(max(roofline.bandwidth_seconds, roofline.compute_seconds))
+    assert record.limit_seconds == pytest.approx(roofline.limit_seconds)
 
 
 def test_steps_that_decode_the_same_sequences_are_priced_together_and_nothing_is_lost() -> None:

@@ -16,7 +16,7 @@ from farthing.planner.engines.engine_replica import replica_of
 from farthing.planner.simulation.lengths import Lengths
 from farthing.planner.simulation.simulator import simulate
 from farthing.planner.simulation.workload import by_users
-from farthing.planner.timing.batch_pricer import BatchSums
+from farthing.planner.timing.op_lines import BatchSums
 from farthing.planner.timing.step_work import step_work, work_seconds
 from farthing.quantization.base import resolve
 from farthing.scheduler.batch import Batch, BatchItem

@@ -10,9 +10,10 @@ from farthing.models.config_reader import ConfigReader
 from farthing.models.parallel import parallelize
 from farthing.models.published_models import find_published
 from farthing.models.spec import ModelSpec, Precision
-from farthing.planner.timing.batch_pricer import BatchSums, StagePricer, slowest
+from farthing.planner.timing.batch_pricer import StagePricer, slowest
 from farthing.planner.timing.forecast import forecast_step
 from farthing.planner.timing.links import RankLink
+from farthing.planner.timing.op_lines import BatchSums
 from farthing.quantization.base import resolve
 from farthing.scheduler.batch import Batch, BatchItem
 

@@ -1,5 +1,7 @@
 """One step, op by op, against bytes over bandwidth and FLOPs over rate."""
 
+from dataclasses import replace
+
 import pytest
 from round_hardware import round_device, tiny_spec
 
@@ -64,8 +66,17 @@ def test_a_good_gpu_engine_starts_one_kernel_for_q_k_v_and_one_for_gate_and_up()
     assert step.bound == "latency"
 
 
-def test_the_engine_on_a_cpu_calls_torch_for_every_op_and_for_every_sequence_of_attention():
+def test_the_engine_of_a_cpu_replays_a_call_or_a_few_for_every_op_whatever_the_batch():
     device = round_device(bandwidth=1e30, overhead_seconds=1.0, kind="cpu")
+    step = forecast_step(tiny_spec(), DECODE, device, NO_LINKS)
+    assert op(step, "self_attn.k_proj").seconds == pytest.approx(4)
+    assert op(step, "self_attn").seconds == pytest.approx(4 * 3)
+    rounded = forecast_step(tiny_spec("w8a8"), DECODE, device, NO_LINKS)
+    assert op(rounded, "self_attn.k_proj").seconds == pytest.approx(4 * 2)
+
+
+def test_where_nothing_could_be_compiled_torch_is_called_for_every_op_and_for_every_sequence_of_attention():
+    device = replace(round_device(bandwidth=1e30, overhead_seconds=1.0, kind="cpu"), is_here=True)
     step = forecast_step(tiny_spec(), DECODE, device, NO_LINKS)
     assert op(step, "self_attn.k_proj").seconds == pytest.approx(4 * 5)
     assert op(step, "self_attn").seconds == pytest.approx(4 * (5 + 3 * 28))

@@ -1,13 +1,14 @@
 """A step that was measured, priced: its limit on this machine, its forecast, and its time divided by the description.
 
-    limit    = max(moved bytes / measured bandwidth, FLOPs / measured rates)
-    forecast = limit + kernel calls * measured overhead
+    limit    = sum over ops of max(moved bytes / measured bandwidth, FLOPs / peak)
+    forecast = sum over ops of what their kernels take (planner/timing/roofline.py) + calls * overhead + host
 
-The time that passed in the executor is divided in proportion to what the description asks for: bytes of weights, KV and
-activations (or arithmetic, where that is the limit), kernel calls, and what is lost by computing with fewer threads
-than the machine has. What a step takes beyond the best that steps like it have taken is `throttled`. Time outside the
-executor is `host`. A request's share of a step is its share of these costs; the weights are read for all tokens alike.
-Knows no tensors, no text and no prices in dollars.
+The time that passed in the executor is divided in proportion to what the description asks for: products at the speed of
+their weights, attention at that of the cache, the small ops between them at that of activations (or all of them
+arithmetic, where that is the limit), calls with the Python around them, and what is lost by computing with fewer
+threads than the machine has. What a step takes beyond the best that steps like it have taken is `throttled`. Time
+outside the executor is `host`. A request's share of a step is its share of these costs; the weights are read for all
+tokens alike. Knows no tensors, no text and no prices in dollars.
 """
 
 from collections.abc import Sequence
@@ -17,15 +18,19 @@ from statistics import median
 from farthing.engine.accounts.step_record import Charge, Owner, Phase, StepRecord
 from farthing.hardware.calibration import Calibration
 from farthing.models.memory import step_working_set_bytes
-from farthing.models.spec import ModelSpec
-from farthing.models.step_cost import StepCost, Sums
+from farthing.models.spec import ModelSpec, Op
+from farthing.models.step_cost import StepCost
+from farthing.ops.attention import Attention
 from farthing.ops.batch import BatchShape, causal_pairs, touched_tokens
-from farthing.planner.timing.forecast import CALLS_PER_ATTENTION, CALLS_PER_OP
-from farthing.planner.timing.roofline import StepTime, step_time
+from farthing.ops.linear import Linear
+from farthing.planner.timing.calls import Calls, num_calls
+from farthing.planner.timing.device import calibrated_device
+from farthing.planner.timing.forecast import StepForecast, forecast_step
+from farthing.planner.timing.op_lines import BatchSums, op_lines
+from farthing.planner.timing.roofline import StepSize, op_seconds
 from farthing.scheduler.batch import Batch
 
 _BLOCK_STEPS = 16  # whose median counts: single steps are noise
-_MANY_ROWS = 2**20
 _USUAL_SPREAD = 1.25  # of the times of equal steps on a shared machine; only beyond it is a step slow
 
 
@@ -71,7 +76,7 @@ class StepPricer:
         self._fewer = calibration.at_threads(num_threads) if calibration and threads_matter else None
         cost = StepCost.of(spec)
         assert cost is not None, "the engine runs dense models of one window"
-        self._cost = cost
+        self._cost, self._lines = cost, op_lines(spec)
         self._usual: dict[tuple[int, ...], _Usual] = {}
 
     def price(self, step: Measured) -> tuple[StepRecord, list[Charge]]:
@@ -83,7 +88,7 @@ class StepPricer:
         """Of steps that followed each other with the same sequences, a few more tokens of each in every step: their
         costs differ by those positions alone, and are taken to be those of the step in the middle."""
         middle = steps[len(steps) // 2]
-        sums = self._cost.sums(middle.shape)
+        sums = BatchSums.of_shape(middle.shape, self._cost.window)
         needs = self._needs(middle.shape, sums)
         records = [self._record(step, needs) for step in steps]
         return records, self._charges(middle, sums, needs, sum(step.seconds for step in steps), len(steps))
@@ -105,7 +110,7 @@ class StepPricer:
             seconds=step.seconds,
             executor_seconds=in_executor,
             limit_seconds=needs.limit,
-            forecast_seconds=needs.limit + needs.launch,
+            forecast_seconds=needs.forecast,
             fixed_seconds=(needs.weights + needs.launch_once) * stretch + host,
             weights=needs.weights * stretch,
             kv_cache=needs.kv_cache * stretch,
@@ -122,42 +127,34 @@ class StepPricer:
             num_preemptions=step.num_preemptions,
         )
 
-    def _needs(self, shape: BatchShape, sums: Sums) -> "_Needs":
+    def _needs(self, shape: BatchShape, sums: BatchSums) -> "_Needs":
         """What the description asks of this machine; of an unknown one only that something was launched."""
-        calls = num_torch_calls(self._spec, shape)
-        if self._calibration is None:
-            return _Needs(launch=1.0, launch_once=CALLS_PER_OP * self._spec.num_ops / calls)
-        working_set = step_working_set_bytes(self._spec, shape)
-        moved = self._cost.moved_bytes(sums)
-        bandwidth, compute = self._times(self._calibration, sums, moved, shape.num_tokens, working_set)
-        limit = max(bandwidth, compute)
-        # A product of few rows is measured slow because it, too, reads its weights: at its best it is arithmetic.
-        _, at_best = self._times(self._calibration, sums, moved, _MANY_ROWS, working_set)
-        slower = 0.0
-        if self._fewer is not None:
-            slower = max(0.0, max(self._times(self._fewer, sums, moved, shape.num_tokens, working_set)) - limit)
-        overhead = self._calibration.overhead_seconds_per_op
-        weight_bytes, kv_bytes = self._cost.read.constant + self._cost.write.constant, self._cost.kv_bytes(sums)
-        is_arithmetic = at_best > bandwidth
-        kv_cache = 0.0 if is_arithmetic else bandwidth * kv_bytes / moved
-        activations = 0.0 if is_arithmetic else bandwidth * (moved - weight_bytes - kv_bytes) / moved
+        machine, count = self._calibration, shape.num_sequences
+        if machine is None:
+            return _Needs(launch=1.0, launch_once=self._num_calls(0, "torch") / self._num_calls(count, "torch"))
+        size = StepSize(count, sums.tokens, sums.logits, sums.attended, step_working_set_bytes(self._spec, shape))
+        seconds = {"weights": 0.0, "kv_cache": 0.0, "activations": 0.0, "compute": 0.0}
+        limit = with_fewer = 0.0
+        for one in self._lines:
+            flops = [(math, line.at(sums)) for math, line in one.flops]
+            moved = one.moved.at(sums)
+            time = op_seconds(one.op, moved, flops, size, machine)
+            seconds["compute" if time.bound == "compute" else _part_of(one.op)] += one.count * time.seconds
+            limit += one.count * time.limit
+            if self._fewer is not None:
+                with_fewer += one.count * op_seconds(one.op, moved, flops, size, self._fewer).seconds
+        calls: Calls = "recorded" if machine.records else "torch"
+        overhead = machine.overhead_seconds_per_op
         return _Needs(
-            weights=0.0 if is_arithmetic else limit - kv_cache - activations,
-            kv_cache=kv_cache,
-            activations=activations,
-            compute=limit if is_arithmetic else 0.0,
-            launch=calls * overhead,
-            launch_once=CALLS_PER_OP * self._spec.num_ops * overhead,
-            threads=slower,
+            **seconds,
+            launch=self._num_calls(count, calls) * overhead + machine.host_seconds(sums.logits, self._spec.vocab_size),
+            launch_once=self._num_calls(0, calls) * overhead + machine.host_seconds(0, self._spec.vocab_size),
+            threads=max(0.0, with_fewer - sum(seconds.values())),
             limit=limit,
         )
 
-    def _times(
-        self, machine: Calibration, sums: Sums, moved: int, rows: int, working_set_bytes: int
-    ) -> tuple[float, float]:
-        """Seconds of the bytes, and of the arithmetic."""
-        compute = sum(line.at(sums) / machine.flops_per_second(math, rows) for math, line in self._cost.flops)
-        return moved / machine.read_bandwidth(working_set_bytes), compute
+    def _num_calls(self, num_sequences: int, calls: Calls) -> int:
+        return sum(one.count * num_calls(one.op, num_sequences, calls) for one in self._lines)
 
     def _usual_seconds(self, shape: BatchShape, seconds: float, needs: "_Needs") -> float:
         """What a step like this one may take at most without being slow; learned from steps of about its size."""
@@ -170,12 +167,15 @@ class StepPricer:
         usual.add(seconds / needs.seconds)
         return seconds if known is None else known * needs.seconds * _USUAL_SPREAD
 
-    def _charges(self, step: Measured, sums: Sums, needs: "_Needs", seconds: float, num_steps: int) -> list[Charge]:
+    def _charges(
+        self, step: Measured, sums: BatchSums, needs: "_Needs", seconds: float, num_steps: int
+    ) -> list[Charge]:
         """Of each sequence what it adds to the cost, and by its tokens its part of what is there for all; of `seconds`
         in so many steps like this one."""
         cost, window, shape = self._cost, self._cost.window, step.shape
-        lines = [line for _, line in cost.flops] if needs.compute else [cost.read, cost.write]
-        whole = sum(line.at(sums) for line in lines)
+        is_arithmetic = needs.compute > needs.weights + needs.kv_cache + needs.activations
+        lines = [line for _, line in cost.flops] if is_arithmetic else [cost.read, cost.write]
+        whole = sum(line.at(cost.sums(shape)) for line in lines)
         a_token = sum(line.token + line.constant / sums.tokens for line in lines)
         a_logit = sum(line.logit for line in lines)
         a_pair, a_position = sum(line.pair for line in lines), sum(line.attended for line in lines)
@@ -204,6 +204,11 @@ class _Needs:
     limit: float = 0.0
 
     @property
+    def forecast(self) -> float:
+        """Of all threads of the machine; 0 where nothing is known of it."""
+        return self.seconds - self.threads if self.limit else 0.0
+
+    @property
     def seconds(self) -> float:
         return self.weights + self.kv_cache + self.activations + self.compute + self.launch + self.threads
 
@@ -223,17 +228,14 @@ class _Usual:
             self.block.clear()
 
 
-def forecast(spec: ModelSpec, shape: BatchShape, calibration: Calibration) -> StepTime:
-    """What one step should take on the machine that was measured, by the roofline."""
-    return step_time(
-        spec.cost(shape),
-        machine=calibration,
-        num_kernels=num_torch_calls(spec, shape),
-        rows=shape.num_tokens,
-        working_set_bytes=step_working_set_bytes(spec, shape),
-    )
+def _part_of(op: Op) -> str:
+    """What an op's bytes are, most of them."""
+    if isinstance(op, Attention):
+        return "kv_cache"
+    return "weights" if isinstance(op, Linear) else "activations"
 
 
-def num_torch_calls(spec: ModelSpec, shape: BatchShape) -> int:
-    """Calls that the eager decoder makes in one step: attention goes sequence by sequence, all else batch by batch."""
-    return CALLS_PER_OP * spec.num_ops + CALLS_PER_ATTENTION * len(spec.layers) * shape.num_sequences
+def forecast(spec: ModelSpec, shape: BatchShape, calibration: Calibration) -> StepForecast:
+    """What one step should take on the machine that was measured."""
+    here = calibrated_device(calibration, memory_bytes=1, accelerator=None)
+    return forecast_step(spec, shape, here, (None, None))

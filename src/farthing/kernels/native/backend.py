@@ -48,6 +48,7 @@ class NativeKernels(ReferenceKernels):
     batch_invariant = True
     layout = "panels-16"
     rows_together = 16
+    widens_quantized = False
 
     def __init__(self, pool: Pool, level: str) -> None:
         self.name = f"native {level}"

@@ -84,6 +84,15 @@ class Calls:
             raw.n[: len(call.sizes)] = call.sizes
             raw.f[: len(call.scalars)] = call.scalars
 
+    def each(self) -> "list[Calls]":
+        """Each of them alone."""
+        alone = []
+        for raw in self.array:
+            one = Calls(())
+            one.array = (_Call * 1)(raw)
+            alone.append(one)
+        return alone
+
 
 class Pool:
     """Threads of a compiled library: the caller's and `num_threads` - 1 more, which start with the first call."""

@@ -6,6 +6,7 @@ gets its place in one arena, shared with those that are never alive at the same 
 it has to wait for those before it. Knows no model; runtime/graph.py decides what is recorded.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,6 +148,7 @@ class Tape:
 
         pointers = [[address(operand) for operand in call.operands] for call in noted]
         self._pool = pool
+        self._ops = [call.op for call in noted]
         self._kept = [operand for call in noted for operand in call.operands if operand is not None]
         self._calls = Calls(
             [
@@ -160,8 +162,21 @@ class Tape:
         num_bytes = output.numel() * output.element_size()
         return self.arena[start : start + num_bytes].view(output.dtype).view(output.shape)
 
+    @property
+    def num_calls(self) -> int:
+        return len(self._ops)
+
     def run(self) -> None:
         self._pool.run(self._calls)
+
+    def timed(self) -> list[tuple[str, float]]:
+        """One run, call by call: kernel and seconds of each, with what it takes to start it alone."""
+        found = []
+        for op, call in zip(self._ops, self._calls.each(), strict=True):
+            begin = time.perf_counter()
+            self._pool.run(call)
+            found.append((op, time.perf_counter() - begin))
+        return found
 
 
 def _arrange(noted: Sequence[_Noted], outputs: Sequence[torch.Tensor]) -> tuple[dict[int, int], int]:

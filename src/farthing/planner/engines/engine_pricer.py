@@ -15,7 +15,7 @@ from farthing.planner.engines.engine_profile import EngineProfile
 from farthing.planner.engines.engine_replica import Stage, replica_of
 from farthing.planner.simulation.deployment import Dealing, Deployment
 from farthing.planner.simulation.simulated_replica import ReplicaShape
-from farthing.planner.timing.batch_pricer import BASIS, BatchSums, Pricer, StageTime, line_of
+from farthing.planner.timing.batch_pricer import Pricer, StageTime
 from farthing.planner.timing.efficiency import (
     attention_seconds,
     host_seconds,
@@ -23,6 +23,7 @@ from farthing.planner.timing.efficiency import (
     product_seconds,
     small_op_seconds,
 )
+from farthing.planner.timing.op_lines import BASIS, BatchSums, line_of
 from farthing.planner.timing.step_work import StepWork, step_work
 from farthing.scheduler.batch import Batch
 

@@ -32,8 +32,8 @@ def deployment_of(
     """Of a placement that fits. UnsupportedError for what has no forecast, as the plan's own."""
     assert placement.fits
     weight_format = placement.layout.stages[0].precision.format
-    if weight_format.quantized and any(rank.device.is_here for rank in placement.ranks):
-        raise UnsupportedError(f"Farthing's engine has no kernel for {weight_format.name} yet: it widens, slowly")
+    if any(rank.device.widens(weight_format) for rank in placement.ranks):
+        raise UnsupportedError(f"Farthing's engine has no kernel for {weight_format.name} here: it widens, slowly")
     known: dict[tuple[object, ...], StagePricer] = {}
     replicas = []
     for replica, kv_tokens in enumerate(placement.kv_tokens_per_replica):

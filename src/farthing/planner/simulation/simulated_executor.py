@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from itertools import compress
 
 from farthing.planner.simulation.workload import OUTPUT_TOKEN
-from farthing.planner.timing.batch_pricer import BatchSums, Pricer, StageTime, slowest
+from farthing.planner.timing.batch_pricer import Pricer, StageTime, slowest
+from farthing.planner.timing.op_lines import BatchSums
 from farthing.scheduler.batch import Batch, Done
 from farthing.scheduler.loop import Clock
 

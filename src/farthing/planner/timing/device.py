@@ -13,11 +13,13 @@ from farthing.errors import UnsupportedError, UsageError
 from farthing.hardware.accelerator import Accelerator
 from farthing.hardware.calibration import Calibration
 from farthing.hardware.defaults import default
+from farthing.planner.timing.calls import Calls
 from farthing.planner.timing.roofline import Machine
+from farthing.quantization.base import WeightFormat
 from farthing.units import format_bytes, format_count
 
 SHARE_HERE = {"cpu": 0.8, "cuda": 0.9}  # of this machine's free memory: others use it, too
-CPU_CALL_SECONDS = 0.8e-6  # farthing probe, torch 2.13, Intel Xeon (Sapphire Rapids), 2026-11
+CPU_CALL_SECONDS = 0.4e-6  # farthing probe, two cores of an Intel Xeon (Sapphire Rapids), 2026-11
 CONTEXT_BYTES = 600 * 2**20
 PROCESS_BYTES = 150 * 2**20  # farthing probe, the same machine
 _RESERVED = {
@@ -45,11 +47,27 @@ class CatalogueMachine:
             )
         return self.bandwidth
 
-    def flops_per_second(self, math: str, rows: int) -> float:
+    def small_op_bandwidth(self, bytes_moved: float, bytes_touched: int) -> float:
+        return self.read_bandwidth(bytes_touched)
+
+    def flops_per_second(self, math: str, rows: float) -> float:
+        return self.peak(math)
+
+    def product_rate(self, weight_format: str, math: str, rows: float, bytes_touched: float) -> float:
+        return self.peak(math)
+
+    def attention_rate(self, math: str, queries: float, bytes_attended: float) -> float:
+        return self.peak(math)
+
+    def peak(self, math: str) -> float:
         if math not in self.rates:
             known = ", ".join(self.rates) or "nothing"
             raise UnsupportedError(f"the rate of {self.name} in {math} is not known", fix=f"known: {known}")
         return self.rates[math]
+
+    def host_seconds(self, num_sequences: int, vocab_size: int) -> float:
+        """Not known of a catalogue's entry, and nothing beside the rest."""
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +85,20 @@ class Device:
     accelerator: Accelerator | None
     assumptions: tuple[str, ...]
     is_here: bool = False  # this machine, under Farthing's own engine
+    records: bool = False  # its kernels were compiled for this machine, and replay whole steps
     unsupported: frozenset[str] = frozenset()  # maths without a fast path
     rate_notes: Mapping[str, str] = field(default_factory=dict)  # by math: what a forecast in it rests on
 
     @property
-    def is_eager(self) -> bool:
-        """Runs op by op, a torch call each: Farthing's own engine here, and any CPU."""
-        return self.is_here or self.kind == "cpu"
+    def calls(self) -> Calls:
+        """What Farthing's own engine makes of a step here and on any CPU, and a good engine on any GPU."""
+        if self.is_here:
+            return "recorded" if self.records else "torch"
+        return "recorded" if self.kind == "cpu" else "fused"
+
+    def widens(self, weight_format: WeightFormat) -> bool:
+        """Whether the engine here has no kernel for a format, so that it widens a matrix at a time, slowly."""
+        return self.is_here and weight_format.quantized and not (self.records and weight_format.math == "int8")
 
 
 def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Device:
@@ -107,7 +132,7 @@ def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Devi
     on_cpu = accelerator.kind in ("cpu", "vm")
     reserve_bytes = PROCESS_BYTES if on_cpu else CONTEXT_BYTES
     latency = CPU_CALL_SECONDS if on_cpu else float(default("aic_mem_latency_s").value)
-    what = "call of torch, measured on a Sapphire Rapids CPU" if on_cpu else "kernel (NVIDIA's planner, all its GPUs)"
+    what = "recorded call, measured on a Sapphire Rapids CPU" if on_cpu else "kernel (NVIDIA's planner, all its GPUs)"
     if not on_cpu and accelerator.vendor != "nvidia":
         what = f"kernel, as on NVIDIA's GPUs: no figure for {accelerator.vendor}"
     assumptions.append(f"{name}: {latency * 1e6:.2g} us beside its work for each {what}")
@@ -140,6 +165,7 @@ def calibrated_device(calibration: Calibration, *, memory_bytes: int, accelerato
             f"{key.name}: bandwidth, rates and latency as measured on {calibration.date[:10]} (farthing probe)",
         ),
         is_here=True,
+        records=calibration.records,
     )
 
 

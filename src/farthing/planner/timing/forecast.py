@@ -3,12 +3,12 @@
 Ops of a step run one after the other, so their times add; inside one op, memory traffic and arithmetic overlap. The
 launch latency counts once per kernel that a good GPU engine starts: q, k and v are one product, gate and up another,
 and adds and norms of heads ride on their neighbours. The engine of a CPU, and Farthing's own, runs op by op: there
-every torch call counts. Under an engine profile the same ops take the shares of the nominal figures that were measured
-of that engine, and a step the host's time beside them. Knows no catalogue: device and links are handed in.
+every call counts (calls.py). Under an engine profile the same ops take the shares of the nominal figures that were
+measured of that engine, and a step the host's time beside them. Knows no catalogue: device and links are handed in.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from farthing.models.memory import step_working_set_bytes
@@ -20,6 +20,7 @@ from farthing.ops.linear import Linear
 from farthing.ops.moe import Experts
 from farthing.planner.engines.engine_profile import EngineProfile
 from farthing.planner.engines.engine_replica import nominal_bandwidth, nominal_rate
+from farthing.planner.timing.calls import num_calls
 from farthing.planner.timing.device import Device
 from farthing.planner.timing.device_class import device_class, format_class
 from farthing.planner.timing.efficiency import (
@@ -30,24 +31,23 @@ from farthing.planner.timing.efficiency import (
     small_op_seconds,
 )
 from farthing.planner.timing.links import RankLink
-from farthing.planner.timing.roofline import Bound, step_time
-from farthing.planner.timing.step_work import num_fused_kernels as num_fused_kernels
+from farthing.planner.timing.op_lines import distinct_ops
+from farthing.planner.timing.roofline import Bound, StepSize, op_seconds
+from farthing.planner.timing.step_work import num_fused_kernels
 
-# torch calls of the eager kernels, counted with a dispatch mode: tests/engine/accounts/test_forecast_calls.py holds
-# them to 20 %.
-CALLS_PER_OP = 5
-CALLS_PER_ATTENTION = 28
 HOST = "host"  # the name of what an engine's host adds to a step
 
 
 @dataclass(frozen=True, slots=True)
 class OpTime:
-    """`count` equal ops (one a layer) that take `seconds` together. `bound`: what limits each of them."""
+    """`count` equal ops (one a layer) that take `seconds` together. `bound`: what limits each of them. `limit`: seconds
+    at the bandwidth and the peaks alone; 0 under an engine profile, and of what is no op."""
 
     name: str
     count: int
     seconds: float
     bound: Bound
+    limit: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,11 @@ class StepForecast:
     @property
     def bound(self) -> Bound:
         return max(self.by_bound, key=lambda name: self.by_bound[name])
+
+    @property
+    def limit_seconds(self) -> float:
+        """Seconds at the bandwidth and the peaks alone."""
+        return sum(op.limit for op in self.ops)
 
 
 def forecast_step(
@@ -77,24 +82,35 @@ def forecast_step(
     """
     collective, send = links
     under = _under(spec, device, engine)
-    working_set = step_working_set_bytes(spec, batch)
+    size = _size(spec, batch)
     times: list[OpTime] = []
     by_bound: dict[Bound, float] = {"bandwidth": 0.0, "compute": 0.0, "link": 0.0, "latency": 0.0}
-    for op, count in _distinct_ops(spec):
+    for op, count in distinct_ops(spec):
         link = send if isinstance(op, Comm) and op.kind == "send" else collective
+        limit = 0.0
         if under is None or isinstance(op, Comm):
-            parts = _parts(op, batch, device, link, working_set)
+            parts, limit = _parts(op, batch, device, link, size)
         else:
             parts = _parts_under(op, batch, under)
         for bound, seconds in parts.items():
             by_bound[bound] += seconds * count
         longest = max(parts, key=lambda bound: parts[bound])
-        times.append(OpTime(op.name, count, sum(parts.values()) * count, longest))
-    if under is not None:
+        times.append(OpTime(op.name, count, sum(parts.values()) * count, longest, limit * count))
+    if under is None:
+        seconds = device.machine.host_seconds(batch.num_logits, spec.vocab_size)
+    else:
         seconds = host_seconds(batch.num_sequences, under.efficiency)
+    if seconds or under is not None:
         times.append(OpTime(HOST, 1, seconds, "latency"))
         by_bound["latency"] += seconds
     return StepForecast(sum(by_bound.values()), by_bound, tuple(times))
+
+
+def _size(spec: ModelSpec, batch: BatchShape) -> StepSize:
+    attended = batch.attended_tokens(spec.layers[0].attention.window) if spec.layers else 0
+    return StepSize(
+        batch.num_sequences, batch.num_tokens, batch.num_logits, attended, step_working_set_bytes(spec, batch)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,42 +154,24 @@ def _parts_under(op: Op, batch: BatchShape, under: _Under) -> dict[Bound, float]
     return {limit: seconds, "latency": num_fused_kernels(op) * one.kernel_seconds}
 
 
-def _distinct_ops(spec: ModelSpec) -> Iterator[tuple[Op, int]]:
-    """Each op of equal layers once, with how many layers have it."""
-    yield from ((op, 1) for op in spec.entry_ops)
-    for layer, count in spec.distinct_layers:
-        yield from ((op, count) for op in layer.ops())
-    yield from ((op, 1) for op in spec.exit_ops)
-
-
-def num_torch_calls(op: Op, batch: BatchShape) -> int:
-    """Calls that the eager decoder makes for an op: attention goes sequence by sequence, all else batch by batch."""
-    calls = CALLS_PER_ATTENTION * batch.num_sequences if isinstance(op, Attention) else 0
-    return CALLS_PER_OP + calls
-
-
 def _parts(
-    op: Op, batch: BatchShape, device: Device, link: RankLink | None, working_set_bytes: int
-) -> dict[Bound, float]:
-    """Seconds of one op by what they go to; a message and a kernel's launch overlap with nothing."""
-    cost = op.cost(batch)
+    op: Op, batch: BatchShape, device: Device, link: RankLink | None, size: StepSize
+) -> tuple[dict[Bound, float], float]:
+    """Seconds of one op by what they go to, and at its limit; a message and a kernel's launch overlap with nothing."""
+    cost, machine = op.cost(batch), device.machine
     if isinstance(op, Comm):
         assert link is not None, f"{op.name} has no link"
-        return {"link": link.seconds(op, cost.comm_bytes)}
-    time = step_time(
-        cost,
-        machine=device.machine,
-        num_kernels=num_torch_calls(op, batch) if device.is_eager else num_fused_kernels(op),
-        rows=batch.num_tokens,
-        working_set_bytes=working_set_bytes,
-    )
-    limit: Bound = "bandwidth" if time.bandwidth_seconds >= time.compute_seconds else "compute"
-    return {limit: max(time.bandwidth_seconds, time.compute_seconds), "latency": time.overhead_seconds}
+        seconds = link.seconds(op, cost.comm_bytes)
+        return {"link": seconds}, seconds
+    time = op_seconds(op, cost.moved_bytes, cost.flops.items(), size, machine)
+    calls = num_calls(op, batch.num_sequences, device.calls)
+    return {time.bound: time.seconds, "latency": calls * machine.overhead_seconds_per_op}, time.limit
 
 
 def add_steps(steps: Iterable[tuple[StepForecast, int]]) -> StepForecast:
     """Steps that run one after the other (stages of a pipeline, chunks of a prompt), each so many times, as one."""
     seconds: dict[str, float] = {}
+    limits: dict[str, float] = {}
     counts: Counter[str] = Counter()
     bounds: dict[str, Bound] = {}
     by_bound: dict[Bound, float] = {}
@@ -182,7 +180,8 @@ def add_steps(steps: Iterable[tuple[StepForecast, int]]) -> StepForecast:
             by_bound[bound] = by_bound.get(bound, 0.0) + times * value
         for op in step.ops:
             seconds[op.name] = seconds.get(op.name, 0.0) + times * op.seconds
+            limits[op.name] = limits.get(op.name, 0.0) + times * op.limit
             counts[op.name] += times * op.count
             bounds.setdefault(op.name, op.bound)
-    ops = tuple(OpTime(name, counts[name], seconds[name], bounds[name]) for name in seconds)
+    ops = tuple(OpTime(name, counts[name], seconds[name], bounds[name], limits[name]) for name in seconds)
     return StepForecast(sum(by_bound.values()), by_bound, ops)

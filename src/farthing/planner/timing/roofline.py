@@ -1,67 +1,99 @@
-"""A Cost and what a machine can do -> seconds: the roofline model with a fixed price per kernel call.
+"""What one op asks and what a machine can do -> seconds: the roofline model, with what kernels reach instead of peaks.
 
-    seconds = max(moved bytes / bandwidth, sum over maths of FLOPs / rate) + kernel calls * overhead
+    seconds = max(moved bytes / bandwidth, sum over maths of FLOPs / rate)
 
-Memory traffic and arithmetic overlap, so the slower of them counts; maths of one step (fp32 attention between int8
-linears) run one after the other and add up; the call of a kernel overlaps with nothing on a CPU. Knows no model, and
-no machine but what `Machine` answers. Source: Williams, Waterman, Patterson 2009 (Roofline, CACM 52-4).
+Memory traffic and arithmetic of one op overlap, so the slower of them counts; ops run one after the other, and the call
+of a kernel overlaps with nothing on a CPU. A product's rate is that of its format at so many rows with weights where
+the step has them; attention's is that of its queries; the small ops between them move their bytes at a bandwidth of
+their own. The one place that says so: the forecast, the simulator and the ledger all ask here.
+Knows no machine but what `Machine` answers. Source: Williams, Waterman, Patterson 2009 (Roofline, CACM 52-4).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from farthing.ops.cost import Cost
+from farthing.models.spec import Op
+from farthing.ops.attention import Attention
+from farthing.ops.linear import Linear
+from farthing.ops.moe import Experts
 
 Bound = Literal["bandwidth", "compute", "link", "latency"]
 
 
 class Machine(Protocol):
     """What a roofline asks of hardware: as measured (hardware/calibration.py) or catalogued
-    (planner/timing/device.py)."""
+    (planner/timing/device.py). Bytes/s and FLOP/s."""
 
     @property
     def overhead_seconds_per_op(self) -> float:
         """Seconds that a kernel call takes beside its work."""
 
-    def read_bandwidth(self, bytes_touched: int) -> float:
-        """Bytes/s at which a working set of this size is read."""
+    def host_seconds(self, num_sequences: int, vocab_size: int) -> float:
+        """Seconds of a step around its calls."""
 
-    def flops_per_second(self, math: str, rows: int) -> float:
-        """FLOP/s of a matrix product with this many rows in this math."""
+    def read_bandwidth(self, bytes_touched: int) -> float:
+        """At which a working set of this size is read."""
+
+    def small_op_bandwidth(self, bytes_moved: float, bytes_touched: int) -> float:
+        """At which a norm, an addition or an activation moves so many bytes, in a step that touches so many."""
+
+    def flops_per_second(self, math: str, rows: float) -> float:
+        """Of a matrix product with this many rows in this math."""
+
+    def product_rate(self, weight_format: str, math: str, rows: float, bytes_touched: float) -> float:
+        """Of a product with weights in this format, in a step that touches so many bytes."""
+
+    def attention_rate(self, math: str, queries: float, bytes_attended: float) -> float:
+        """Of attention, where so many queries share keys and values of so many bytes."""
+
+    def peak(self, math: str) -> float:
+        """Which no product exceeds."""
 
 
 @dataclass(frozen=True, slots=True)
-class StepTime:
-    """Predicted `seconds` of a step, and the three times that it is made of. `bound` names the largest of them."""
+class StepSize:
+    """What the times of a step's ops depend on beside their own work. `attended`: positions, of all sequences.
+    `working_set_bytes`: distinct bytes that the step touches (weights and KV): a model that fits a cache is read at the
+    cache's bandwidth, not at the memory's."""
+
+    sequences: int
+    tokens: int
+    logits: int
+    attended: int
+    working_set_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpSeconds:
+    """`seconds`: as kernels do it. `limit`: at the bandwidth and the peak of its math alone, or what kernels take where
+    that is less (activations lie in a cache). `bound`: which of the two limits it."""
 
     seconds: float
-    bandwidth_seconds: float
-    compute_seconds: float
-    overhead_seconds: float
-
-    @property
-    def bound(self) -> Bound:
-        times: dict[Bound, float] = {
-            "bandwidth": self.bandwidth_seconds,
-            "compute": self.compute_seconds,
-            "latency": self.overhead_seconds,
-        }
-        return max(times, key=lambda name: times[name])
+    limit: float
+    bound: Bound
 
 
-def step_time(cost: Cost, *, machine: Machine, num_kernels: int, rows: int, working_set_bytes: int) -> StepTime:
-    """Time of a step of `cost` in `num_kernels` calls, on one device.
-
-    `rows`: rows of its matrix products (tokens of the step). `working_set_bytes`: distinct bytes that the step touches
-    (weights, KV, activations): a model that fits a cache is read at the cache's bandwidth, not at the memory's.
-    """
-    assert not cost.comm_bytes, "one device: links have no price here"
-    bandwidth_seconds = cost.moved_bytes / machine.read_bandwidth(working_set_bytes)
-    compute_seconds = sum(flops / machine.flops_per_second(math, rows) for math, flops in cost.flops.items())
-    overhead_seconds = num_kernels * machine.overhead_seconds_per_op
-    return StepTime(
-        seconds=max(bandwidth_seconds, compute_seconds) + overhead_seconds,
-        bandwidth_seconds=bandwidth_seconds,
-        compute_seconds=compute_seconds,
-        overhead_seconds=overhead_seconds,
-    )
+def op_seconds(op: Op, moved: float, flops: Iterable[tuple[str, float]], size: StepSize, machine: Machine) -> OpSeconds:
+    """Of an op that moves so many bytes and computes so many FLOPs, by math. Not of messages."""
+    touched = size.working_set_bytes
+    reading = moved / machine.read_bandwidth(touched)
+    computing = at_best = 0.0
+    for math, count in flops:
+        if not count:
+            continue
+        at_best += count / machine.peak(math)
+        if isinstance(op, Linear | Experts):
+            rows = size.logits if isinstance(op, Linear) and op.on_logits else size.tokens
+            computing += count / machine.product_rate(op.format.name, math, rows, touched)
+        elif isinstance(op, Attention):
+            queries = size.tokens / size.sequences * op.num_heads / op.num_kv_heads
+            bytes_attended = size.attended / size.sequences * op.kv_bytes_per_token
+            computing += count / machine.attention_rate(math, queries, bytes_attended)
+        else:
+            computing += count / machine.flops_per_second(math, size.tokens)
+    limit: Bound = "bandwidth" if reading >= at_best else "compute"
+    is_small = not isinstance(op, Linear | Experts | Attention)
+    passing = moved / machine.small_op_bandwidth(moved, touched) if is_small else reading
+    seconds = max(passing, computing)
+    return OpSeconds(seconds, min(seconds, max(reading, at_best)), limit)
