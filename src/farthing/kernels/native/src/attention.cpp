@@ -130,13 +130,15 @@ void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0
             at += run;
         }
     };
-    const auto* k_cache = call.at<const Value>(3);
+    const auto *k_cache = call.at<const Value>(3), *v_cache = call.at<const Value>(4);
     for_runs([&](int64_t at, int run, int64_t block, int64_t slot) {
         const auto* k = reinterpret_cast<const int32_t*>(k_cache + block) + slot;
+        const char* v = reinterpret_cast<const char*>(v_cache + block + slot * D);  // needed soon: fetched meanwhile
         VF acc[Q];
         for (int i = 0; i < Q; ++i) acc[i] = set1(0.0f);
         for (int64_t word = 0; word < words; ++word) {
             const VI keys = run == LANES ? load_i32(k + word * S) : load_i32(k + word * S, run);
+            __builtin_prefetch(v + word * 64);
 #pragma GCC unroll 8
             for (int i = 0; i < Q; ++i) acc[i] = score_step(A(), acc[i], keys, q + i * D + word * W);
         }
@@ -166,7 +168,7 @@ void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0
         }
         states[i].sum = reduce_add(sum);
     }
-    const auto* v_cache = call.at<const Value>(4);
+    const int64_t num_positions = s.starts[task.sequence] + s.num_rows[task.sequence];
     for (int64_t d = 0; d < D; d += 2 * LANES) {
         const int low = static_cast<int>(std::min<int64_t>(LANES, D - d));
         const int high = static_cast<int>(std::clamp<int64_t>(D - d - LANES, 0, LANES));
@@ -174,6 +176,10 @@ void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0
         for (int i = 0; i < Q; ++i) acc[i][0] = acc[i][1] = set1(0.0f);
         for_runs([&](int64_t at, int run, int64_t block, int64_t slot) {
             const auto* v = v_cache + block + slot * D + d;
+            if (const int64_t next = base + CHUNK + at; d == 0 && next < num_positions) {  // the next chunk's keys
+                const auto* k = k_cache + (table[next / S] * s.J + task.head) * S * D;
+                for (int64_t i = 0; i < S * D; i += 64 / sizeof(Value)) __builtin_prefetch(k + i);
+            }
             const auto positions = [&](auto load) {
                 for (int j = std::max<int64_t>(0, first - at); j < run; ++j) {
                     const VF a = load(v + j * D, low), b = high ? load(v + j * D + LANES, high) : set1(0.0f);

@@ -197,12 +197,15 @@ void quantize_rows(const Call& call, Worker& worker) {
             unsound = fma(value, set1(0.0f), unsound);
         });
         const float scale = std::max(reduce_max(top), 1e-12f) / 127.0f;
+        const VF inverse = set1(1.0f / scale);
         call.at<float>(1)[row] = scale + reduce_add(unsound);
         for (int64_t g = 0; g < groups; ++g) {
             const int64_t first = g * group, size = std::min(group, K - first);
             VI sum = set1_i32(0);
             for_lanes(size, [&](int64_t i, int n) {
-                VF rounded = round_even(div(A::load(x + first + i, n), set1(scale)));
+                VF value = A::load(x + first + i, n), about = mul(value, inverse);
+                VF rest = fma(about, set1(-scale), value);  // what the quotient lacks: then it is rounded as by division
+                VF rounded = round_even(fma(rest, inverse, about));
                 VI code = to_int(max(rounded, set1(-127.0f)));  // NaN becomes a code, too: sums stay within 32 bits
                 store_i8(codes + first + i, code, n);
                 sum = add(sum, code);
