@@ -132,7 +132,9 @@ def test_a_compiler_that_fails_is_quoted_with_its_first_error(
     calls: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(FAILS, calls, monkeypatch)
-    with pytest.raises(NoCompilerError, match=r"could not compile .*: x\.cpp:7:2: error: no such instruction - install another"):
+    with pytest.raises(
+        NoCompilerError, match=r"could not compile .*: x\.cpp:7:2: error: no such instruction - install another"
+    ):
         compiled("portable")
     assert list(cache_folder.iterdir()) == [], "a failure leaves nothing that looks like a library"
     assert type(selected()) is ReferenceKernels
