@@ -22,7 +22,8 @@ WORDS = re.compile(
     r"\b(avx\w*|vnni|amx\w*|sse\d\w*|neon|vpdp\w*|vdpbf\w*|onednn\w*|mkl\w*|mkldnn\w*|cublas\w*|cutlass|openblas|triton)\b",
     re.IGNORECASE,
 )
-CAPTURE = {"capture", "recorder", "recording", "Recorder", "Tape", "TapedDecoder"}
+RECORDING = {"recorder", "recording"}  # methods of a backend that can record
+DOORS = {"Steps", "capture", "timed"}  # what others ask runtime/graph.py for
 
 MAY_IMPORT_BACKENDS = {
     "runtime/graph.py": "records the calls of a backend that can record",
@@ -33,10 +34,6 @@ MAY_NAME = {
     "quantization/w8a8.py": "says which units multiply the format",
     "quantization/w4a8.py": "says which units multiply the format",
     "engine/process/engine_client.py": "the variable that bounds what a library inside torch caches",
-}
-MAY_KNOW_CAPTURE = {
-    "runtime/graph.py": "its only home",
-    "runtime/model_runner.py": "asks it for the steps, once",
 }
 
 
@@ -66,16 +63,18 @@ def backends_imported(text: str) -> set[str]:
 
 
 def names_of_capture(text: str) -> set[str]:
-    """What a file takes from runtime/graph.py or from the recorder of a backend, and calls on kernels to record."""
+    """What a file takes from the recorder of a backend, what it asks kernels to record, and what it takes from
+    runtime/graph.py beside its doors."""
     found = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module in (
-            "farthing.runtime.graph",
-            "farthing.kernels.native.recorder",
-        ):
-            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names}
+            if node.module == "farthing.runtime.graph":
+                found.update(names - DOORS)
+            elif str(node.module).startswith("farthing.kernels.") and str(node.module).endswith(".recorder"):
+                found.update(names)
         elif isinstance(node, ast.Attribute) and _name(node.value) == "kernels":
-            found.update({node.attr} & CAPTURE)
+            found.update({node.attr} & RECORDING)
     return found
 
 
@@ -98,9 +97,8 @@ def test_only_the_listed_files_name_an_instruction_set_or_a_library_of_kernels()
     assert found.keys() == MAY_NAME.keys(), found
 
 
-def test_only_the_listed_files_know_that_a_step_is_recorded() -> None:
-    assert {path for path, text in sources().items() if names_of_capture(text)} == set(MAY_KNOW_CAPTURE)
-    assert names_of_capture(sources()["runtime/model_runner.py"]) == {"capture"}
+def test_only_the_file_of_replay_knows_that_a_step_is_recorded() -> None:
+    assert [path for path, text in sources().items() if names_of_capture(text)] == ["runtime/graph.py"]
 
 
 def test_the_decoder_knows_the_interface_of_kernels_and_nothing_more() -> None:
@@ -130,6 +128,18 @@ def test_the_decoder_knows_the_interface_of_kernels_and_nothing_more() -> None:
 )
 def test_a_file_that_imports_a_backend_is_found(text: str) -> None:
     assert backends_imported(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from farthing.runtime.graph import TapedDecoder",
+        "from farthing.kernels.native.recorder import Tape",
+        "with self.kernels.recording(recorder): ...",
+    ],
+)
+def test_a_file_that_records_is_found(text: str) -> None:
+    assert names_of_capture(text) and not names_of_capture("from farthing.runtime.graph import capture")
 
 
 @pytest.mark.parametrize(
