@@ -13,11 +13,7 @@ import pytest
 import farthing
 
 SOURCE = Path(farthing.__file__).parent
-BACKENDS = {
-    "native",
-    "triton",
-    "vendor",
-}  # modules and packages of kernels/ that compute; reference.py is the interface
+BACKENDS = {"native", "triton", "vendor"}  # of kernels/; reference.py is their interface
 WORDS = re.compile(
     r"\b(avx\w*|vnni|amx\w*|sse\d\w*|neon|vpdp\w*|vdpbf\w*|onednn\w*|mkl\w*|mkldnn\w*|cublas\w*|cutlass|openblas|triton)\b",
     re.IGNORECASE,
