@@ -64,7 +64,7 @@ def compiled(level: str, say: Say = lambda text: None) -> Path:
         known.update(source.name.encode() + b"\0" + source.read_bytes())
     name = f"kernels-{level}-{known.hexdigest()[:16]}.so"
     cache = Path(platformdirs.user_cache_dir("farthing")) / "kernels"
-    if (cache / name).is_file():
+    if os.path.isfile(cache / name):  # False, too, where looking is forbidden
         return cache / name
     folder = cache if _can_be_written(cache) else _folder_of_this_process()
     say(f"compiling the CPU kernels for {level}, once (about 20 s) ...")
