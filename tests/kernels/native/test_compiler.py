@@ -50,6 +50,14 @@ def install(script: str, calls: Path, monkeypatch: pytest.MonkeyPatch, *, versio
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
+def in_a_process(code: str) -> subprocess.Popen[str]:
+    """Of its own; what it prints is to be read."""
+    imports = "from farthing.kernels.native.compiler import compiled; from farthing.kernels.native.library import Pool"
+    environment = {**os.environ, "PYTHONPATH": str(Path(farthing.__file__).parents[1])}
+    command = [sys.executable, "-c", f"{imports}; {code}"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
 def num_calls(calls: Path) -> int:
     return len(calls.read_text().splitlines()) if calls.exists() else 0
 
@@ -114,7 +122,24 @@ def test_a_cache_that_cannot_be_written_does_not_matter(
     library = compiled("portable")
     assert library.read_text() == "compiled\n" and cache not in library.parents
     assert stat.S_IMODE(library.parent.stat().st_mode) == 0o700
-    shutil.rmtree(library.parent)
+
+
+def test_a_cache_that_cannot_be_written_is_read_where_it_has_the_library(
+    calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(WRITES_A_FILE, calls, monkeypatch)
+    library, compiled_files = compiled("portable"), num_calls(calls)
+    monkeypatch.setattr(compiler.os, "access", lambda path, mode: mode != os.W_OK)
+    assert compiled("portable") == library and num_calls(calls) == compiled_files
+
+
+def test_what_a_process_compiled_for_itself_goes_when_it_ends(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(WRITES_A_FILE, calls, monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    done = (
+        in_a_process("print(compiled('portable').is_file(), compiled('portable'))").communicate(timeout=60)[0].split()
+    )
+    assert done[0] == "True" and not Path(done[1]).parent.exists()
 
 
 def test_without_a_compiler_the_slow_kernels_run_and_say_why(
@@ -206,14 +231,7 @@ def test_two_processes_that_compile_at_once_both_get_the_library(
 ) -> None:
     """Without optimization, to be quick; the first to end puts its library in place, the other one over it."""
     install(f'exec {shutil.which("g++")} "$@" -O0', calls, monkeypatch)
-    code = (
-        "from farthing.kernels.native.compiler import compiled; from farthing.kernels.native.library import Pool; "
-        "library = compiled('portable'); Pool(library, 1); print(library)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(farthing.__file__).parents[1])}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) for _ in "ab"
-    ]
+    processes = [in_a_process("library = compiled('portable'); Pool(library, 1); print(library)") for _ in "ab"]
     paths = [process.communicate(timeout=120)[0].strip() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert paths[0] == paths[1] and [str(path) for path in cache_folder.iterdir()] == [paths[0]]

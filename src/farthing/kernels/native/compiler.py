@@ -4,6 +4,7 @@ What is compiled together stands in src/; its text, the flags and the compiler's
 an update never meets an old library. Knows no tensors; library.py loads what this finds.
 """
 
+import atexit
 import hashlib
 import os
 import platform
@@ -62,9 +63,10 @@ def compiled(level: str, say: Say = lambda text: None) -> Path:
     for source in sources:
         known.update(source.name.encode() + b"\0" + source.read_bytes())
     name = f"kernels-{level}-{known.hexdigest()[:16]}.so"
-    folder = _folder()
-    if (folder / name).is_file():
-        return folder / name
+    cache = Path(platformdirs.user_cache_dir("farthing")) / "kernels"
+    if os.path.isfile(cache / name):  # False, too, where looking is forbidden
+        return cache / name
+    folder = cache if _can_be_written(cache) else _folder_of_this_process()
     say(f"compiling the CPU kernels for {level}, once (about 20 s) ...")
     begin = time.monotonic()
     library = _compile(compiler, flags, [source for source in sources if source.suffix == ".cpp"], folder / name)
@@ -72,16 +74,20 @@ def compiled(level: str, say: Say = lambda text: None) -> Path:
     return library
 
 
-def _folder() -> Path:
-    """Of this user alone; a temporary one where the cache can't be written, so each process compiles for itself."""
-    folder = Path(platformdirs.user_cache_dir("farthing")) / "kernels"
+def _can_be_written(cache: Path) -> bool:
+    """The folder is made if there is none, for this user alone."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.access(folder, os.W_OK):
-            return folder
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError:
-        pass
-    return Path(tempfile.mkdtemp(prefix="farthing-kernels-"))
+        return False
+    return os.access(cache, os.W_OK)
+
+
+def _folder_of_this_process() -> Path:
+    """Gone when it ends: each process then compiles for itself."""
+    folder = tempfile.mkdtemp(prefix="farthing-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _version(compiler: str) -> str:
