@@ -93,7 +93,9 @@ def test_usage_ledger_and_metrics_agree(used: Any) -> None:
 def test_tokens_that_were_guessed_are_counted_and_usage_does_not_tell_them_from_others() -> None:
     with serving(engine={"speculation": "6"}) as server:
         assert metrics(server)["farthing_draft_tokens_total"] == 0
-        usage = ask(server, prompt="The cat sat on the mat. The dog sat on the rug. " * 4, ignore_eos=True, max_tokens=60)
+        usage = ask(
+            server, prompt="The cat sat on the mat. The dog sat on the rug. " * 4, ignore_eos=True, max_tokens=60
+        )
         found, sampled = ledger(server), metrics(server)
     assert 0 < sampled["farthing_accepted_tokens_total"] <= sampled["farthing_draft_tokens_total"]
     assert usage["completion_tokens"] == found["tokens"]["output"] == sampled["farthing_output_tokens_total"] == 60
