@@ -204,6 +204,16 @@ def test_what_steps_take_corrects_the_forecast() -> None:
     assert policy.num_drafts(1, 0.5) == 0 and policy.num_drafts(2, 0.5) == 8
 
 
-def step_of(num_drafts: int) -> Batch:
-    item = BatchItem(0, 10, (1,) * (1 + num_drafts), (0, 1), True, 2, num_drafts)
-    return Batch(0, (item,))
+def test_a_step_in_which_one_of_four_guesses_tells_what_it_would_cost_if_all_did() -> None:
+    policy = PayingDrafts(lambda num_sequences, num_rows: 1.0)
+    for _ in range(200):
+        policy.observe(step_of(0, 0, 0, 0), 0.010)
+        for num_drafts in range(1, 9):
+            policy.observe(step_of(num_drafts, 0, 0, 0), 0.010 * (1 + num_drafts / 4))
+    assert policy.num_drafts(4, 0.5) == 0 and policy.num_drafts(1, 0.5) == 8
+
+
+def step_of(*num_drafts: int) -> Batch:
+    """A decode of as many sequences."""
+    items = (BatchItem(i, 10, (1,) * (1 + n), (0, 1), True, 2, n) for i, n in enumerate(num_drafts))
+    return Batch(0, tuple(items))

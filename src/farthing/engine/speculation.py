@@ -50,7 +50,8 @@ class PayingDrafts:
         return best
 
     def observe(self, batch: Batch, seconds: float) -> None:
-        """Learns from a step. One in which few sequences have drafts stands for one in which all have a few."""
+        """Learns from a step. One in which few sequences have drafts stands for one in which all have a few, and what
+        its rows cost more than was thought, those of other steps do, too."""
         if not batch.is_decode:
             return
         num_sequences = len(batch.items)
@@ -59,11 +60,13 @@ class PayingDrafts:
         if not num_drafts:
             self._plain[num_sequences] = plain + _NEWS * (seconds - plain)
             return
-        num_each = round(num_drafts / num_sequences)
-        if 1 <= num_each <= _MOST_DRAFTS:
-            slowdowns = self._slowdowns_of(num_sequences)
-            measured = min(seconds / plain, 1.0 + num_each)  # not beyond: so slow is only a machine that was disturbed
-            slowdowns[num_each - 1] += _NEWS * (measured - slowdowns[num_each - 1])
+        slowdowns = self._slowdowns_of(num_sequences)
+        num_each = min(max(1, round(num_drafts / num_sequences)), _MOST_DRAFTS)
+        share = min(1.0, num_drafts / (num_each * num_sequences))  # of the drafts of a step in which each has as many
+        added = min((seconds / plain - 1.0) / share, num_each)  # more comes from a machine that was disturbed
+        error = 1.0 + added - slowdowns[num_each - 1]
+        for index in range(_MOST_DRAFTS):
+            slowdowns[index] += _NEWS * share * error * (index + 1) / num_each
 
     def _slowdowns_of(self, num_sequences: int) -> list[float]:
         if num_sequences not in self._slowdowns:
