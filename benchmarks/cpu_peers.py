@@ -56,7 +56,7 @@ def main() -> None:
     for group, cases in chosen:
         say(f"{time.monotonic() - begin:5.0f} s  {group.title}")
         outcomes += measuring.group(group, cases)
-        _write(arguments, outcomes, sorted(environment.versions.values()), measuring.problems)
+        _write(arguments, outcomes, sorted(environment.versions.values()), measuring)
     say(f"{time.monotonic() - begin:5.0f} s  done")
     print(arguments.output.read_text(encoding="utf-8"))
 
@@ -65,7 +65,7 @@ def _wanted(only: list[str] | None, group: str, title: str) -> bool:
     return only is None or any(name == group or name in title for name in only)
 
 
-def _write(arguments: argparse.Namespace, outcomes: list[Outcome], versions: list[str], problems: list[str]) -> None:
+def _write(arguments: argparse.Namespace, outcomes: list[Outcome], versions: list[str], measuring: Measuring) -> None:
     """What there is until now."""
     picture = arguments.output.with_suffix(".png")
     flags = [f"--rounds {arguments.rounds}", f"--threads {arguments.threads}"]
@@ -74,8 +74,14 @@ def _write(arguments: argparse.Namespace, outcomes: list[Outcome], versions: lis
         outcomes,
         command=f"python benchmarks/cpu_peers.py --output PAGE.md {' '.join(flags)}",
         versions=versions,
-        problems=problems,
-        how=HOW.format(threads=arguments.threads, context=SHORT, long_context=LONG),
+        problems=measuring.problems,
+        how=HOW.format(
+            threads=arguments.threads,
+            context=SHORT,
+            long_context=LONG,
+            disturbed=measuring.disturbed,
+            turns=measuring.turns,
+        ),
         picture=picture.name,
     )
     arguments.output.write_text(text, encoding="utf-8")

@@ -59,18 +59,17 @@ class Group:
 
 def groups(num_threads: int, *, quick: bool = False) -> tuple[Group, ...]:
     """`quick`: fewer and shorter cases, to see that everything runs; the small models alone have all of theirs."""
-    shared = {"num_threads": num_threads, "quick": quick}
     return (
-        _steps("bf16", "bf16", "bf16", **shared),
-        _steps("int8", "int8", "q8_0", **shared),
-        _steps("int4", "int4", "q4_0", **shared),
-        _small("15m", "A 15M LLaMA", "int8", "q8_0", {1: 1.5, 16: 2.0}, **shared),
-        _small("bundled", "The bundled model (3.5M)", "bf16", "bf16", {1: None, 16: None}, **shared),
-        _serving(num_threads, quick=quick),
+        _steps("bf16", "bf16", num_threads, quick),
+        _steps("int8", "q8_0", num_threads, quick),
+        _steps("int4", "q4_0", num_threads, quick),
+        _small("15m", "A 15M LLaMA", "int8", "q8_0", {1: 1.5, 16: 2.0}, num_threads),
+        _small("bundled", "The bundled model (3.5M)", "bf16", "bf16", {1: None, 16: None}, num_threads),
+        _serving(num_threads, quick),
     )
 
 
-def _steps(name: str, ours: str, llama_cpp: str, *, num_threads: int, quick: bool) -> Group:
+def _steps(name: str, llama_cpp: str, num_threads: int, quick: bool) -> Group:
     """The 1.1B shape in one format, step by step."""
     peers = [System("llama.cpp", "llama_cpp_worker.py", "1b", llama_cpp, num_threads)]
     if name == "bf16":
@@ -84,33 +83,31 @@ def _steps(name: str, ours: str, llama_cpp: str, *, num_threads: int, quick: boo
         name,
         f"1.1B LLaMA, {name}",
         "1b",
-        System("Farthing", "farthing_steps.py", "1b", ours, num_threads),
+        System("Farthing", "farthing_steps.py", "1b", name, num_threads),
         tuple(peers),
         tuple(case for case in cases if "2,048" not in case.title and "4k" not in case.title) if quick else cases,
     )
 
 
 def _step_cases(name: str) -> tuple[Case, ...]:
-    prefill = {
+    """The longest have fewer rounds, and not the peers of which nothing is wanted."""
+    prefill: dict[str, float | None] = {
         "bf16": {"llama.cpp": 1.3, "transformers": 1.15},
-        "int8": {"llama.cpp": 3.0, "CTranslate2": 1.15, "OpenVINO GenAI": None},
-        "int4": {"llama.cpp": 2.0, "OpenVINO GenAI": None},
+        "int8": {"llama.cpp": 3.0, "CTranslate2": 1.15},
+        "int4": {"llama.cpp": 2.0},
     }[name]
-    one = {"bf16": 1.05, "int8": 1.2, "int4": 1.2}[name]
-    sixteen = {"bf16": 1.4, "int8": 3.0, "int4": 1.8}[name]
-    others: dict[str, float | None] = {
-        "bf16": {"transformers": None}, "int8": {"CTranslate2": None, "OpenVINO GenAI": None},
-        "int4": {"OpenVINO GenAI": None},
-    }[name]  # fmt: skip
+    openvino: dict[str, float | None] = {} if name == "bf16" else {"OpenVINO GenAI": None}
+    others: dict[str, float | None] = {"bf16": {"transformers": None}, "int8": {"CTranslate2": None}}.get(name, {})
+    one, sixteen = {"bf16": (1.05, 1.4), "int8": (1.2, 3.0), "int4": (1.2, 1.8)}[name]
     return (
-        Case("prefill of 512", "prefill 512", 512, dict(prefill), BatchShape.prefill(512),
-             {"bf16": 0.66, "int8": 0.55}.get(name)),
-        Case("prefill of 2,048", "prefill 2048", 2048, dict(prefill), BatchShape.prefill(2048), max_rounds=2),
-        _decode("decode, batch 1", 1, SHORT, 24, {"llama.cpp": one, **others},
+        Case("prefill of 512", "prefill 512", 512, prefill | openvino, BatchShape.prefill(512),
+             share={"bf16": 0.66, "int8": 0.55}.get(name), max_rounds=3),
+        Case("prefill of 2,048", "prefill 2048", 2048, prefill, BatchShape.prefill(2048), max_rounds=2),
+        _decode("decode, batch 1", 1, SHORT, 24, {"llama.cpp": one, **others, **openvino},
                 share={"bf16": 0.88, "int8": 0.85, "int4": 0.80}[name], either=True, ratio_anyway=1.03),
-        _decode("decode, batch 16", 16, SHORT, 12, {"llama.cpp": sixteen, **({} if name == "bf16" else others)}),
+        _decode("decode, batch 16", 16, SHORT, 12, {"llama.cpp": sixteen, **(others if name == "int8" else {})}),
         _decode("decode, batch 64", 64, SHORT, 4, {"llama.cpp": None}, max_rounds=3),
-        _decode("decode at 4k, batch 1", 1, LONG, 24, {"llama.cpp": one},
+        _decode("decode at 4k, batch 1", 1, LONG, 12, {"llama.cpp": one},
                 share=0.88 if name == "bf16" else None, either=name == "bf16"),
         _decode("decode at 4k, batch 16", 16, LONG, 4, {"llama.cpp": None}, max_rounds=3),
     )  # fmt: skip
@@ -133,9 +130,7 @@ def _decode(
     return Case(title, command, batch * num_steps, peers, shape, share, either, ratio_anyway, max_rounds)
 
 
-def _small(
-    model: str, title: str, ours: str, theirs: str, wanted: dict[int, float | None], *, num_threads: int, quick: bool
-) -> Group:
+def _small(model: str, title: str, ours: str, theirs: str, wanted: dict[int, float | None], num_threads: int) -> Group:
     """Farthing through `LLM.generate`, llama.cpp as bare calls; the one chooses its threads, so the other gets both."""
     peers = tuple(
         System("llama.cpp", "llama_cpp_worker.py", model, theirs, threads) for threads in sorted({1, num_threads})
@@ -148,7 +143,7 @@ def _small(
     return Group(model, f"{title}, {ours}, through LLM.generate", model, ours_system, peers, cases)
 
 
-def _serving(num_threads: int, *, quick: bool) -> Group:
+def _serving(num_threads: int, quick: bool) -> Group:
     num_requests = 4 if quick else NUM_REQUESTS
     case = Case(
         f"{num_requests} requests, {NUM_SEQUENCES} at a time",

@@ -57,7 +57,7 @@ def _install(python: Path, packages: tuple[str, ...]) -> str | None:
     missing = [package for package in packages if package.split("==")[0] not in installed]
     if not missing:
         return None
-    _say(f"installing {' '.join(missing)} (llama.cpp is compiled, which takes some minutes) ...")
+    _say(f"installing {' '.join(missing)} (llama-cpp-python is compiled, which takes some minutes) ...")
     command = [python, "-m", "pip", "install", "--quiet", "--no-binary", "llama-cpp-python", *missing]
     done = subprocess.run(command, env={**os.environ, **NATIVE}, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode == 0:

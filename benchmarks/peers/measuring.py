@@ -16,11 +16,12 @@ from peers.workers import Worker, WorkerError, settle
 
 
 class Measuring:
-    """`problems`: what could not be measured, and why."""
+    """`problems`: what could not be measured, and why. `disturbed` of `turns`: something else ran when they began."""
 
     def __init__(self, environment: Environment, models: Models, meter: LimitsMeter, rounds: int) -> None:
         self._environment, self._models, self._meter, self._rounds = environment, models, meter, rounds
         self.problems = [f"{peer} is left out: {why}" for peer, why in environment.problems.items()]
+        self.turns = self.disturbed = 0
 
     def group(self, group: Group, cases: Iterable[Case]) -> list[Outcome]:
         workers: dict[str, Worker] = {}
@@ -63,7 +64,8 @@ class Measuring:
             say(f"  {group.name}: {case.title}, round {number + 1}")
             order = names[number % len(names) :] + names[: number % len(names)]
             for name in order:
-                settle(list(workers.values()))
+                self.turns += 1
+                self.disturbed += not settle()
                 if name == group.ours.name and case.shape is not None:
                     outcome.limits.append(self._meter.measure())
                 try:

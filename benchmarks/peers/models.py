@@ -15,8 +15,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from farthing.engine.config import EngineConfig
+from farthing.engine.fit import resolve_spec
+from farthing.hardware.machine import fast_dtype
 from farthing.kernels.weight import TORCH_DTYPES
-from farthing.models.auto import describe, read_config
+from farthing.models.auto import describe, read_config, stored_dtype
 from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec, Precision
 from farthing.quantization.base import resolve
@@ -78,7 +81,10 @@ class Models:
         return self._made(name, "ctranslate2-int8", convert)
 
     def spec(self, name: str, weight_format: str) -> ModelSpec:
-        return describe(read_config(self.checkpoint(name)), Precision.of(resolve(weight_format, "cpu")))
+        """What Farthing's engine computes on this processor."""
+        config, engine_config = read_config(self.checkpoint(name)), EngineConfig(format=weight_format, device="cpu")
+        plain = fast_dtype("cpu", stored_dtype(config))
+        return resolve_spec(config, engine_config, name, kind="cpu", plain_dtype=plain)[0]
 
     def _folder(self, name: str) -> Path:
         folder = self.folder / {"1b": "m1b", "15m": "m15"}.get(name, name)

@@ -19,7 +19,7 @@ on the machine. Every engine keeps its model in memory and has {threads} threads
 is after {context} tokens of context, 4k after {long_context:,}. Farthing's steps are those of its model runner, with
 the making of their inputs; `LLM.generate` has scheduler, greedy sampling and text on top. llama.cpp is timed in
 llama_decode alone, transformers in its forward pass; CTranslate2 and OpenVINO GenAI generate greedily, prefill with the
-one token that they need for it."""
+one token that they need for it. Before {disturbed:,} of {turns:,} turns something else was at work on the machine."""
 
 FLOORS = """\
 The floor of a step is the sum over the described ops of max(bytes / read bandwidth at the working set, operations /

@@ -3,15 +3,13 @@
 import json
 import subprocess
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 HERE = Path(__file__).parent
-TICK_SECONDS = 0.03
-MAX_SETTLE_SECONDS = 1.0
+LOOK_SECONDS, MAX_LOOKS = 0.05, 20
+IDLE_PERCENT = 25.0  # of all cores, below which none is at work
 LAST_LINES = 400  # characters of a worker's own words, when it fails
 
 
@@ -43,10 +41,6 @@ class Worker:
         self._process.stdin.write(command + "\n")
         return self._answer()
 
-    def cpu_seconds(self) -> float:
-        times = psutil.Process(self._process.pid).cpu_times()
-        return times.user + times.system
-
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -70,11 +64,7 @@ class Worker:
         return " ".join(self._log.read()[-LAST_LINES:].split())
 
 
-def settle(workers: Sequence[Worker]) -> None:
-    """Wait until none of them spins any more (some wait actively for the next task for a while after one)."""
-    deadline = time.monotonic() + MAX_SETTLE_SECONDS
-    while time.monotonic() < deadline:
-        before = sum(worker.cpu_seconds() for worker in workers)
-        time.sleep(TICK_SECONDS)
-        if sum(worker.cpu_seconds() for worker in workers) - before < TICK_SECONDS / 2:
-            return
+def settle() -> bool:
+    """Wait until the machine does nothing (some engines wait actively for the next task for a while after one). False
+    if it goes on: something else runs here."""
+    return any(psutil.cpu_percent(LOOK_SECONDS) < IDLE_PERCENT for _ in range(MAX_LOOKS))
