@@ -13,7 +13,6 @@ import torch
 
 from farthing.hardware.calibration import ATTENTION, SMALL_OPS, BandwidthPoint, GemmPoint, PeakPoint
 from farthing.kernels.peaks import Peaks, Task, open_peaks
-from farthing.quantization.base import formats
 from farthing.runtime.device import usable_bytes
 from farthing.runtime.probe_timing import Case, Progress, Timing, part, time_all
 
@@ -145,21 +144,23 @@ def _products(
     opened: Mapping[int, Peaks], extent: Extent, largest: int, calls: Mapping[int, float], progress: _Share
 ) -> Iterator[GemmPoint]:
     """Of few rows: weights that a core's cache holds, and weights from memory."""
-    known = formats()
     tasks = {}
     for threads, peaks in opened.items():
-        for name in peaks.formats:
+        for weight_format in peaks.formats:
             for rows in extent.rows:
                 for width, num_bytes in (
                     (_CACHED_WIDTH, _CACHED_BYTES),
                     (_WIDTH, largest if rows <= _FEW_ROWS else _MANY_ROWS_BYTES),
                 ):
-                    task = peaks.product(known[name], rows=rows, columns=width, outputs=width, num_bytes=num_bytes)
-                    tasks[f"{name} {rows}", threads, (name, rows, width, num_bytes)] = task
-    for threads, (name, rows, width, num_bytes), task, timing in _time(tasks, extent.product_seconds, progress):
+                    task = peaks.product(weight_format, rows=rows, columns=width, outputs=width, num_bytes=num_bytes)
+                    tasks[f"{weight_format.name} {rows}", threads, (weight_format, rows, width, num_bytes)] = task
+    for threads, (weight_format, rows, width, num_bytes), task, timing in _time(
+        tasks, extent.product_seconds, progress
+    ):
         rate = task.work / timing.without(task.calls * calls[threads])
-        math, weight_format = known[name].math, "" if name == known[name].math else name
-        yield GemmPoint(math, rows, width, width, threads, rate, timing.spread, weight_format, num_bytes)
+        name, math = weight_format.name, weight_format.math
+        name = "" if name == math else name
+        yield GemmPoint(math, rows, width, width, threads, rate, timing.spread, name, num_bytes)
 
 
 def _attention(
