@@ -184,8 +184,9 @@ class Calibration:
         return self._rate((ATTENTION,), math, queries, bytes_attended)
 
     def peak(self, math: str) -> float:
-        """FLOP/s that no product exceeds: of the instructions alone, or else of the best product that was measured."""
-        return self._peaks.get(math) or self._best_curves.get(math, self._best_curves[_FALLBACK_MATH])[-1][1]
+        """FLOP/s that no product exceeds: of the instructions alone, or of the best product where that was faster."""
+        curve = self._best_curves.get(math, self._best_curves[_FALLBACK_MATH])
+        return max(self._peaks.get(math, 0.0), max(rate for _, rate in curve))
 
     def _rate(self, kinds: tuple[str, ...], math: str, rows: float, num_bytes: float) -> float:
         """Of the first kind that was measured, else of the math. Asked for every op of every step, so it is remembered,

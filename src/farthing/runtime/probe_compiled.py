@@ -23,6 +23,7 @@ _WIDTH = 2048
 _FEW_ROWS = 16  # up to here the weights are read from memory again and again; beyond, it does not matter where they lie
 _MANY_ROWS_BYTES = 8 * _MIB
 _SMALL_COLUMNS = 2048
+_MOST_OVERHEAD = 0.25  # of what is timed: a call that others delayed would make all else too fast
 _GROUPS = (1, 8)  # query heads to a KV head
 _SEQUENCES, _PROMPT = 4, 512
 
@@ -116,7 +117,7 @@ def _overheads(opened: Mapping[int, Peaks], extent: Extent, progress: _Share) ->
     """Seconds of a recorded call that has nothing to do, by threads."""
     tasks = {("call", threads, None): peaks.calls() for threads, peaks in opened.items()}
     timed = _time(tasks, extent.other_seconds / 4, progress)
-    return {threads: timing.seconds / task.calls for threads, _, task, timing in timed}
+    return {threads: timing.best / task.calls for threads, _, task, timing in timed}
 
 
 def _reads(
@@ -136,7 +137,7 @@ def _small_ops(
         for rows in extent.small_rows
     }
     for threads, _, task, timing in _time(tasks, extent.other_seconds, progress):
-        seconds = timing.without(task.calls * calls[threads])
+        seconds = timing.without(task.calls * calls[threads], most=_MOST_OVERHEAD)
         yield BandwidthPoint(task.work // task.calls, threads, SMALL_OPS, task.work / seconds, timing.spread)
 
 
@@ -157,7 +158,7 @@ def _products(
     for threads, (weight_format, rows, width, num_bytes), task, timing in _time(
         tasks, extent.product_seconds, progress
     ):
-        rate = task.work / timing.without(task.calls * calls[threads])
+        rate = task.work / timing.without(task.calls * calls[threads], most=_MOST_OVERHEAD)
         name, math = weight_format.name, weight_format.math
         name = "" if name == math else name
         yield GemmPoint(math, rows, width, width, threads, rate, timing.spread, name, num_bytes)
@@ -176,7 +177,7 @@ def _attention(
                     task = peaks.attention(rows=rows, group=group, positions=positions, num_sequences=num_sequences)
                     tasks["attention", threads, (rows * group, positions, peaks)] = task
     for threads, (queries, positions, peaks), task, timing in _time(tasks, extent.other_seconds, progress):
-        rate = task.work / timing.without(task.calls * calls[threads])
+        rate = task.work / timing.without(task.calls * calls[threads], most=_MOST_OVERHEAD)
         num_bytes = positions * peaks.kv_bytes_per_position
         yield GemmPoint("fp32", queries, positions, peaks.head_dim, threads, rate, timing.spread, ATTENTION, num_bytes)
 
@@ -185,5 +186,5 @@ def _instructions(opened: Mapping[int, Peaks], extent: Extent, progress: _Share)
     tasks = {(math, threads, math): peaks.peak(math) for threads, peaks in opened.items() for math in peaks.maths}
     timed = _time(tasks, extent.other_seconds, progress)
     return tuple(
-        PeakPoint(math, threads, task.work / timing.seconds, timing.spread) for threads, math, task, timing in timed
+        PeakPoint(math, threads, task.work / timing.best, timing.spread) for threads, math, task, timing in timed
     )
