@@ -10,8 +10,7 @@ import json
 import math
 import os
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, get_args, get_origin
 import platformdirs
 
 from farthing.errors import FarthingError
+from farthing.hardware.curves import Curve, Surface, best, interpolate, interpolate_power, interpolate_surface
 from farthing.hardware.machine import cpu_name, num_cores
 
 SCHEMA = "farthing.calibration/2"
@@ -157,13 +157,13 @@ class Calibration:
     def read_bandwidth(self, bytes_touched: int) -> float:
         """Bytes/s at which `bytes_touched` can be read over and over: the best of ops and threads at each working set,
         linear in its logarithm between two of them, flat beyond the smallest and the largest."""
-        return _interpolate(self._bandwidth_curve, bytes_touched)
+        return interpolate(self._bandwidth_curve, bytes_touched)
 
     def small_op_bandwidth(self, bytes_moved: float, bytes_touched: int) -> float:
         """Bytes/s of a norm, an addition or an activation that moves so many; where none was measured, those of the
         memory that the step touches."""
         curve = self._small_op_curve
-        return _interpolate(curve, bytes_moved) if curve else self.read_bandwidth(bytes_touched)
+        return interpolate(curve, bytes_moved) if curve else self.read_bandwidth(bytes_touched)
 
     def flops_per_second(self, math: str, rows: float) -> float:
         """FLOP/s of a GEMM with `rows` rows: the best of shapes and threads at each row count, a power of the rows
@@ -172,27 +172,35 @@ class Calibration:
         A math that was not measured is done in fp32, and priced so: that is what the reference kernels do.
         """
         curves = self._best_curves
-        return _interpolate_power(curves.get(math, curves[_FALLBACK_MATH]), rows)
+        return interpolate_power(curves.get(math, curves[_FALLBACK_MATH]), rows)
 
     def product_rate(self, weight_format: str, math: str, rows: float, bytes_touched: float) -> float:
         """FLOP/s of a product with weights in a format, in a step that touches so many bytes; where the format was not
-        measured, those of its math."""
-        surface = self._surfaces.get(weight_format) or self._surfaces.get(math)
-        return (
-            self.flops_per_second(math, rows) if surface is None else _interpolate_surface(surface, rows, bytes_touched)
-        )
+        measured, those of its kin with other groups ("w4a8" of "w4a8-32"), or of its math."""
+        return self._rate((weight_format, weight_format.partition("-")[0], math), math, rows, bytes_touched)
 
     def attention_rate(self, math: str, queries: float, bytes_attended: float) -> float:
         """FLOP/s of attention where so many queries share keys and values of so many bytes."""
-        surface = self._surfaces.get(ATTENTION)
-        return (
-            _interpolate_surface(surface, queries, bytes_attended) if surface else self.flops_per_second(math, queries)
-        )
+        return self._rate((ATTENTION,), math, queries, bytes_attended)
 
     def peak(self, math: str) -> float:
-        """FLOP/s that no product exceeds: of the instructions alone, or else of the best product that was measured."""
-        peaks = [point.flops_per_second for point in self.peaks if point.math == math]
-        return max(peaks, default=0.0) or self._best_curves.get(math, self._best_curves[_FALLBACK_MATH])[-1][1]
+        """FLOP/s that no product exceeds: of the instructions alone, or of the best product where that was faster."""
+        curve = self._best_curves.get(math, self._best_curves[_FALLBACK_MATH])
+        return max(self._peaks.get(math, 0.0), max(rate for _, rate in curve))
+
+    def _rate(self, kinds: tuple[str, ...], math: str, rows: float, num_bytes: float) -> float:
+        """Of the first kind that was measured, else of the math. Asked for every op of every step, so it is remembered,
+        for bytes to five binary digits."""
+        touched = int(num_bytes)
+        unit = max(0, touched.bit_length() - 5)
+        key = (kinds[0], rows, touched >> unit, unit)
+        if key not in self._rates:
+            surface = next((self._surfaces[kind] for kind in kinds if kind in self._surfaces), None)
+            rounded = touched >> unit << unit
+            self._rates[key] = (
+                interpolate_surface(surface, rows, rounded) if surface else self.flops_per_second(math, rows)
+            )
+        return self._rates[key]
 
     def host_seconds(self, num_sequences: int, vocab_size: int) -> float:
         """What a step takes around its calls."""
@@ -211,70 +219,41 @@ class Calibration:
         return replace(self, bandwidth=bandwidth, gemm=gemm, peaks=peaks, overhead_seconds_per_op=overhead)
 
     @cached_property
-    def _bandwidth_curve(self) -> "_Curve":
+    def _bandwidth_curve(self) -> Curve:
         reads = (point for point in self.bandwidth if point.op != SMALL_OPS)
-        return _best((point.working_set_bytes, point.bytes_per_second) for point in reads)
+        return best((point.working_set_bytes, point.bytes_per_second) for point in reads)
 
     @cached_property
-    def _small_op_curve(self) -> "_Curve":
+    def _small_op_curve(self) -> Curve:
         small = (point for point in self.bandwidth if point.op == SMALL_OPS)
-        return _best((point.working_set_bytes, point.bytes_per_second) for point in small)
+        return best((point.working_set_bytes, point.bytes_per_second) for point in small)
 
     @cached_property
-    def _best_curves(self) -> Mapping[str, "_Curve"]:
+    def _best_curves(self) -> Mapping[str, Curve]:
         products = [point for point in self.gemm if point.format != ATTENTION]
         return {
-            name: _best((point.m, point.flops_per_second) for point in products if point.math == name)
+            name: best((point.m, point.flops_per_second) for point in products if point.math == name)
             for name in {point.math for point in products}
         }
 
     @cached_property
-    def _surfaces(self) -> Mapping[str, "_Surface"]:
+    def _peaks(self) -> Mapping[str, float]:
+        maths = {point.math for point in self.peaks}
+        return {math: max(one.flops_per_second for one in self.peaks if one.math == math) for math in maths}
+
+    @cached_property
+    def _rates(self) -> dict[tuple[str, float, int, int], float]:
+        return {}
+
+    @cached_property
+    def _surfaces(self) -> Mapping[str, Surface]:
         """By kind, of those with a working set: by rows a curve over the working set."""
         kinds: dict[str, dict[int, list[tuple[int, float]]]] = {}
         for point in self.gemm:
             if point.working_set_bytes:
                 at = (point.working_set_bytes, point.flops_per_second)
                 kinds.setdefault(point.kind, {}).setdefault(point.m, []).append(at)
-        return {kind: tuple((m, _best(rows[m])) for m in sorted(rows)) for kind, rows in kinds.items()}
-
-
-_Curve = tuple[tuple[int, float], ...]
-_Surface = tuple[tuple[int, _Curve], ...]
-
-
-def _best(points: Iterable[tuple[int, float]]) -> _Curve:
-    """The highest y at each x, sorted by x."""
-    best: dict[int, float] = {}
-    for x, y in points:
-        best[x] = max(y, best.get(x, 0.0))
-    return tuple(sorted(best.items()))
-
-
-def _between(xs: Sequence[int], x: float) -> tuple[int, int, float]:
-    """The neighbours of x, and how far it is from the left one to the right one by the logarithm."""
-    right = bisect_right(xs, x)
-    if right in (0, len(xs)):
-        nearest = max(0, right - 1)
-        return nearest, nearest, 0.0
-    return right - 1, right, math.log(x / xs[right - 1]) / math.log(xs[right] / xs[right - 1])
-
-
-def _interpolate(curve: _Curve, x: float) -> float:
-    left, right, share = _between([point[0] for point in curve], x)
-    return curve[left][1] + (curve[right][1] - curve[left][1]) * share
-
-
-def _interpolate_power(curve: _Curve, x: float) -> float:
-    left, right, share = _between([point[0] for point in curve], x)
-    low, high = curve[left][1], curve[right][1]
-    return low if low == high else low * (high / low) ** share
-
-
-def _interpolate_surface(surface: _Surface, rows: float, working_set: float) -> float:
-    left, right, share = _between([point[0] for point in surface], rows)
-    low = _interpolate(surface[left][1], working_set)
-    return low if left == right else low * (_interpolate(surface[right][1], working_set) / low) ** share
+        return {kind: tuple((m, best(rows[m])) for m in sorted(rows)) for kind, rows in kinds.items()}
 
 
 def _require_positive(*values: float) -> None:

@@ -13,7 +13,6 @@ import torch
 
 from farthing.hardware.calibration import ATTENTION, SMALL_OPS, BandwidthPoint, GemmPoint, PeakPoint
 from farthing.kernels.peaks import Peaks, Task, open_peaks
-from farthing.quantization.base import formats
 from farthing.runtime.device import usable_bytes
 from farthing.runtime.probe_timing import Case, Progress, Timing, part, time_all
 
@@ -24,6 +23,7 @@ _WIDTH = 2048
 _FEW_ROWS = 16  # up to here the weights are read from memory again and again; beyond, it does not matter where they lie
 _MANY_ROWS_BYTES = 8 * _MIB
 _SMALL_COLUMNS = 2048
+_MOST_OVERHEAD = 0.25  # of what is timed: a call that others delayed would make all else too fast
 _GROUPS = (1, 8)  # query heads to a KV head
 _SEQUENCES, _PROMPT = 4, 512
 
@@ -117,7 +117,7 @@ def _overheads(opened: Mapping[int, Peaks], extent: Extent, progress: _Share) ->
     """Seconds of a recorded call that has nothing to do, by threads."""
     tasks = {("call", threads, None): peaks.calls() for threads, peaks in opened.items()}
     timed = _time(tasks, extent.other_seconds / 4, progress)
-    return {threads: timing.seconds / task.calls for threads, _, task, timing in timed}
+    return {threads: timing.best / task.calls for threads, _, task, timing in timed}
 
 
 def _reads(
@@ -137,7 +137,7 @@ def _small_ops(
         for rows in extent.small_rows
     }
     for threads, _, task, timing in _time(tasks, extent.other_seconds, progress):
-        seconds = timing.without(task.calls * calls[threads])
+        seconds = timing.without(task.calls * calls[threads], most=_MOST_OVERHEAD)
         yield BandwidthPoint(task.work // task.calls, threads, SMALL_OPS, task.work / seconds, timing.spread)
 
 
@@ -145,21 +145,23 @@ def _products(
     opened: Mapping[int, Peaks], extent: Extent, largest: int, calls: Mapping[int, float], progress: _Share
 ) -> Iterator[GemmPoint]:
     """Of few rows: weights that a core's cache holds, and weights from memory."""
-    known = formats()
     tasks = {}
     for threads, peaks in opened.items():
-        for name in peaks.formats:
+        for weight_format in peaks.formats:
             for rows in extent.rows:
                 for width, num_bytes in (
                     (_CACHED_WIDTH, _CACHED_BYTES),
                     (_WIDTH, largest if rows <= _FEW_ROWS else _MANY_ROWS_BYTES),
                 ):
-                    task = peaks.product(known[name], rows=rows, columns=width, outputs=width, num_bytes=num_bytes)
-                    tasks[f"{name} {rows}", threads, (name, rows, width, num_bytes)] = task
-    for threads, (name, rows, width, num_bytes), task, timing in _time(tasks, extent.product_seconds, progress):
-        rate = task.work / timing.without(task.calls * calls[threads])
-        math, weight_format = known[name].math, "" if name == known[name].math else name
-        yield GemmPoint(math, rows, width, width, threads, rate, timing.spread, weight_format, num_bytes)
+                    task = peaks.product(weight_format, rows=rows, columns=width, outputs=width, num_bytes=num_bytes)
+                    tasks[f"{weight_format.name} {rows}", threads, (weight_format, rows, width, num_bytes)] = task
+    for threads, (weight_format, rows, width, num_bytes), task, timing in _time(
+        tasks, extent.product_seconds, progress
+    ):
+        rate = task.work / timing.without(task.calls * calls[threads], most=_MOST_OVERHEAD)
+        name, math = weight_format.name, weight_format.math
+        name = "" if name == math else name
+        yield GemmPoint(math, rows, width, width, threads, rate, timing.spread, name, num_bytes)
 
 
 def _attention(
@@ -175,7 +177,7 @@ def _attention(
                     task = peaks.attention(rows=rows, group=group, positions=positions, num_sequences=num_sequences)
                     tasks["attention", threads, (rows * group, positions, peaks)] = task
     for threads, (queries, positions, peaks), task, timing in _time(tasks, extent.other_seconds, progress):
-        rate = task.work / timing.without(task.calls * calls[threads])
+        rate = task.work / timing.without(task.calls * calls[threads], most=_MOST_OVERHEAD)
         num_bytes = positions * peaks.kv_bytes_per_position
         yield GemmPoint("fp32", queries, positions, peaks.head_dim, threads, rate, timing.spread, ATTENTION, num_bytes)
 
@@ -184,5 +186,5 @@ def _instructions(opened: Mapping[int, Peaks], extent: Extent, progress: _Share)
     tasks = {(math, threads, math): peaks.peak(math) for threads, peaks in opened.items() for math in peaks.maths}
     timed = _time(tasks, extent.other_seconds, progress)
     return tuple(
-        PeakPoint(math, threads, task.work / timing.seconds, timing.spread) for threads, math, task, timing in timed
+        PeakPoint(math, threads, task.work / timing.best, timing.spread) for threads, math, task, timing in timed
     )

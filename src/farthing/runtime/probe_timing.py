@@ -29,12 +29,15 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
+    """`seconds`: the median of the repeats; `best`: the shortest, for what is a limit whatever else runs."""
+
     seconds: float
     spread: float
+    best: float
 
-    def without(self, overhead_seconds: float) -> float:
-        """Seconds of the work alone; the forecast adds the overhead."""
-        return max(self.seconds - overhead_seconds, self.seconds / 2)
+    def without(self, overhead_seconds: float, *, most: float = 0.5) -> float:
+        """Seconds of the work alone; the forecast adds the overhead, which is `most` of them at most."""
+        return max(self.seconds - overhead_seconds, (1 - most) * self.seconds)
 
 
 def part(progress: Progress, what: str, start: float, end: float) -> Callable[[float], None]:
@@ -83,7 +86,7 @@ def time_all(
 def _summarize(seconds: list[float]) -> Timing:
     median = statistics.median(seconds)
     lower, _, upper = statistics.quantiles(seconds, n=4, method="inclusive")
-    return Timing(median, (upper - lower) / median)
+    return Timing(median, (upper - lower) / median, min(seconds))
 
 
 def synchronize_after(device: torch.device, run: Callable[[], object]) -> None:

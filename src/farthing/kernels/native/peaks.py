@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
-from farthing.kernels.native.backend import NativeKernels
+from farthing.kernels.native.backend import NativeKernels, supports
 from farthing.kernels.native.library import Call, Calls, Pool
 from farthing.kernels.native.recorder import Recorder
 from farthing.kernels.sequences import Sequences
 from farthing.kernels.weight import TORCH_DTYPES, Weight
-from farthing.quantization.base import WeightFormat
+from farthing.quantization.base import WeightFormat, formats
 
 _STEPS = 4000  # of a chain of instructions
 _FLOPS_PER_STEP = {"fp32": 12 * 32, "bf16": 12 * 64, "int8": 12 * 128}
@@ -39,12 +39,12 @@ class NativePeaks:
     """Tasks for all threads of a pool. `data`: fp32 memory of ones that tasks read parts of; its owner keeps it."""
 
     maths: Sequence[str] = tuple(_FLOPS_PER_STEP)
-    formats: Sequence[str] = ("fp32", "bf16", "w8a8", "w4a8")
     kv_bytes_per_position, head_dim = _KV_BYTES_PER_POSITION, _HEAD_DIM  # of `attention`
 
     def __init__(self, pool: Pool, level: str, data: torch.Tensor) -> None:
         self._pool, self._data = pool, data
         self._kernels = NativeKernels(pool, level)
+        self.formats = [one for one in formats().values() if supports(one.name, _activations(one), 64)]
 
     def peak(self, math: str) -> Task:
         """Multiplications and additions without memory."""
@@ -66,8 +66,7 @@ class NativePeaks:
         their input first, as in a model."""
         each = -(-weight_format.nbytes(outputs, columns) // 64) * 64
         weights = [self._weight(weight_format, outputs, columns, at * each) for at in range(max(1, num_bytes // each))]
-        dtype = torch.float32 if weight_format.name == "fp32" else torch.bfloat16
-        x_TK = torch.ones(rows, columns, dtype=dtype)
+        x_TK = torch.ones(rows, columns, dtype=TORCH_DTYPES[_activations(weight_format)])
         counts = torch.tensor([rows])
         recorder = self._kernels.recorder()
         recorder.count(x_TK, counts.data_ptr())
@@ -139,3 +138,8 @@ class NativePeaks:
         """Runs the calls; holds on to the memory that they point to."""
         held = (calls, kept)
         return lambda: self._pool.run(held[0])
+
+
+def _activations(weight_format: WeightFormat) -> str:
+    """The dtype of what weights in a format are multiplied with, where they are measured."""
+    return weight_format.name if weight_format.name == "fp32" else "bf16"
