@@ -4,12 +4,13 @@ They are the beginnings of buffers that stay where they are, so that a recorded 
 Knows the layout of the KV cache (slot = block * block_size + offset). Knows no weights; runtime/decoder.py comes next.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass
 
 import torch
 
 from farthing.kernels.sequences import Sequences
+from farthing.runtime.int_buffer import IntBuffer
 from farthing.scheduler.batch import Batch
 
 
@@ -38,16 +39,12 @@ class InputBuffers:
 
     def __init__(self, limits: Limits, *, block_size: int, device: torch.device) -> None:
         self._block_size = block_size
-
-        def zeros(*shape: int) -> torch.Tensor:
-            return torch.zeros(shape, dtype=torch.int64, device=device)
-
         num_sequences, max_blocks = limits.max_sequences, -(-limits.max_positions // block_size)
-        described = (zeros(num_sequences), zeros(num_sequences), zeros(num_sequences))
-        sequences = Sequences(*described, zeros(num_sequences, max_blocks))
-        tokens = (zeros(limits.max_tokens), zeros(limits.max_tokens), zeros(limits.max_tokens))
-        self.whole = StepInputs(*tokens, sequences, zeros(limits.max_tokens))
-        self._tables: list[tuple[int, ...]] = [()] * num_sequences  # what the rows of the block tables hold
+        self._columns = tuple(IntBuffer(num_sequences, device=device) for _ in range(3))
+        self._rows = tuple(IntBuffer(limits.max_tokens, device=device) for _ in range(4))
+        self._table = IntBuffer(num_sequences, max_blocks, device=device)
+        self._tables: list[tuple[int, ...]] = [()] * num_sequences  # what the rows of the block table hold
+        self.whole = self._first(limits.max_tokens, num_sequences, limits.max_tokens)
 
     def fill(self, batch: Batch, all_rows_of: Set[int] = frozenset()) -> StepInputs:
         """The batch in the buffers. `all_rows_of`: ids of sequences whose every row yields logits (prompt logprobs),
@@ -67,30 +64,26 @@ class InputBuffers:
             described.append((first_row, num_rows, item.start))
             if self._tables[index] is not block_ids:
                 self._tables[index] = block_ids
-                _put(self.whole.sequences.tables_SP[index], block_ids)
+                self._table.put(block_ids, index)
             if item.seq_id in all_rows_of:
                 logit_rows.extend(range(first_row, first_row + num_rows))
             elif item.samples:
                 end = first_row + num_rows
                 logit_rows.extend(range(end - 1 - item.num_drafts, end))
-        whole, sequences = self.whole, self.whole.sequences
-        first_rows_S, num_rows_S, starts_S = zip(*described, strict=True)
+        for column, values in zip(self._columns, zip(*described, strict=True), strict=True):
+            column.put(values)
+        for buffer, values in zip(self._rows, (token_ids, positions, slots, logit_rows), strict=True):
+            buffer.put(values)
+        return self._first(len(token_ids), len(described), len(logit_rows))
+
+    def _first(self, num_tokens: int, num_sequences: int, num_logits: int) -> StepInputs:
+        """The beginnings of the buffers."""
+        token_ids, positions, slots, logit_rows = (buffer.tensor for buffer in self._rows)
+        first_rows, num_rows, starts = (column.tensor[:num_sequences] for column in self._columns)
         return StepInputs(
-            _put(whole.token_ids_T, token_ids),
-            _put(whole.positions_T, positions),
-            _put(whole.slots_T, slots),
-            Sequences(
-                _put(sequences.first_rows_S, first_rows_S),
-                _put(sequences.num_rows_S, num_rows_S),
-                _put(sequences.starts_S, starts_S),
-                sequences.tables_SP[: len(described)],
-            ),
-            _put(whole.logit_rows, logit_rows),
+            token_ids[:num_tokens],
+            positions[:num_tokens],
+            slots[:num_tokens],
+            Sequences(first_rows, num_rows, starts, self._table.tensor[:num_sequences]),
+            logit_rows[:num_logits],
         )
-
-
-def _put(buffer: torch.Tensor, values: Sequence[int]) -> torch.Tensor:
-    """The beginning of the buffer, with the values in it."""
-    part = buffer[: len(values)]
-    part.copy_(torch.tensor(values, dtype=torch.int64))
-    return part
