@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 
 from farthing.cli.probe import print_tables, was_busy
-from farthing.hardware.calibration import BandwidthPoint, Calibration, DeviceKey, GemmPoint
+from farthing.hardware.calibration import (
+    ATTENTION,
+    SMALL_OPS,
+    BandwidthPoint,
+    Calibration,
+    DeviceKey,
+    GemmPoint,
+    PeakPoint,
+)
 
 MIB = 2**20
 CALIBRATION = Calibration(
@@ -69,3 +77,27 @@ def test_repeats_that_differ_a_lot_mean_a_busy_machine():
 def test_all_threads_that_read_slower_than_one_mean_a_busy_machine():
     *others, last = CALIBRATION.bandwidth
     assert was_busy(replace(CALIBRATION, bandwidth=(*others, replace(last, bytes_per_second=5e9))))
+
+
+def test_all_threads_that_compute_slower_than_one_mean_a_busy_machine():
+    quiet = replace(CALIBRATION, peaks=(PeakPoint("int8", 1, 1e12, 0.0), PeakPoint("int8", 8, 7e12, 0.0)))
+    assert not was_busy(quiet)
+    assert was_busy(replace(quiet, peaks=(quiet.peaks[0], replace(quiet.peaks[1], flops_per_second=1e11))))
+
+
+def test_formats_and_peaks_have_columns_and_attention_and_small_ops_no_row(capsys: pytest.CaptureFixture[str]):
+    recorded = replace(
+        CALIBRATION,
+        bandwidth=(*CALIBRATION.bandwidth, BandwidthPoint(12345, 8, SMALL_OPS, 3e9, 0.0)),
+        gemm=(
+            GemmPoint("fp32", 1, 512, 512, 8, 50e9, 0.1),
+            GemmPoint("int8", 1, 512, 512, 8, 80e9, 0.1, "w4a8", MIB),
+            GemmPoint("fp32", 4096, 64, 64, 8, 7e9, 0.0, ATTENTION, MIB),
+        ),
+        peaks=(PeakPoint("int8", 8, 7e12, 0.0),),
+        records=True,
+    )
+    print_tables(recorded)
+    out = capsys.readouterr().out
+    assert "w4a8" in out and "7 TFLOP/s" in out and "recorded call" in out
+    assert "3 GB/s" not in out and "7 GFLOP/s" not in out

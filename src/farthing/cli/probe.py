@@ -63,12 +63,14 @@ def probe(*, flags: Annotated[ProbeFlags, Parameter(name="*")] = _DEFAULTS) -> N
 
 
 def was_busy(calibration: Calibration) -> bool:
-    """Repeats differ a lot, or all threads together read memory slower than one: others took the cores."""
+    """Repeats differ a lot, or all threads together read memory or compute slower than one: others took the cores."""
     spreads = [point.spread for point in calibration.bandwidth] + [point.spread for point in calibration.gemm]
     reads = [point for point in calibration.bandwidth if point.op != SMALL_OPS]
     largest = max(reads, key=lambda point: (point.working_set_bytes, point.bytes_per_second))
     most_threads = max(point.num_threads for point in calibration.bandwidth)
-    return statistics.median(spreads) > _BUSY_SPREAD or largest.num_threads < most_threads
+    fastest = max(calibration.peaks, key=lambda point: point.flops_per_second, default=None)
+    alone = fastest is not None and fastest.num_threads < most_threads
+    return statistics.median(spreads) > _BUSY_SPREAD or largest.num_threads < most_threads or alone
 
 
 def print_tables(calibration: Calibration) -> None:
