@@ -16,10 +16,15 @@ from farthing.quantization.base import WeightFormat, formats
 REFERENCE = ReferenceKernels()
 DTYPES = [torch.float32, torch.bfloat16]
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1.2e-2}  # of the largest value
+
+
+def named(value: object) -> str:
+    """A format with the size of its groups."""
+    return f"{value.name}-{value.group_size or 0}" if isinstance(value, WeightFormat) else str(value)
+
+
 FORMATS = [(dtype, weight_format) for dtype in DTYPES for weight_format in weight_formats(dtype)]
-EACH_FORMAT = pytest.mark.parametrize(
-    ("dtype", "weight_format"), FORMATS, ids=lambda value: getattr(value, "name", str(value))
-)
+EACH_FORMAT = pytest.mark.parametrize(("dtype", "weight_format"), FORMATS, ids=named)
 VALUES = {32: 1, 16: 2, 8: 4, 4: 8}  # by bits, what columns come in multiples of
 OUTPUTS = (1, 7, 16, 33, 70, 130, 300)
 WORDS = (1, 3, 17, 65, 140)  # columns by VALUES: ragged last groups of 4 bits, and more than one block of a sum
@@ -83,9 +88,7 @@ def test_a_row_is_bit_equal_whatever_else_is_in_the_batch(
                 assert torch.equal(found, rows[first : first + count])
 
 
-@pytest.mark.parametrize(
-    "weight_format", weight_formats(torch.float32)[1:], ids=lambda value: f"{value.name}-{value.group_size}"
-)
+@pytest.mark.parametrize("weight_format", weight_formats(torch.float32)[1:], ids=named)
 def test_integer_products_are_the_same_bits_on_every_level(weight_format: WeightFormat) -> None:
     for num_outputs, words in ((33, 17), (130, 65)):
         weight = matrix(num_outputs, words * VALUES[weight_format.bits], weight_format)
