@@ -48,7 +48,7 @@ def test_a_bias_is_stored_and_read_and_has_no_flops() -> None:
 
 def test_a_quantized_linear_counts_in_its_math_and_its_own_bytes() -> None:
     linear = Linear("x", in_features=256, out_features=10, format=FORMATS["w4a8"], activation_dtype="bf16")
-    stored_bytes = 10 * 128 + 10 * 2 * 2  # half a byte a weight, a 16-bit scale for each 128 columns
+    stored_bytes = 10 * 128 + 10 * 8 * 2  # half a byte a weight, a 16-bit scale for each 32 columns
     assert linear.cost(MIXED) == Cost({"int8": 2 * 4 * 256 * 10}, stored_bytes + 4 * 256 * 2, 4 * 10 * 2)
 
 

@@ -27,7 +27,8 @@ class EngineConfig:
     Parameters
     ----------
     format
-        Weight format: auto, fp32, bf16, fp16, int8, int4, w8a8, w8a16, w4a8, w4a16, fp8.
+        Weight format: auto, fp32, bf16, fp16, int8, int4, w8a8, w8a16, w4a8 (groups of 32), w4a8-g64,
+        w4a8-g128, w4a16, fp8.
     kv_format
         Format of the KV cache: auto (as the activations), fp32, bf16, fp16.
     context
@@ -55,6 +56,8 @@ class EngineConfig:
         A row's result never depends on its batch; slower.
     weights_seed
         Seed of random weights.
+    cache
+        Keep weights that were rounded to int8 or int4 on disk, and read them from there at the next start.
     measure
         Time and price every step: the ledger, the bill and why it is slow.
     """
@@ -73,6 +76,7 @@ class EngineConfig:
     prefix_caching: Annotated[bool, Parameter(negative="--no-prefix-caching")] = True
     batch_invariant: bool = False
     weights_seed: int = 0
+    cache: Annotated[bool, Parameter(negative="--no-cache")] = True
     measure: Annotated[bool, Parameter(negative="--no-measure")] = True
 
     def __post_init__(self) -> None:

@@ -270,9 +270,11 @@ def _load_runner(plan: EnginePlan, progress: Progress, runner_type: type[ModelRu
     """Weights into memory, and the runner over them."""
     memory = Memory(plan.device)
     if plan.config.weights == "random":
-        tensors, frequencies = random_weights(plan.spec, plan.config.weights_seed, memory)
+        tensors, frequencies = random_weights(plan.spec, plan.config.weights_seed, memory, plan.kernels)
     else:
-        tensors, frequencies = load_weights(plan.spec, plan.path, memory, progress)
+        tensors, frequencies = load_weights(
+            plan.spec, plan.path, memory, progress, plan.kernels, cache=plan.config.cache
+        )
     limits = Limits(plan.config.max_batch_tokens, plan.config.max_num_seqs, plan.context)
     return memory, runner_type(plan.spec, plan.memory, tensors, frequencies, plan.kernels, memory, limits)
 

@@ -1,6 +1,6 @@
 """w4a8: int4 weights with a scale per 32, 64 or 128 columns, activations rounded to int8 row by row (CPU VNNI).
 
-32 is what `int4` means on a CPU: scales cost half a bit a weight there and buy most of the quality (benchmarks/quality.md).
+32 is what `int4` means on a CPU: half a bit a weight for scales buys most of the quality (benchmarks/quality.md).
 """
 
 from farthing.quantization.base import WeightFormat

@@ -1,6 +1,7 @@
 """Weights into memory: every tensor that the description names, checked before memory is taken, then read one by one.
 
-From a checkpoint (safetensors, GGUF), or random for a model without files. Knows shapes and formats; the file kinds are
+From a checkpoint (safetensors, GGUF), or random for a model without files. Matrices of linear ops are rounded and laid
+out by the kernels; what is worth it is kept on disk (weight_cache.py). Knows shapes; the file kinds are
 runtime/checkpoint.py's.
 """
 
@@ -12,44 +13,62 @@ from pathlib import Path
 import torch
 
 from farthing.errors import CheckpointError
-from farthing.kernels.weight import TORCH_DTYPES, quantize
+from farthing.kernels.reference import ReferenceKernels
+from farthing.kernels.weight import TORCH_DTYPES, Weight
+from farthing.models.checkpoint_files import find_weights
 from farthing.models.spec import ModelSpec, Op
 from farthing.ops.elementwise import RMSNorm
 from farthing.ops.linear import Embedding, Linear
 from farthing.runtime.checkpoint import Checkpoint, open_checkpoint
 from farthing.runtime.device import Memory
+from farthing.runtime.weight_cache import LEAST_BYTES, WeightCache, weight_cache
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 Read = Callable[[str, Op, slice], torch.Tensor]  # some rows of a tensor, by its full name
 _OTHER_CONFIG = "use the matching config.json"
 _INTEGERS = ("int", "uint", "bool", "i8", "i16", "i32", "i64", "fp8")
-_PIECE_VALUES = 2**24  # values that are read and rounded at a time
+_PIECE_VALUES = 2**22  # values that are read and rounded at a time
+_ROWS_TOGETHER = 16  # of every backend, so that all draw the same random weights
+_REFERENCE = ReferenceKernels()
 
 
 def load_weights(
-    spec: ModelSpec, path: Path, memory: Memory, progress: Progress
+    spec: ModelSpec,
+    path: Path,
+    memory: Memory,
+    progress: Progress,
+    kernels: ReferenceKernels = _REFERENCE,
+    *,
+    cache: bool = False,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """All stored tensors of the description by full name, and the rotary frequencies [head_dim / 2].
+    """All stored tensors of the description by full name, and the rotary frequencies [head_dim / 2]. Only `kernels` can
+    read the matrices of linear ops.
 
-    CheckpointError names what is missing, mis-shaped, no floating point or not finite.
+    `cache`: rounded weights are kept on disk for the next start. CheckpointError names what is missing, mis-shaped, no
+    floating point or not finite.
     """
     with closing(open_checkpoint(path)) as checkpoint:
         _check(spec, checkpoint, path)
-        dtype = spec.precision.activation_dtype
-        largest = torch.finfo(TORCH_DTYPES[dtype]).max
+        loading = _Loading(spec, memory, kernels, progress)
 
         def read(full_name: str, op: Op, rows: slice) -> torch.Tensor:
-            value = checkpoint.read(full_name, rows=rows)
-            least, most = map(float, value.aminmax())
-            if not -largest <= least <= most <= largest:  # nor is NaN, which aminmax passes on
-                what = f"{path.name}: {full_name} holds NaN, infinity or numbers beyond {dtype}"
-                raise CheckpointError(what, fix="download the file again, or use --format bf16")
-            return value
+            return checkpoint.read(full_name, rows=rows)
 
-        return _fill(spec, memory, read, progress), _frequencies(spec, checkpoint, memory)
+        kept = _cache_of(spec, path, kernels, loading.rounded()) if cache else None
+        if kept is None:
+            loading.fill(read, path.name)
+        elif kept.read_into(loading.rounded(), loading.count):
+            loading.fill(read, path.name, rounded=False)
+        else:
+            loading.restart()
+            loading.fill(read, path.name)
+            kept.write(loading.rounded())
+        return loading.tensors, _frequencies(spec, checkpoint, memory)
 
 
-def random_weights(spec: ModelSpec, seed: int, memory: Memory) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def random_weights(
+    spec: ModelSpec, seed: int, memory: Memory, kernels: ReferenceKernels = _REFERENCE
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The same tensors drawn from (seed, name): norms 1, matrices of a scale that keeps activations near 1."""
 
     def draw(full_name: str, op: Op, rows: slice) -> torch.Tensor:
@@ -65,41 +84,109 @@ def random_weights(spec: ModelSpec, seed: int, memory: Memory) -> tuple[dict[str
             case _:
                 return torch.randn(num_rows, generator=generator) * 0.1
 
-    return _fill(spec, memory, draw, lambda done, total: None), _frequencies(spec, None, memory)
+    loading = _Loading(spec, memory, kernels, lambda done, total: None)
+    loading.fill(draw, "random weights")
+    return loading.tensors, _frequencies(spec, None, memory)
 
 
-def _fill(spec: ModelSpec, memory: Memory, read: Read, progress: Progress) -> dict[str, torch.Tensor]:
-    """Allocate every tensor in its format and fill it piece by piece, so that no whole matrix is held twice."""
-    tensors: dict[str, torch.Tensor] = {}
-    done = 0
-    for name, op in spec.named_ops():
-        for stored in op.stored():
-            tensors[f"{name}.{stored.suffix}"] = memory.empty("weights", stored.shape, stored.dtype)
-        for stored in op.stored():
-            if stored.suffix != "weight_scale":  # comes with its weight
+class _Loading:
+    """Every tensor of the description, allocated in its format and filled piece by piece, so that no whole matrix is
+    held twice."""
+
+    def __init__(self, spec: ModelSpec, memory: Memory, kernels: ReferenceKernels, progress: Progress) -> None:
+        self._spec, self._kernels, self._progress = spec, kernels, progress
+        self._largest = torch.finfo(TORCH_DTYPES[spec.precision.activation_dtype]).max
+        self._done = 0
+        self.tensors = {
+            f"{name}.{stored.suffix}": memory.empty("weights", stored.shape, stored.dtype)
+            for name, op in spec.named_ops()
+            for stored in op.stored()
+        }
+
+    def rounded(self) -> dict[str, torch.Tensor]:
+        """The tensors of quantized matrices: codes and scales."""
+        return {
+            full_name: self.tensors[full_name]
+            for name, op in self._spec.named_ops()
+            if isinstance(op, Linear) and op.format.quantized
+            for stored in op.stored()
+            if (full_name := f"{name}.{stored.suffix}") and stored.suffix in ("weight", "weight_scale")
+        }
+
+    def count(self, num_bytes: int) -> None:
+        self._done += num_bytes
+        self._progress(self._done, self._spec.weight_bytes)
+
+    def restart(self) -> None:
+        self._done = 0
+
+    def fill(self, read: Read, source: str, *, rounded: bool = True) -> None:
+        """`rounded=False`: quantized matrices are there already, as the kernels once wrote them."""
+        for name, op in self._spec.named_ops():
+            weight = self._weight(name, op)
+            for stored in op.stored():
                 full_name = f"{name}.{stored.suffix}"
-                for rows in _pieces(stored.shape):
-                    _place(tensors, full_name, op, rows, read(full_name, op, rows))
-            done += stored.num_bytes
-            progress(done, spec.weight_bytes)
-    return tensors
+                if weight is not None and weight.format.quantized and stored.suffix in ("weight", "weight_scale"):
+                    if not rounded:
+                        self._kernels.adopt(weight)
+                        continue
+                    if stored.suffix == "weight":  # its scales come with it
+                        self._round(full_name, op, weight, read, source)
+                else:
+                    self._copy(full_name, op, weight if stored.suffix == "weight" else None, read, source)
+                self.count(stored.num_bytes)
+
+    def _weight(self, name: str, op: Op) -> Weight | None:
+        """The matrix of a linear op that has one of its own."""
+        if not isinstance(op, Linear) or op.tied is not None:
+            return None
+        return Weight(
+            op.format, op.in_features, self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.weight_scale")
+        )
+
+    def _round(self, full_name: str, op: Op, weight: Weight, read: Read, source: str) -> None:
+        """A quantized matrix. What is not finite or too large shows in the scales."""
+        assert weight.scale_NG is not None
+        for rows in self._pieces((weight.codes.shape[0], weight.in_features)):
+            self._kernels.write_rows(weight, rows.start, read(full_name, op, rows))
+        self._refuse_beyond(full_name, float(weight.scale_NG.abs().max()) * weight.format.max_code, source)
+
+    def _copy(self, full_name: str, op: Op, weight: Weight | None, read: Read, source: str) -> None:
+        """Numbers as they are, or in another dtype; a `weight` in the layout of the kernels."""
+        tensor = self.tensors[full_name]
+        for rows in self._pieces(tuple(tensor.shape)):
+            value = read(full_name, op, rows)
+            least, most = value.aminmax()
+            self._refuse_beyond(full_name, float(torch.maximum(-least.float(), most.float())), source)
+            if weight is not None:
+                self._kernels.write_rows(weight, rows.start, value)
+            else:
+                tensor[rows].copy_(value)
+
+    def _refuse_beyond(self, full_name: str, magnitude: float, source: str) -> None:
+        if not magnitude <= self._largest:  # nor is NaN
+            what = (
+                f"{source}: {full_name} holds NaN, infinity or numbers beyond {self._spec.precision.activation_dtype}"
+            )
+            raise CheckpointError(what, fix="download the file again, or use --format bf16")
+
+    def _pieces(self, shape: tuple[int, ...]) -> Iterator[slice]:
+        rows = _PIECE_VALUES // (shape[1] if len(shape) > 1 else 1)
+        rows_at_once = max(self._kernels.rows_together, rows // _ROWS_TOGETHER * _ROWS_TOGETHER or rows, 1)
+        for start in range(0, shape[0], rows_at_once):
+            yield slice(start, min(start + rows_at_once, shape[0]))
 
 
-def _pieces(shape: tuple[int, ...]) -> Iterator[slice]:
-    rows_at_once = max(1, _PIECE_VALUES // (shape[1] if len(shape) > 1 else 1))
-    for start in range(0, shape[0], rows_at_once):
-        yield slice(start, min(start + rows_at_once, shape[0]))
-
-
-def _place(tensors: dict[str, torch.Tensor], full_name: str, op: Op, rows: slice, value: torch.Tensor) -> None:
-    """Copy some rows into memory of the op's format."""
-    if isinstance(op, Linear) and full_name.endswith(".weight") and op.format.quantized:
-        packed = quantize(value, op.format)
-        assert packed.scale_NG is not None
-        tensors[full_name][rows].copy_(packed.codes)
-        tensors[f"{full_name}_scale"][rows].copy_(packed.scale_NG)
-    else:
-        tensors[full_name][rows].copy_(value)
+def _cache_of(
+    spec: ModelSpec, path: Path, kernels: ReferenceKernels, rounded: dict[str, torch.Tensor]
+) -> WeightCache | None:
+    """None where little is rounded."""
+    if sum(tensor.nbytes for tensor in rounded.values()) < LEAST_BYTES:
+        return None
+    shapes = {name: list(tensor.shape) for name, tensor in rounded.items()}
+    return weight_cache(
+        find_weights(path).files, format_name=spec.precision.format.name, layout=kernels.layout, shapes=shapes
+    )
 
 
 def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
