@@ -38,7 +38,7 @@ def test_acceptance_rises_while_guesses_are_right_and_falls_when_they_are_not() 
     token_ids = [1, 2, 3, 4] * 2
     drafter = Drafter(token_ids)
     at_first = drafter.acceptance()
-    token_ids += [1, 2, 3, 4] * 5
+    token_ids += [1, 2, 3, 4] * 10
     assert (learned := drafter.acceptance()) > 0.9 > at_first
     for other in range(10, 20):
         token_ids += [other, 1, 2, 3, 4, 1, 2, 3, 4]

@@ -15,7 +15,7 @@ from farthing.scheduler.batch import Batch
 _MARGIN = 1.05
 _MOST_DRAFTS = 8
 _CONTEXT = 512  # of the steps that are forecast: the ratio of two steps hardly depends on it
-_NEWS = 0.2  # weight of the newest step in what was learned
+_NEWS = 0.1  # weight of the newest step in what was learned
 
 
 class FixedDrafts:

@@ -11,7 +11,7 @@ from typing import Protocol
 _SHORTEST, _LONGEST = 2, 6  # tokens of a match; a longer one counts as the longest
 _MOST_CANDIDATES = 8  # earlier places that are looked at
 _FIRST_GUESS = 0.25  # share of right guesses before any is known
-_NEWS = 0.2  # weight of the newest guess in that share
+_NEWS = 0.1  # weight of the newest guess in that share
 
 
 class DraftPolicy(Protocol):
