@@ -17,7 +17,7 @@ from farthing.quantization.base import resolve as resolve_format
 from farthing.units import parse_bytes
 
 DEFAULT_CONTEXT = 4096
-SMALL_MODEL_BYTES = 32 * 2**20
+SMALL_MODEL_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def resolve_context(config: EngineConfig, spec: ModelSpec) -> int:
 
 
 def resolve_threads(config: EngineConfig, weights_bytes: int, num_cores: int) -> int:
-    """Below SMALL_MODEL_BYTES the barriers between threads cost more than the second one computes."""
+    """Below SMALL_MODEL_BYTES what threads tell each other costs more than the second one computes."""
     return config.threads or (1 if weights_bytes < SMALL_MODEL_BYTES else num_cores)
 
 
