@@ -92,7 +92,7 @@ def _inverse(scale_NG: torch.Tensor) -> torch.Tensor:
 
 
 def _sum_by_halves(x: torch.Tensor) -> torch.Tensor:
-    """Over the last dimension, which stays as one: first half on second, again and again, in one fixed order."""
+    """Over the last dimension, which stays as one: the first half on the second, again and again."""
     while x.shape[-1] > 1:
         even = torch.nn.functional.pad(x, (0, x.shape[-1] % 2))
         x = torch.add(*even.chunk(2, dim=-1))

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 Read = Callable[[str, Op, slice], torch.Tensor]  # some rows of a tensor, by its full name
 _OTHER_CONFIG = "use the matching config.json"
 _INTEGERS = ("int", "uint", "bool", "i8", "i16", "i32", "i64", "fp8")
-_PIECE_VALUES = 2**22  # values that are read and rounded at a time
+_PIECE_VALUES = 2**24  # values that are read and rounded at a time
 _ROWS_TOGETHER = 16  # of every backend, so that all draw the same random weights
 _REFERENCE = ReferenceKernels()
 

@@ -7,7 +7,7 @@ stands between them. Knows no other figure; runtime/probe.py asks for these.
 import time
 from collections.abc import Callable
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,6 +33,7 @@ from farthing.scheduler.loop import RealClock, step
 from farthing.scheduler.scheduler import Scheduler
 from farthing.scheduler.sequence import Sequence
 
+Found = TypeVar("Found")
 _CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "hidden_size": 64,
@@ -174,6 +175,7 @@ class _Watched:
         self._steps = steps
         self._weights = torch.ones(_PUSHING_BYTES // 4)
         self.seconds = 0.0
+        self.prepare = steps.prepare
 
     def hidden(self, inputs: StepInputs) -> torch.Tensor:
         self._timed(self._weights.sum)
@@ -182,7 +184,10 @@ class _Watched:
     def logits(self, x_RH: torch.Tensor) -> torch.Tensor:
         return self._timed(lambda: self._steps.logits(x_RH))
 
-    def _timed(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+    def largest(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._timed(lambda: self._steps.largest(logits_RV))
+
+    def _timed(self, compute: Callable[[], Found]) -> Found:
         started = time.perf_counter()
         found = compute()
         self.seconds += time.perf_counter() - started
