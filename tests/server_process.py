@@ -95,6 +95,10 @@ class ServerProcess:
         self._announced.set()
 
 
+SLOW = {"batch_invariant": True, "format": "fp16"}
+"""An engine for what must take a while: there are no compiled kernels for this format."""
+
+
 @contextmanager
 def serving(
     model: str | Path = "bundled",

@@ -153,7 +153,7 @@ def test_probe_prints_one_json_object_and_keeps_it(environment: dict[str, str], 
     done = start(environment, "probe", "--quick", "--json")
     assert done.returncode == 0
     printed = json.loads(done.stdout)
-    assert printed["schema"] == "farthing.calibration/1"
+    assert printed["schema"] == "farthing.calibration/2"
     [saved] = (tmp_path / "data").rglob("*.json")
     assert json.loads(saved.read_text()) == printed
     assert str(saved) in done.stderr

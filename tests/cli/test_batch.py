@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from batch_rows import completion_row, read_rows, write_rows
-from server_process import serving
+from server_process import SLOW, serving
 
 from farthing.cli.app import main
 from farthing.cli.batch import next_moment
@@ -139,7 +139,7 @@ def test_a_batch_that_is_killed_ten_times_gives_the_same_file_and_asks_nothing_t
     """Of what was done, nothing: what was in flight at a kill is asked again."""
     num_rows, concurrency = 70, 3
     write_rows(tmp_path / "in.jsonl", (completion_row(number, max_tokens=10) for number in range(num_rows)))
-    with serving(engine={"batch_invariant": True}) as server:
+    with serving(engine=SLOW) as server:
         arguments = ("--server", server.url, "--concurrency", concurrency)
         kill_ten_times(tmp_path, arguments, num_rows=num_rows)
         server.await_idle()

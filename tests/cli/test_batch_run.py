@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from batch_rows import completion_row, write_rows
-from server_process import serving
+from server_process import SLOW, serving
 
 from farthing.cli.batch_run import Order, answer, dry_run
 from farthing.cli.model_argument import DownloadFlags
@@ -46,7 +46,7 @@ def test_a_time_that_comes_while_the_last_rows_are_asked_leaves_them(
 ):
     rows = (completion_row(number, max_tokens=400, ignore_eos=True) for number in range(4))
     source = write_rows(tmp_path / "in.jsonl", rows)
-    with serving(engine={"batch_invariant": True}) as server, Journal(tmp_path / "out.jsonl") as journal:
+    with serving(engine=SLOW) as server, Journal(tmp_path / "out.jsonl") as journal:
         assert answer(order(source, Server.at(server.url), until=time.time() + 1.5), journal) == 0
     assert "4 rows are left" in " ".join(capsys.readouterr().err.split())
 
@@ -54,7 +54,7 @@ def test_a_time_that_comes_while_the_last_rows_are_asked_leaves_them(
 def test_a_batch_whose_time_is_up_is_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     rows = (completion_row(number, max_tokens=30, ignore_eos=True) for number in range(60))
     source = write_rows(tmp_path / "in.jsonl", rows)
-    with serving() as server:
+    with serving(engine=SLOW) as server:
         asked = order(source, Server.at(server.url))
         with Journal(tmp_path / "out.jsonl") as journal:
             assert answer(replace(asked, until=time.time() + 2.0), journal) == 0
