@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from command_line import Done, Farthing
+from command_line import Done, Farthing, share_kernels
 
 from farthing.cli import app, output
 
@@ -12,6 +12,7 @@ from farthing.cli import app, output
 def run_farthing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Farthing:
     """The command line in this process, at home in an empty folder, on a terminal 100 columns wide."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    share_kernels(tmp_path / "home")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
 

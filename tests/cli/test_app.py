@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from command_line import PACKAGES_OF_EXTRAS, WITHOUT_EXTRAS
+from command_line import PACKAGES_OF_EXTRAS, WITHOUT_EXTRAS, share_kernels
 
 import farthing
 from farthing.cli import app
@@ -27,7 +27,12 @@ app.main()
 def environment(tmp_path: Path) -> dict[str, str]:
     """A home of its own, nothing of the terminal's, and this very package."""
     source = str(Path(farthing.__file__).parents[1])
-    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data"), "PYTHONPATH": f"{source}:{tmp_path}"}
+    share_kernels(tmp_path)
+    home = {
+        "HOME": str(tmp_path),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "PYTHONPATH": f"{source}:{tmp_path}",
+    }
     return {"PATH": os.environ["PATH"], "COLUMNS": "100", **home}
 
 
