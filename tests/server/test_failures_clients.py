@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from load import JSON, Load, ask, completion, exchange, footprint
-from server_process import ServerProcess, serving
+from server_process import SLOW, ServerProcess, serving
 
 STORIES = ("Once upon a time", "The little fox", "In a far land", "One day a boy")
 
@@ -17,7 +17,7 @@ STORIES = ("Once upon a time", "The little fox", "In a far land", "One day a boy
 @pytest.fixture(scope="module")
 def exact_server() -> Iterator[ServerProcess]:
     """A row of its steps does not depend on the others, so that greedy texts can be compared. Eight run at a time."""
-    with serving(engine={"batch_invariant": True, "max_num_seqs": 8}, max_restarts=0) as running:
+    with serving(engine={**SLOW, "max_num_seqs": 8}, max_restarts=0) as running:
         yield running
 
 
