@@ -25,7 +25,7 @@ CONFIG = {
 def plan_of(folder: Path, weight_format: str) -> EnginePlan:
     """On a machine of 1 MB/s, so slow that nothing else counts."""
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    plan = plan_engine(str(folder), EngineConfig(format=weight_format, weights="random", device="cpu", memory="1GiB"))
+    plan = plan_engine(str(folder), EngineConfig(format=weight_format, weights="random", device="cpu", memory="90%"))
     calibration = Calibration(
         device=plan.key,
         date="2026-11-30T00:00:00Z",
