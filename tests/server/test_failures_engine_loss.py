@@ -12,14 +12,14 @@ from contextlib import AsyncExitStack
 
 import pytest
 from load import Exchange, Reply, ask, completion, exchange, footprint, get
-from server_process import ServerProcess, serving
+from server_process import SLOW, ServerProcess, serving
 
 RESTART_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
 def faulty_server() -> Iterator[ServerProcess]:
-    with serving(script="faulty.py", engine={"batch_invariant": True}, max_restarts=20) as running:
+    with serving(script="faulty.py", engine=SLOW, max_restarts=20) as running:
         yield running
 
 
@@ -152,7 +152,7 @@ def test_a_fault_in_a_step_restarts_the_engine_and_gives_its_memory_back(
 
 
 def test_a_server_whose_restarts_are_used_up_says_so_and_ends() -> None:
-    with serving(script="faulty.py", max_restarts=1) as server:
+    with serving(script="faulty.py", engine=SLOW, max_restarts=1) as server:
 
         async def play() -> None:
             for prompt in ("A FAULT:error comes", "And a FAULT:error again"):

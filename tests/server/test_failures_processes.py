@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from load import Exchange, ask, completion, exchange, get
-from server_process import ServerProcess, serving
+from server_process import SLOW, ServerProcess, serving
 
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer"}}}
 
@@ -86,7 +86,7 @@ async def streams(stack: AsyncExitStack, server: ServerProcess, max_tokens: int)
 
 
 def test_term_lets_running_requests_end_and_admits_no_new_ones() -> None:
-    with serving(engine={"max_num_seqs": 8}) as server:
+    with serving(engine={**SLOW, "max_num_seqs": 8}) as server:
 
         async def play() -> None:
             async with AsyncExitStack() as stack:
@@ -106,7 +106,7 @@ def test_term_lets_running_requests_end_and_admits_no_new_ones() -> None:
 
 
 def test_who_does_not_end_in_time_is_told() -> None:
-    with serving(script="faulty.py", drain_seconds=1.0) as server:
+    with serving(script="faulty.py", engine=SLOW, drain_seconds=1.0) as server:
 
         async def play() -> None:
             async with AsyncExitStack() as stack:

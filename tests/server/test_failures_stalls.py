@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from load import Reply, ask, completion, exchange, get
-from server_process import ServerProcess, serving
+from server_process import SLOW, ServerProcess, serving
 
 STALL_SECONDS = 2.0
 SLACK_SECONDS = 3.0  # for the watch to look, and for a busy machine
@@ -19,7 +19,7 @@ SLACK_SECONDS = 3.0  # for the watch to look, and for a busy machine
 
 @pytest.fixture(scope="module")
 def watched_server() -> Iterator[ServerProcess]:
-    with serving(script="faulty.py", stall_seconds=STALL_SECONDS, max_restarts=20) as running:
+    with serving(script="faulty.py", engine=SLOW, stall_seconds=STALL_SECONDS, max_restarts=20) as running:
         yield running
 
 

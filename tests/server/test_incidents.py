@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from load import ask, completion, exchange
-from server_process import ServerProcess, serving
+from server_process import SLOW, ServerProcess, serving
 
 from farthing.engine.accounts.incident import Incident, incidents
 from farthing.hardware.calibration import calibration_folder
@@ -64,7 +64,7 @@ def ledger(server: ServerProcess) -> dict[str, Any]:
 
 
 def test_a_frozen_engine_makes_stalled_true_and_doctor_names_it(data: dict[str, str]) -> None:
-    with serving(script="faulty.py", stall_seconds=STALL_SECONDS, environment=data) as server:
+    with serving(script="faulty.py", engine=SLOW, stall_seconds=STALL_SECONDS, environment=data) as server:
         assert metric(server, "farthing_stalled") == 0 and ledger(server)["stalled"] is False
 
         async def play() -> None:
@@ -104,7 +104,7 @@ def test_a_frozen_engine_makes_stalled_true_and_doctor_names_it(data: dict[str, 
     [("abort", -6, "farthing doctor --report"), ("error", 1, "traceback")],
 )
 def test_a_crash_is_kept_with_its_exit_code(data: dict[str, str], fault: str, exit_code: int, remedy: str) -> None:
-    with serving(script="faulty.py", environment=data) as server:
+    with serving(script="faulty.py", engine=SLOW, environment=data) as server:
         asyncio.run(ask(server.url, "/v1/completions", completion(server.model, f"{PROMPT} FAULT:{fault} comes")))
         incident = kept(data)
     assert (incident.kind, incident.exit_code) == ("crash", exit_code)
@@ -114,7 +114,7 @@ def test_a_crash_is_kept_with_its_exit_code(data: dict[str, str], fault: str, ex
 
 
 def test_a_server_that_may_not_restart_ends_and_says_that_it_failed(data: dict[str, str]) -> None:
-    with serving(script="faulty.py", max_restarts=0, environment=data) as server:
+    with serving(script="faulty.py", engine=SLOW, max_restarts=0, environment=data) as server:
         os.kill(server.engine_pid(), signal.SIGKILL)
         assert server.process.wait(WAIT_SECONDS) == 1
         incident = kept(data)
@@ -125,7 +125,7 @@ def test_a_server_that_may_not_restart_ends_and_says_that_it_failed(data: dict[s
 def test_a_server_that_can_not_write_it_says_so_and_serves_on(data: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "farthing").mkdir(exist_ok=True)
     (tmp_path / "farthing" / "incidents").write_text("")  # where the folder should be
-    with serving(script="faulty.py", environment=data) as server:
+    with serving(script="faulty.py", engine=SLOW, environment=data) as server:
         os.kill(server.engine_pid(), signal.SIGKILL)
         deadline = time.monotonic() + WAIT_SECONDS
         while "the incident can't be written" not in server.output() or server.status()["state"] != "ok":

@@ -115,7 +115,7 @@ def test_idle_time_costs_as_much_as_any_other(used: Any) -> None:
 def test_counters_never_fall_however_often_they_are_read(used: Any) -> None:
     server = used[0]
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(lambda: [ask(server, ignore_eos=True, max_tokens=100) for _ in range(4)])
+        asking = pool.submit(lambda: [ask(server, ignore_eos=True, max_tokens=100) for _ in range(20)])
         readings = [metrics(server)]
         while not asking.done():
             readings.append(metrics(server))
