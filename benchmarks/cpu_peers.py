@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="NAME", help="a group, or a word of the cases; repeatable")
     parser.add_argument("--quick", action="store_true", help="one round of the shorter cases, to see that all runs")
     arguments = parser.parse_args()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)  # before 25 minutes of measuring, not after
     begin = time.monotonic()
     rounds = QUICK_ROUNDS if arguments.quick else arguments.rounds
     chosen = [
