@@ -69,6 +69,7 @@ class TapedDecoder:
         tokens, sequences, rows, logits = (ctypes.addressof(self._counts) + 8 * index for index in range(4))
         self.prepare = kernels.wake
         whole = buffers.whole
+        self._first_input = whole.token_ids_T.data_ptr()
         recorder = kernels.recorder()
         for tensor in (whole.token_ids_T, whole.positions_T, whole.slots_T):
             recorder.count(tensor, tokens)
@@ -91,6 +92,9 @@ class TapedDecoder:
         self._largest = recorder.finish(top_R, token_R)
 
     def hidden(self, inputs: StepInputs) -> torch.Tensor:
+        assert inputs.token_ids_T.data_ptr() == self._first_input, (
+            "a tape reads the buffers it was recorded over"
+        )
         num_rows = len(inputs.logit_rows)
         self._counts[:3] = len(inputs.token_ids_T), len(inputs.sequences.starts_S), num_rows
         self._hidden.run()

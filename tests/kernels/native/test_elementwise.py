@@ -128,14 +128,26 @@ def test_the_operators_of_a_decoder_are_those_of_torch(kernels: NativeKernels, d
     for width in WIDTHS:
         a_TK, b_TK = normal(17, width, dtype=dtype), normal(17, width, seed=1, dtype=dtype)
         rows = torch.tensor([16, 0, 3, 3, 1])
-        for name, args, expected in (
-            ("add", (a_TK, b_TK), a_TK + b_TK),
-            ("index", (a_TK, [rows]), a_TK[rows]),
-            ("_to_copy", (a_TK,), a_TK.float()),
+        for name, args, options, expected in (
+            ("add", (a_TK, b_TK), {}, a_TK + b_TK),
+            ("index", (a_TK, [rows]), {}, a_TK[rows]),
+            ("_to_copy", (a_TK,), {"dtype": torch.float32, "device": None}, a_TK.float()),
         ):
-            found = kernels.operator(name, args)
+            found = kernels.operator(name, args, options)
             assert found is not None and torch.equal(found, expected)
-    assert kernels.operator("tanh", (a_TK,)) is None
+
+
+def test_an_operator_that_would_compute_something_else_is_not_known(kernels: NativeKernels) -> None:
+    a_TK = normal(3, 8)
+    for name, args, options in (
+        ("tanh", (a_TK,), {}),
+        ("add", (a_TK, a_TK), {"alpha": 2}),
+        ("add", (a_TK, a_TK[:1]), {}),
+        ("add", (a_TK, a_TK.bfloat16()), {}),
+        ("add", (a_TK, 1.0), {}),
+        ("_to_copy", (a_TK,), {"dtype": torch.bfloat16}),
+    ):
+        assert kernels.operator(name, args, options) is None
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])

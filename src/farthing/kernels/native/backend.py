@@ -6,7 +6,7 @@ Shapes as in reference.py; G groups of K that share a scale.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -193,16 +193,19 @@ class NativeKernels(ReferenceKernels):
             self._call(op, q_THD, operands, writes=2, sizes=sizes, rows_of=sequences.starts_S)
         return out_THD
 
-    def operator(self, name: str, args: Sequence[object]) -> torch.Tensor | None:
+    def operator(
+        self, name: str, args: Sequence[object], options: Mapping[str, object] | None = None
+    ) -> torch.Tensor | None:
         """What decoder.py writes as operators, as kernels: add, rows of a matrix, fp32 of a tensor. None: unknown."""
+        given = {key: value for key, value in (options or {}).items() if value is not None}
         match name, args:
-            case "add", (torch.Tensor() as a_TK, torch.Tensor() as b_TK):
+            case "add", (torch.Tensor() as a_TK, torch.Tensor() as b_TK) if not given and _alike(a_TK, b_TK):
                 out_TK = self._target.empty(a_TK, a_TK.shape[1:], a_TK.dtype)
                 self._call("add_rows", a_TK, (out_TK, a_TK, b_TK), sizes=(a_TK.shape[1],))
                 return out_TK
-            case "index", (torch.Tensor() as x_NK, [torch.Tensor() as rows_T]):
+            case "index", (torch.Tensor() as x_NK, [torch.Tensor() as rows_T]) if not given:
                 return self._gather(x_NK, rows_T)
-            case "_to_copy", (torch.Tensor() as x_TK, *_):
+            case "_to_copy", (torch.Tensor() as x_TK,) if given == {"dtype": torch.float32}:
                 return self._widen(x_TK)
         return None
 
@@ -276,3 +279,7 @@ class NativeKernels(ReferenceKernels):
         writes: int = 1,
     ) -> None:
         Immediate(self._pool).call(op, rows_of, operands, writes, sizes, ())
+
+
+def _alike(a_TK: torch.Tensor, b_TK: torch.Tensor) -> bool:
+    return a_TK.shape == b_TK.shape and a_TK.dtype == b_TK.dtype

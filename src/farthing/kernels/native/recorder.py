@@ -7,7 +7,7 @@ it has to wait for those before it. Knows no model; runtime/graph.py decides wha
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from farthing.kernels.native.library import Call, Calls, Pool
 
-Operator = Callable[[str, Sequence[object]], torch.Tensor | None]
+Operator = Callable[[str, Sequence[object], Mapping[str, object]], torch.Tensor | None]
 _ALIGNMENT = 64
 _VIEWS = ("view", "_unsafe_view", "slice", "select", "split", "alias", "unsqueeze", "squeeze", "detach")
 
@@ -250,7 +250,7 @@ class _Interceptor(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name in _VIEWS or name.startswith("empty"):
             return func(*args, **(kwargs or {}))
-        result = self._operator(name, args)
+        result = self._operator(name, args, kwargs or {})
         assert result is not None, f"{func} has no kernel, so a step with it can't be recorded"
         return result
 
