@@ -92,9 +92,7 @@ class TapedDecoder:
         self._largest = recorder.finish(top_R, token_R)
 
     def hidden(self, inputs: StepInputs) -> torch.Tensor:
-        assert inputs.token_ids_T.data_ptr() == self._first_input, (
-            "a tape reads the buffers it was recorded over"
-        )
+        assert inputs.token_ids_T.data_ptr() == self._first_input, "a tape reads the buffers it was recorded over"
         num_rows = len(inputs.logit_rows)
         self._counts[:3] = len(inputs.token_ids_T), len(inputs.sequences.starts_S), num_rows
         self._hidden.run()

@@ -7,7 +7,7 @@ import torch
 from native_kernels import native, pool
 
 from farthing.kernels.native.backend import NativeKernels
-from farthing.kernels.native.recorder import Immediate
+from farthing.kernels.native.recorder import Immediate, Work
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.weight import quantize
 from farthing.quantization.base import formats
@@ -164,11 +164,11 @@ def test_rows_of_an_embedding_that_is_packed_as_the_head_too_are_its_rows(kernel
 @pytest.mark.parametrize(("op", "bytes_a_row"), [("peak_fp32", 64), ("peak_bf16", 64), ("peak_int8", 64)])
 def test_a_peak_is_measured_by_every_thread(level: str, op: str, bytes_a_row: int) -> None:
     written = torch.full((2, bytes_a_row // 4), math.nan)
-    Immediate(pool(level, 2)).call(op, written, (written,), 1, (100,), ())
+    Immediate(pool(level, 2)).call(Work(op, written, (written,), 1, (100,), ()))
     assert not written.view(torch.int32).eq(torch.tensor(math.nan).view(torch.int32)).any()
 
 
 def test_reading_reads_every_byte(level: str) -> None:
     data, sums = torch.arange(2 * 256, dtype=torch.int32), torch.empty(2, 16, dtype=torch.int32)
-    Immediate(pool(level, 2)).call("read_bytes", sums, (sums, data), 1, (1024,), ())
+    Immediate(pool(level, 2)).call(Work("read_bytes", sums, (sums, data), 1, (1024,), ()))
     assert torch.equal(sums.sum(1), data.view(2, 256).sum(1))

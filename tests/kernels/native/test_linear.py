@@ -8,7 +8,7 @@ import torch
 from native_kernels import levels_here, native, pool, weight_formats
 
 from farthing.kernels.native.backend import NativeKernels, supports
-from farthing.kernels.native.recorder import Immediate
+from farthing.kernels.native.recorder import Immediate, Work
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.weight import Weight, quantize, round_activations
 from farthing.quantization.base import WeightFormat, formats
@@ -123,7 +123,7 @@ def test_rows_are_rounded_to_the_codes_of_the_reference(
     sums_TG = torch.empty(9, groups, dtype=torch.int32)
     suffix = "fp32" if dtype == torch.float32 else "bf16"
     operands = (codes_TK, scale_T, sums_TG, x_TK)
-    Immediate(pool(level, 2)).call(f"quantize_rows_{suffix}", x_TK, operands, 3, (columns, group_size), ())
+    Immediate(pool(level, 2)).call(Work(f"quantize_rows_{suffix}", x_TK, operands, 3, (columns, group_size), ()))
     assert torch.equal(codes_TK.float() * scale_T[:, None], round_activations(x_TK, formats()["w8a8"]))
     padded_TK = torch.nn.functional.pad(codes_TK.int(), (0, groups * group_size - columns))
     assert torch.equal(sums_TG, padded_TK.unflatten(1, (groups, group_size)).sum(-1, dtype=torch.int32))
@@ -141,7 +141,7 @@ def test_a_packed_weight_keeps_its_place_and_its_size_and_can_be_read_back(
         rows_NK = torch.empty_like(packed.codes)
         words, kind = packed.codes.shape[1] * packed.codes.element_size() // 4, {8: 1, 4: 2}.get(weight_format.bits, 0)
         operands, sizes = (rows_NK, packed.codes), (words, num_outputs, kind)
-        Immediate(pool(level, 2)).call("unpack", rows_NK, operands, 1, sizes, ())
+        Immediate(pool(level, 2)).call(Work("unpack", rows_NK, operands, 1, sizes, ()))
         assert torch.equal(rows_NK, before.codes)
 
 

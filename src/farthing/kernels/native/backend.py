@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from farthing.kernels.native.library import Pool
-from farthing.kernels.native.recorder import Immediate, Recorder, Target
+from farthing.kernels.native.recorder import Immediate, Recorder, Target, Work
 from farthing.kernels.reference import CHUNK, ReferenceKernels
 from farthing.kernels.sequences import Sequences
 from farthing.kernels.weight import Weight
@@ -73,7 +73,7 @@ class NativeKernels(ReferenceKernels):
         top_R = self._target.empty(logits_RV, (), torch.float32)
         token_R = self._target.empty(logits_RV, (), torch.int64)
         operands, sizes = (top_R, token_R, logits_RV), (logits_RV.shape[1],)
-        self._now_or_later("largest", logits_RV, operands, writes=2, sizes=sizes)
+        self._target.call(Work("largest", logits_RV, operands, writes=2, sizes=sizes))
         return top_R, token_R
 
     def wake(self) -> None:
@@ -126,7 +126,7 @@ class NativeKernels(ReferenceKernels):
             if x_TK.dtype == torch.bfloat16 and self._widens:
                 op, operand_TK = "linear_widened", self._widen(x_TK)
             operands = (y_TN, operand_TK, weight.codes, None, None, None, bias_N)
-            self._now_or_later(op, x_TK, operands, sizes=sizes)
+            self._target.call(Work(op, x_TK, operands, sizes=sizes))
             return y_TN
         rounded = self._round(x_TK, sizes[2])
         codes_and_scales = (rounded.codes_TK, weight.codes, weight.scale_NG, rounded.scale_T, rounded.sums_TG)
@@ -147,7 +147,7 @@ class NativeKernels(ReferenceKernels):
         half = frequencies_D2.shape[0]
         cos_T1D2, sin_T1D2 = (self._target.empty(positions_T, (1, half), torch.float32) for _ in range(2))
         operands = (cos_T1D2, sin_T1D2, positions_T, frequencies_D2)
-        self._now_or_later("rotary_angles", positions_T, operands, writes=2, sizes=(half,), scalars=(factor,))
+        self._target.call(Work("rotary_angles", positions_T, operands, writes=2, sizes=(half,), scalars=(factor,)))
         return cos_T1D2, sin_T1D2
 
     def rope(self, x_THD: torch.Tensor, cos_T1D2: torch.Tensor, sin_T1D2: torch.Tensor) -> torch.Tensor:
@@ -223,9 +223,9 @@ class NativeKernels(ReferenceKernels):
         width = x_NK.element_size()
         if x_NK.device.type == "cpu" and x_NK.data_ptr() in self._packed:
             operands, sizes = (out_TK, x_NK, rows_T), (columns, num_rows, width)
-            self._now_or_later("gather_packed", rows_T, operands, sizes=sizes)
+            self._target.call(Work("gather_packed", rows_T, operands, sizes=sizes))
         else:
-            self._now_or_later("gather", rows_T, (out_TK, x_NK, rows_T), sizes=(columns * width,))
+            self._target.call(Work("gather", rows_T, (out_TK, x_NK, rows_T), sizes=(columns * width,)))
         return out_TK
 
     def _round(self, x_TK: torch.Tensor, group_size: int) -> _Rounded:
@@ -254,20 +254,7 @@ class NativeKernels(ReferenceKernels):
         """A kernel of the dtype of `typed`. The first `writes` operands are written. `rows_of`: whose rows the kernel
         goes through; by default those of `typed`."""
         rows_of = typed if rows_of is None else rows_of
-        self._target.call(op + _SUFFIXES[typed.dtype], rows_of, operands, writes, sizes, scalars)
-
-    def _now_or_later(
-        self,
-        op: str,
-        rows_of: torch.Tensor,
-        operands: Sequence[torch.Tensor | None],
-        *,
-        writes: int = 1,
-        sizes: Sequence[int] = (),
-        scalars: Sequence[float] = (),
-    ) -> None:
-        """A kernel for every dtype."""
-        self._target.call(op, rows_of, operands, writes, sizes, scalars)
+        self._target.call(Work(op + _SUFFIXES[typed.dtype], rows_of, operands, writes, sizes, scalars))
 
     def _now(
         self,
@@ -278,7 +265,7 @@ class NativeKernels(ReferenceKernels):
         *,
         writes: int = 1,
     ) -> None:
-        Immediate(self._pool).call(op, rows_of, operands, writes, sizes, ())
+        Immediate(self._pool).call(Work(op, rows_of, operands, writes, sizes))
 
 
 def _alike(a_TK: torch.Tensor, b_TK: torch.Tensor) -> bool:

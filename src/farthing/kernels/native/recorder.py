@@ -22,6 +22,23 @@ _ALIGNMENT = 64
 _VIEWS = ("view", "_unsafe_view", "slice", "select", "split", "alias", "unsqueeze", "squeeze", "detach")
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A kernel over contiguous tensors, as many times as `rows_of` has rows. The first `writes` operands are written,
+    the others read."""
+
+    op: str
+    rows_of: torch.Tensor
+    operands: Sequence[torch.Tensor | None]
+    writes: int = 1
+    sizes: Sequence[int] = ()
+    scalars: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        contiguous = all(operand is None or operand.is_contiguous() for operand in self.operands)
+        assert contiguous, f"{self.op} reads contiguous tensors"
+
+
 class Target(Protocol):
     """`rows_of`: a tensor with as many rows as the kernel goes through, or as the new tensor has."""
 
@@ -33,17 +50,7 @@ class Target(Protocol):
         """fp32 memory that one call hands on to the next."""
         ...
 
-    def call(
-        self,
-        op: str,
-        rows_of: torch.Tensor,
-        operands: Sequence[torch.Tensor | None],
-        writes: int,
-        sizes: Sequence[int],
-        scalars: Sequence[float],
-    ) -> None:
-        """The first `writes` operands are written, the others read."""
-        ...
+    def call(self, work: Work) -> None: ...
 
 
 class Immediate:
@@ -58,28 +65,10 @@ class Immediate:
     def scratch(self, shape: Sequence[int]) -> torch.Tensor:
         return torch.empty(tuple(shape))
 
-    def call(
-        self,
-        op: str,
-        rows_of: torch.Tensor,
-        operands: Sequence[torch.Tensor | None],
-        writes: int,
-        sizes: Sequence[int],
-        scalars: Sequence[float],
-    ) -> None:
-        rows = torch.tensor([rows_of.shape[0]])
-        pointers = [None if operand is None else _contiguous(operand).data_ptr() for operand in operands]
-        self._pool.run(Calls([Call(op, rows.data_ptr(), pointers, sizes, scalars)]))
-
-
-@dataclass(slots=True)
-class _Noted:
-    op: str
-    rows: int
-    operands: Sequence[torch.Tensor | None]
-    writes: int
-    sizes: Sequence[int]
-    scalars: Sequence[float]
+    def call(self, work: Work) -> None:
+        rows = torch.tensor([work.rows_of.shape[0]])
+        pointers = [None if operand is None else operand.data_ptr() for operand in work.operands]
+        self._pool.run(Calls([Call(work.op, rows.data_ptr(), pointers, work.sizes, work.scalars)]))
 
 
 class Recorder:
@@ -87,7 +76,7 @@ class Recorder:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._calls: list[_Noted] = []
+        self._recorded: list[Work] = []
         self._rows: dict[int, int] = {}  # by storage, the address of its number of rows
         self._kept: list[torch.Tensor] = []  # so that no storage is taken for another
 
@@ -105,19 +94,9 @@ class Recorder:
         self._kept.append(tensor)
         return tensor
 
-    def call(
-        self,
-        op: str,
-        rows_of: torch.Tensor,
-        operands: Sequence[torch.Tensor | None],
-        writes: int,
-        sizes: Sequence[int],
-        scalars: Sequence[float],
-    ) -> None:
-        for operand in operands:
-            if operand is not None:
-                _contiguous(operand)
-        self._calls.append(_Noted(op, self._rows[_storage(rows_of)], operands, writes, sizes, scalars))
+    def call(self, work: Work) -> None:
+        assert _storage(work.rows_of) in self._rows, f"{work.op} goes through rows that nobody counts"
+        self._recorded.append(work)
 
     @contextmanager
     def intercepting(self, operator: Operator) -> Iterator[None]:
@@ -127,15 +106,17 @@ class Recorder:
 
     def finish(self, *outputs: torch.Tensor) -> "Tape":
         """The tape that computes `outputs` anew each time."""
-        return Tape(self._pool, self._calls, outputs)
+        return Tape(self._pool, self._recorded, self._rows, outputs)
 
 
 class Tape:
     """A recorded run. `run` reads the inputs where they were when it was recorded; `outputs` hold what came out until
     the next run."""
 
-    def __init__(self, pool: Pool, noted: Sequence[_Noted], outputs: Sequence[torch.Tensor]) -> None:
-        places, num_bytes = _arrange(noted, outputs)
+    def __init__(
+        self, pool: Pool, recorded: Sequence[Work], rows: Mapping[int, int], outputs: Sequence[torch.Tensor]
+    ) -> None:
+        places, num_bytes = _arrange(recorded, outputs)
         self.arena = torch.empty(num_bytes, dtype=torch.uint8)
         base = self.arena.data_ptr()
 
@@ -146,14 +127,14 @@ class Tape:
                 return tensor.data_ptr()
             return base + places[_storage(tensor)] + tensor.storage_offset() * tensor.element_size()
 
-        pointers = [[address(operand) for operand in call.operands] for call in noted]
+        pointers = [[address(operand) for operand in work.operands] for work in recorded]
         self._pool = pool
-        self._ops = [call.op for call in noted]
-        self._kept = [operand for call in noted for operand in call.operands if operand is not None]
+        self._ops = [work.op for work in recorded]
+        self._kept = [operand for work in recorded for operand in work.operands if operand is not None]
         self._calls = Calls(
             [
-                Call(call.op, call.rows, addresses, call.sizes, call.scalars, wait)
-                for call, addresses, wait in zip(noted, pointers, _waits(noted, pointers), strict=True)
+                Call(work.op, rows[_storage(work.rows_of)], addresses, work.sizes, work.scalars, wait)
+                for work, addresses, wait in zip(recorded, pointers, _waits(recorded, pointers), strict=True)
             ]
         )
         self.outputs = tuple(self._place(output, places[_storage(output)]) for output in outputs)
@@ -179,20 +160,20 @@ class Tape:
         return found
 
 
-def _arrange(noted: Sequence[_Noted], outputs: Sequence[torch.Tensor]) -> tuple[dict[int, int], int]:
+def _arrange(recorded: Sequence[Work], outputs: Sequence[torch.Tensor]) -> tuple[dict[int, int], int]:
     """Offset of every intermediate in the arena, by storage, and the size of the arena: first fit among those that
     are alive at the same time."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     sizes: dict[int, int] = {}
-    for index, call in enumerate(noted):
-        for operand in call.operands:
+    for index, work in enumerate(recorded):
+        for operand in work.operands:
             if operand is not None and operand.device.type == "meta":
                 storage = _storage(operand)
                 first.setdefault(storage, index)
                 last[storage] = index
                 sizes[storage] = -(-operand.untyped_storage().nbytes() // _ALIGNMENT) * _ALIGNMENT
-    last.update((_storage(output), len(noted)) for output in outputs)
+    last.update((_storage(output), len(recorded)) for output in outputs)
     places: dict[int, int] = {}
     alive: list[int] = []
     for storage in first:  # in order of their first use
@@ -208,19 +189,18 @@ def _arrange(noted: Sequence[_Noted], outputs: Sequence[torch.Tensor]) -> tuple[
     return places, max((places[storage] + sizes[storage] for storage in places), default=0)
 
 
-def _waits(noted: Sequence[_Noted], addresses: Sequence[Sequence[int | None]]) -> list[bool]:
+def _waits(recorded: Sequence[Work], addresses: Sequence[Sequence[int | None]]) -> list[bool]:
     """Whether a call touches memory that was written, or writes what was read, since all threads last met."""
     waits: list[bool] = []
     written: list[range] = []
     read: list[range] = []
-    for call, pointers in zip(noted, addresses, strict=True):
+    for work, pointers in zip(recorded, addresses, strict=True):
         spans = [
             range(pointer, pointer + operand.numel() * operand.element_size())
-            for operand, pointer in zip(call.operands, pointers, strict=True)
+            for operand, pointer in zip(work.operands, pointers, strict=True)
             if operand is not None and pointer is not None
         ]
-        num_written = call.writes
-        writes, reads = spans[:num_written], spans[num_written:]
+        writes, reads = spans[: work.writes], spans[work.writes :]
         wait = any(_overlap(span, other) for span in spans for other in written) or any(
             _overlap(span, other) for span in writes for other in read
         )
@@ -257,8 +237,3 @@ class _Interceptor(TorchDispatchMode):
 
 def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
-
-
-def _contiguous(tensor: torch.Tensor) -> torch.Tensor:
-    assert tensor.is_contiguous(), "kernels read contiguous tensors"
-    return tensor
