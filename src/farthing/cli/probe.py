@@ -110,17 +110,18 @@ def _bandwidth_table(points: Sequence[BandwidthPoint]) -> Table:
 
 
 def _gemm_table(points: Sequence[GemmPoint]) -> Table:
-    """A row per number of rows, a column per format or math: the best shape and number of threads."""
-    table = Table(title="matrix products", title_justify="left", box=None, padding=(0, 2))
-    maths = list(dict.fromkeys(point.kind for point in points))
-    table.add_column("rows", justify="right")
-    for name in maths:
-        table.add_column(name, justify="right")
-    best: dict[int, dict[str, GemmPoint]] = {}
-    for point in sorted(points, key=lambda point: (point.m, point.flops_per_second)):
-        best.setdefault(point.m, {})[point.kind] = point
-    for rows, by_math in best.items():
-        table.add_row(str(rows), *(_product_rate(by_math[name]) if name in by_math else "-" for name in maths))
+    """A row per format or math, a column per number of rows that meet the matrix: the best shape and threads."""
+    table = Table(title="matrix products", title_justify="left", box=None, padding=(0, 1))
+    counts = sorted({point.m for point in points})
+    table.add_column("rows:", justify="right")
+    for count in counts:
+        table.add_column(str(count), justify="right")
+    best: dict[str, dict[int, GemmPoint]] = {}
+    for point in sorted(points, key=lambda point: point.flops_per_second):
+        best.setdefault(point.kind, {})[point.m] = point
+    for kind in dict.fromkeys(point.kind for point in points):
+        rates = best[kind]
+        table.add_row(kind, *(_product_rate(rates[count]) if count in rates else "-" for count in counts))
     return table
 
 
