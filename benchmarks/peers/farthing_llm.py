@@ -24,6 +24,7 @@ class FarthingLLM:
             max_num_seqs=MAX_SEQUENCES,
             max_batch_tokens=MAX_BATCH_TOKENS,
             prefix_caching=False,
+            speculation="off",  # random weights fall into loops, which are easy to guess
         )
         self._llm = LLM(model, config)
         self._vocab_size = self._llm.engine.plan.spec.vocab_size

@@ -61,6 +61,8 @@ class Measuring:
         engines = {system.name: system.engine for system in (group.ours, *group.peers)}
         names = [name for name in workers if engines[name] == "Farthing" or engines[name] in case.peers]
         for number in range(min(self._rounds, case.max_rounds)):
+            if not names:
+                break
             say(f"  {group.name}: {case.title}, round {number + 1}")
             order = names[number % len(names) :] + names[: number % len(names)]
             for name in order:

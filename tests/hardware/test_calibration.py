@@ -237,6 +237,14 @@ def test_attention_and_small_ops_have_rates_of_their_own_and_are_no_products_or_
     assert RECORDED.read_bandwidth(256 * KIB) == CALIBRATION.read_bandwidth(256 * KIB)
     assert RECORDED.flops_per_second("fp32", 128) == CALIBRATION.flops_per_second("fp32", 128)
     assert CALIBRATION.attention_rate("fp32", 128, 1) == CALIBRATION.flops_per_second("fp32", 128)
+
+
+def test_a_rate_that_is_remembered_is_that_of_its_own_math() -> None:
+    for maths in (("fp32", "bf16"), ("bf16", "fp32")):
+        fresh = replace(CALIBRATION)
+        assert [fresh.attention_rate(math, 128, 1) for math in maths] == [
+            CALIBRATION.flops_per_second(math, 128) for math in maths
+        ]
     assert CALIBRATION.small_op_bandwidth(1, 256 * KIB) == CALIBRATION.read_bandwidth(256 * KIB)
 
 

@@ -27,6 +27,7 @@ SCHEMA = "farthing.calibration/2"
 _OLD_SCHEMAS = ("farthing.calibration/1",)  # measured again
 _MEASURE_AGAIN = "run farthing probe"
 _MAX_FILE_BYTES = 2**20
+_MAX_RATES = 2**14  # that are remembered: a server asks for new ones as long as it runs
 _FALLBACK_MATH = "fp32"
 ATTENTION, SMALL_OPS = "attention", "small ops"  # the format of such products, the op of such reads
 
@@ -176,7 +177,7 @@ class Calibration:
 
     def product_rate(self, weight_format: str, math: str, rows: float, bytes_touched: float) -> float:
         """FLOP/s of a product with weights in a format, in a step that touches so many bytes; where the format was not
-        measured, those of its kin with other groups ("w4a8" of "w4a8-32"), or of its math."""
+        measured, those of its kin with other groups ("w4a8" of "w4a8-g64"), or of its math."""
         return self._rate((weight_format, weight_format.partition("-")[0], math), math, rows, bytes_touched)
 
     def attention_rate(self, math: str, queries: float, bytes_attended: float) -> float:
@@ -193,8 +194,10 @@ class Calibration:
         for bytes to five binary digits."""
         touched = int(num_bytes)
         unit = max(0, touched.bit_length() - 5)
-        key = (kinds[0], rows, touched >> unit, unit)
+        key = (kinds[0], math, rows, touched >> unit, unit)
         if key not in self._rates:
+            if len(self._rates) >= _MAX_RATES:
+                self._rates.clear()
             surface = next((self._surfaces[kind] for kind in kinds if kind in self._surfaces), None)
             rounded = touched >> unit << unit
             self._rates[key] = (
@@ -242,7 +245,7 @@ class Calibration:
         return {math: max(one.flops_per_second for one in self.peaks if one.math == math) for math in maths}
 
     @cached_property
-    def _rates(self) -> dict[tuple[str, float, int, int], float]:
+    def _rates(self) -> dict[tuple[str, str, float, int, int], float]:
         return {}
 
     @cached_property
@@ -328,8 +331,8 @@ def load(key: DeviceKey, folder: Path | None = None) -> Calibration | None:
 
 
 def saved_here(folder: Path | None = None) -> list[Calibration]:
-    """Every calibration of this machine's devices with the torch that is installed, of each the last; damaged and old
-    files are left out."""
+    """Every calibration of this machine's devices with the torch that is installed, of each the last, and one of
+    compiled kernels before one of torch's; damaged and old files are left out."""
     found = []
     for path in sorted((folder or calibration_folder()).glob("*.json")):
         try:
@@ -342,7 +345,7 @@ def saved_here(folder: Path | None = None) -> list[Calibration]:
         key = calibration.device
         if key.num_cores == num_cores() and key.versions.split(",")[0] == _torch_version():
             found.append(calibration)
-    known = {(one.device.kind, one.device.name): one for one in sorted(found, key=lambda one: one.date)}
+    known = {(one.device.kind, one.device.name): one for one in sorted(found, key=lambda one: (one.records, one.date))}
     return [one for one in known.values() if one.device.kind != "cpu" or one.device.name == cpu_name()]
 
 

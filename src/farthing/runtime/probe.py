@@ -1,8 +1,8 @@
 """Measures this machine: what its memory, its arithmetic, a call and a step reach, as far as a forecast needs it.
 
 On a processor with the kernels that are compiled for it (probe_compiled.py), else with torch's own operations
-(probe_torch.py). Every figure is the median of interleaved repeats. Knows no model (probe_call.py has a tiny one);
-hardware/calibration.py keeps what is found here.
+(probe_torch.py). Rates are medians of interleaved repeats; instruction peaks and what a call costs are the best of
+theirs. Knows no model (probe_call.py has a tiny one); hardware/calibration.py keeps what is found here.
 """
 
 import re
@@ -24,7 +24,7 @@ _HOST_SECONDS = 0.3  # of each of three cases
 
 
 def probe(device: str = "cpu", *, quick: bool, progress: Progress, compiled: bool = True) -> Calibration:
-    """Measure `device` ("cpu", "cuda", "cuda:1", "auto") in at most about 4 s (`quick`) or 60 s.
+    """Measure `device` ("cpu", "cuda", "cuda:1", "auto") in about 5 s (`quick`) or 60 s.
 
     `progress(what, fraction)` is called all along. `compiled` False: as if nothing could be compiled. UsageError if
     there is no such device. Torch's thread count is changed while it runs and put back.

@@ -50,7 +50,7 @@ def test_forecast_calls_are_within_a_fifth_of_those_that_torch_sees(
 
 
 @pytest.mark.parametrize("weight_format", ["fp32", "bf16", "int8", "int4"])
-def test_forecast_calls_are_within_a_fifth_of_those_of_the_tape(weight_format: str, tmp_path: Path) -> None:
+def test_forecast_calls_are_within_a_quarter_of_those_of_the_tape(weight_format: str, tmp_path: Path) -> None:
     write_config(tmp_path, num_hidden_layers=8)
     plan = plan_engine(str(tmp_path), EngineConfig(format=weight_format, weights="random", memory="2GiB", device="cpu"))
     if plan.kernels.widens_quantized:

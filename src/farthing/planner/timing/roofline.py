@@ -76,6 +76,8 @@ class OpSeconds:
 
 def op_seconds(op: Op, moved: float, flops: Iterable[tuple[str, float]], size: StepSize, machine: Machine) -> OpSeconds:
     """Of an op that moves so many bytes and computes so many FLOPs, by math. Not of messages."""
+    if isinstance(op, Linear) and op.on_logits and not size.logits:
+        return OpSeconds(0.0, 0.0, "bandwidth")  # no row needs it, so its weights are not read
     touched = size.working_set_bytes
     reading = moved / machine.read_bandwidth(touched)
     computing = at_best = 0.0
