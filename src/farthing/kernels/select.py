@@ -31,7 +31,7 @@ def select_kernels(
         level = best_level()
         try:
             return NativeKernels(Pool(compiled(level, _say), num_threads), level)
-        except NoCompilerError as error:
+        except (NoCompilerError, OSError) as error:  # or the file system lets no library be written or loaded
             _say(f"note: slow kernels, for {error}")
     return ReferenceKernels() if batch_invariant else VendorKernels()
 

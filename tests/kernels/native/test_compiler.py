@@ -119,9 +119,10 @@ def test_a_cache_that_cannot_be_written_does_not_matter(
         if os.access(cache / "farthing/kernels", os.W_OK):
             pytest.skip("root may write anywhere")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    library = compiled("portable")
+    library, compiled_files = compiled("portable"), num_calls(calls)
     assert library.read_text() == "compiled\n" and cache not in library.parents
     assert stat.S_IMODE(library.parent.stat().st_mode) == 0o700
+    assert compiled("portable") == library and num_calls(calls) == compiled_files, "once a process"
 
 
 def test_a_cache_that_cannot_be_written_is_read_where_it_has_the_library(
@@ -140,6 +141,15 @@ def test_what_a_process_compiled_for_itself_goes_when_it_ends(calls: Path, monke
         in_a_process("print(compiled('portable').is_file(), compiled('portable'))").communicate(timeout=60)[0].split()
     )
     assert done[0] == "True" and not Path(done[1]).parent.exists()
+
+
+def test_a_library_that_can_not_be_loaded_is_no_traceback(
+    calls: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a file system that lets nothing be executed."""
+    install(WRITES_A_FILE, calls, monkeypatch)
+    assert type(selected()) is ReferenceKernels
+    assert "note: slow kernels, for " in capsys.readouterr().err
 
 
 def test_without_a_compiler_the_slow_kernels_run_and_say_why(

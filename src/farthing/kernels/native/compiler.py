@@ -5,6 +5,7 @@ an update never meets an old library. Knows no tensors; library.py loads what th
 """
 
 import atexit
+import functools
 import hashlib
 import os
 import platform
@@ -67,6 +68,8 @@ def compiled(level: str, say: Say = lambda text: None) -> Path:
     if os.path.isfile(cache / name):  # False, too, where looking is forbidden
         return cache / name
     folder = cache if _can_be_written(cache) else _folder_of_this_process()
+    if os.path.isfile(folder / name):
+        return folder / name
     say(f"compiling the CPU kernels for {level}, once (about 20 s) ...")
     begin = time.monotonic()
     library = _compile(compiler, flags, [source for source in sources if source.suffix == ".cpp"], folder / name)
@@ -83,8 +86,9 @@ def _can_be_written(cache: Path) -> bool:
     return os.access(cache, os.W_OK)
 
 
+@functools.cache
 def _folder_of_this_process() -> Path:
-    """Gone when it ends: each process then compiles for itself."""
+    """Gone when it ends: each process then compiles for itself, once."""
     folder = tempfile.mkdtemp(prefix="farthing-kernels-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
