@@ -1,5 +1,6 @@
 """The native kernels for tests: every level that this processor has, with any number of threads, compiled once."""
 
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 from farthing.hardware.machine import cpu_flags
 from farthing.kernels.native.backend import NativeKernels
-from farthing.kernels.native.compiler import LEVELS, NoCompilerError, best_level, compiled
+from farthing.kernels.native.compiler import COMPILERS, LEVELS, best_level, compiled
 from farthing.kernels.native.library import Pool
 from farthing.quantization.base import WeightFormat, formats
 
@@ -32,10 +33,9 @@ def pool(level: str, num_threads: int) -> Pool:
 
 
 def library(level: str) -> Path:
-    try:
-        return compiled(level)
-    except NoCompilerError as error:
-        pytest.skip(str(error))
+    if not any(map(shutil.which, COMPILERS)):
+        pytest.skip("there is no C++ compiler here")
+    return compiled(level)  # a compiler that can't compile these sources is no reason to skip
 
 
 def weight_formats(dtype: torch.dtype) -> list[WeightFormat]:
