@@ -1,6 +1,5 @@
 """The native kernels for tests: every level that this processor has, with any number of threads, compiled once."""
 
-import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -8,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from farthing.hardware.machine import cpu_flags
+from farthing.hardware.machine import cpp_compiler, cpu_flags
 from farthing.kernels.native.backend import NativeKernels
-from farthing.kernels.native.compiler import COMPILERS, LEVELS, best_level, compiled
+from farthing.kernels.native.compiler import LEVELS, best_level, compiled
 from farthing.kernels.native.library import Pool
 from farthing.quantization.base import WeightFormat, formats
 
@@ -33,7 +32,7 @@ def pool(level: str, num_threads: int) -> Pool:
 
 
 def library(level: str) -> Path:
-    if not any(map(shutil.which, COMPILERS)):
+    if cpp_compiler() is None:
         pytest.skip("there is no C++ compiler here")
     return compiled(level)  # a compiler that can't compile these sources is no reason to skip
 

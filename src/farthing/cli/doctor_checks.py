@@ -20,7 +20,7 @@ from farthing import __version__
 from farthing.cli.finding import Finding, cuda_of_torch, version_of
 from farthing.errors import UsageError
 from farthing.hardware.calibration import calibration_folder, saved_here
-from farthing.hardware.machine import memory_bytes, processor
+from farthing.hardware.machine import CPP_COMPILERS, cpp_compiler, memory_bytes, processor
 from farthing.hub.address import hugging_face_endpoint, shown
 from farthing.hub.cache import (
     cached_models,
@@ -55,7 +55,6 @@ EXTRAS = {
     "nvidia": {"nvidia-ml-py": ">=12.560"},
     "report": {"matplotlib": ">=3.9"},
 }
-_COMPILERS = ("c++", "g++", "clang++")  # of C++, in the order of preference
 _HUB_TIMEOUT_SECONDS = 3.0
 _LOW_DISK_BYTES = 20 * 2**30
 _LOW_DATA_BYTES = 2**28
@@ -92,11 +91,11 @@ def machine() -> Iterator[Finding]:
 
 
 def _compiler() -> Finding:
-    """Which C++ compiler would build kernels for this processor on their first use. CXX is not read."""
-    path = next((path for name in _COMPILERS if (path := shutil.which(name))), None)
+    """Which C++ compiler would build kernels for this processor on their first use."""
+    path = cpp_compiler()
     if path is not None:
         return Finding("ok", "compiler", path)
-    text = f"none of {', '.join(_COMPILERS)}: kernels for this processor can't be compiled, torch's are used"
+    text = f"none of {', '.join(CPP_COMPILERS)}: kernels for this processor can't be compiled, torch's are used"
     return Finding("missing", "compiler", text, "apt install g++ (macOS: xcode-select --install)")
 
 

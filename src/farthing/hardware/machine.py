@@ -6,6 +6,7 @@ Knows /proc, sysconf and nvidia-smi. What a running process takes is runtime/pro
 import os
 import platform
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ _MATTERS = (
     "bf16",
     "i8mm",
 )
+CPP_COMPILERS = ("c++", "g++", "clang++")  # in the order of preference
 _MIB = 2**20
 
 
@@ -71,6 +73,11 @@ def fast_dtype(kind: str, stored: str) -> str:
     if kind == "cuda":
         return "fp16" if stored == "fp16" else "bf16"
     return "bf16" if stored != "fp32" and processor().multiplies_bf16 else "fp32"
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler of the system, by its path; none where PATH has none. CXX is not read."""
+    return next((path for name in CPP_COMPILERS if (path := shutil.which(name))), None)
 
 
 def num_cores() -> int:

@@ -20,10 +20,9 @@ from pathlib import Path
 import platformdirs
 
 from farthing.errors import FarthingError
-from farthing.hardware.machine import cpu_flags, cpu_name
+from farthing.hardware.machine import CPP_COMPILERS, cpp_compiler, cpu_flags, cpu_name
 
 _SOURCES = Path(__file__).parent / "src"
-COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-pthread", "-fno-math-errno", "-ffp-contract=off")
 _LINK_FLAGS = ("-shared", "-pthread")
 _AVX512 = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "fma")
@@ -55,9 +54,9 @@ def best_level() -> str:
 def compiled(level: str, say: Say = lambda text: None) -> Path:
     """The library of a level; compiled if this is the first time, and then `say` tells so. NoCompilerError says why
     there is none."""
-    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
+    compiler = cpp_compiler()
     if compiler is None:
-        raise NoCompilerError(f"there is no C++ compiler here ({', '.join(COMPILERS)})", fix="install one: g++")
+        raise NoCompilerError(f"there is no C++ compiler here ({', '.join(CPP_COMPILERS)})", fix="install one: g++")
     flags = (*_FLAGS, *(f"-m{flag}" for flag in LEVELS[level]))
     sources = sorted(_SOURCES.iterdir())
     known = hashlib.sha256(repr((flags, _version(compiler))).encode())
