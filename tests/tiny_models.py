@@ -192,7 +192,7 @@ def load(
     max_batch_tokens: int = 512,
     prefix_caching: bool = True,
 ) -> Loaded:
-    spec = describe(read_config(folder), Precision.of(resolve(dtype, "cpu")))
+    spec = describe(read_config(folder), Precision.of(resolve(dtype, "cpu")).on_device("cpu"))
     memory = Memory(torch.device("cpu"))
     assert dtype in TORCH_DTYPES or spec.precision.format.quantized
     plan = plan_memory(

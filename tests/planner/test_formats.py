@@ -90,6 +90,18 @@ def test_the_cache_has_the_activations_format_unless_another_is_asked_for(asked:
     assert (precision.format.name, precision.activation_dtype, precision.kv_dtype) == ("w4a16", "bf16", dtype)
 
 
+def test_a_cpu_has_the_head_in_8_bits_where_it_rounds_the_layers_and_a_gpu_never():
+    def head_of(asked: str, id: str) -> str | None:
+        request, device = PlanRequest(format=asked), card(id)
+        (weight_format,) = candidate_formats(request, tiny_config(), [device])
+        found = precision_of(request, weight_format, tiny_config(), [device]).head_format
+        return found and found.name
+
+    assert head_of("int8", "epyc-9654") == head_of("int4", "epyc-9654") == "w8a8"
+    assert head_of("bf16", "epyc-9654") is None
+    assert head_of("w8a8", "rtx-4090") is None
+
+
 @pytest.mark.parametrize("asked", ["int4", "w8a16", "fp4", "", "q8_0"])
 def test_an_unknown_format_of_the_cache_is_refused(asked: str):
     device = card("rtx-4090")

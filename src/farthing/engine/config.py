@@ -103,7 +103,7 @@ def resolve_precision(config: EngineConfig, *, device_kind: str, fast_dtype: str
     kv_dtype = activations if config.kv_format == "auto" else resolve_format(config.kv_format, device_kind).name
     if kv_dtype not in ("fp32", "bf16", "fp16"):
         raise UnsupportedError(f"--kv-format {config.kv_format!r} is not supported", fix="use fp32, bf16 or fp16")
-    return Precision(weight_format, activations, kv_dtype)
+    return Precision(weight_format, activations, kv_dtype).on_device(device_kind)
 
 
 def resolve_context(config: EngineConfig, spec: ModelSpec) -> int:

@@ -71,4 +71,5 @@ def precision_of(
     request: PlanRequest, weight_format: WeightFormat, config: ConfigReader, devices: Sequence[Device]
 ) -> Precision:
     activations = _plain_dtype(config, devices) if weight_format.quantized else weight_format.name
-    return Precision.of(weight_format, activations).with_kv_format(request.kv_format)
+    precision = Precision.of(weight_format, activations).with_kv_format(request.kv_format)
+    return precision.on_device("cpu") if all(device.kind == "cpu" for device in devices) else precision

@@ -124,6 +124,7 @@ class _Loading:
         """`rounded=False`: quantized matrices are there already, as the kernels once wrote them."""
         for name, op in self._spec.named_ops():
             weight = self._weight(name, op)
+            origin, origin_op = _origin(self._spec, name, op)
             for stored in op.stored():
                 full_name = f"{name}.{stored.suffix}"
                 if weight is not None and weight.format.quantized and stored.suffix in ("weight", "weight_scale"):
@@ -131,14 +132,14 @@ class _Loading:
                         self._kernels.adopt(weight)
                         continue
                     if stored.suffix == "weight":  # its scales come with it
-                        self._round(full_name, op, weight, read, source)
+                        self._round(f"{origin}.weight", origin_op, weight, read, source)
                 else:
                     self._copy(full_name, op, weight if stored.suffix == "weight" else None, read, source)
                 self.count(stored.num_bytes)
 
     def _weight(self, name: str, op: Op) -> Weight | None:
         """The matrix of a linear op that has one of its own."""
-        if not isinstance(op, Linear) or op.tied is not None:
+        if not isinstance(op, Linear) or op.shares_matrix:
             return None
         return Weight(
             op.format, op.in_features, self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.weight_scale")
@@ -177,6 +178,13 @@ class _Loading:
             yield slice(start, min(start + rows_at_once, shape[0]))
 
 
+def _origin(spec: ModelSpec, name: str, op: Op) -> tuple[str, Op]:
+    """Which op's matrix a file holds for this one: a tied head's is the embedding's."""
+    if isinstance(op, Linear) and op.tied is not None and spec.embedding is not None:
+        return op.tied, spec.embedding
+    return name, op
+
+
 def _cache_of(
     spec: ModelSpec, path: Path, kernels: ReferenceKernels, rounded: dict[str, torch.Tensor]
 ) -> WeightCache | None:
@@ -193,6 +201,8 @@ def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
     """Names and shapes of the file against the description, before any memory is taken."""
     names, described = set(checkpoint.names), set[str]()
     for name, op in spec.named_ops():
+        if _origin(spec, name, op) != (name, op):
+            continue
         for stored in op.stored():
             full_name = f"{name}.{stored.suffix}"
             shape = stored.shape
