@@ -9,6 +9,7 @@ L positions of one sequence, C positions of a chunk.
 
 import torch
 
+from farthing.kernels.kv_rows import load_rows, store_rows
 from farthing.kernels.sequences import Sequences
 from farthing.kernels.weight import Weight, dequantize, quantize, round_activations
 
@@ -92,7 +93,11 @@ class ReferenceKernels:
         v_cache_BSJD: torch.Tensor,
         slots_T: torch.Tensor,
     ) -> None:
-        """Write the new keys and values at slot = block * S + offset."""
+        """Write the new keys and values at slot = block * S + offset; a cache of int8 has rows as kv_rows.py says."""
+        if k_cache_BSJD.dtype == torch.int8:
+            store_rows(k_TJD, k_cache_BSJD, slots_T)
+            store_rows(v_TJD, v_cache_BSJD, slots_T)
+            return
         k_cache_BSJD.flatten(0, 1)[slots_T] = k_TJD.to(k_cache_BSJD.dtype)
         v_cache_BSJD.flatten(0, 1)[slots_T] = v_TJD.to(v_cache_BSJD.dtype)
 
@@ -107,8 +112,10 @@ class ReferenceKernels:
         """Causal attention of each new token to its sequence's cache, itself included (already stored)."""
         out_THD = torch.empty_like(q_THD)
         for first_row, num_rows, start, block_table in sequences.each(k_cache_BSJD.shape[1]):
-            k_LJD = k_cache_BSJD[block_table].flatten(0, 1)[: start + num_rows]
-            v_LJD = v_cache_BSJD[block_table].flatten(0, 1)[: start + num_rows]
+            k_BSJD, v_BSJD = k_cache_BSJD[block_table], v_cache_BSJD[block_table]
+            if k_BSJD.dtype == torch.int8:
+                k_BSJD, v_BSJD = (load_rows(rows_BSJR, q_THD.shape[-1]) for rows_BSJR in (k_BSJD, v_BSJD))
+            k_LJD, v_LJD = (rows_BSJD.flatten(0, 1)[: start + num_rows] for rows_BSJD in (k_BSJD, v_BSJD))
             rows = slice(first_row, first_row + num_rows)
             out_THD[rows] = self._attend_sequence(q_THD[rows], k_LJD, v_LJD, start, window)
         return out_THD
