@@ -11,7 +11,7 @@ import torch
 
 from farthing.kernels.kv_rows import load_rows, store_rows
 from farthing.kernels.sequences import Sequences
-from farthing.kernels.weight import Weight, dequantize, quantize, round_activations
+from farthing.kernels.weight import Weight, dequantize, largest_magnitude, quantize, round_activations
 
 ROWS = 1
 """Rows of one matrix product. BLAS libraries pick the order of a sum by the number of rows, and within a block by a
@@ -30,12 +30,15 @@ class ReferenceKernels:
     layout = "rows"  # of a written weight, for whoever keeps it on disk
     rows_together = 1  # weights are written by a multiple of so many rows, except at their end
 
-    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> None:
-        """Round some rows of W to the format of `weight` and store them there, in this backend's layout."""
+    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> float:
+        """Round some rows of W to the format of `weight` and store them there, in this backend's layout. Returns the
+        largest magnitude that the format gives them; it is not finite if one of them is not."""
         rows, rounded = slice(first_row, first_row + w_RK.shape[0]), quantize(w_RK, weight.format)
         weight.codes[rows].copy_(rounded.codes)
         if weight.scale_NG is not None and rounded.scale_NG is not None:
             weight.scale_NG[rows].copy_(rounded.scale_NG)
+            return float(rounded.scale_NG.abs().max()) * weight.format.max_code
+        return largest_magnitude(rounded.codes)
 
     def adopt(self, weight: Weight) -> None:
         """`weight` holds what `write_rows` once wrote, in this layout."""

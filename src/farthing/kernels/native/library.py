@@ -39,6 +39,7 @@ _OPS = (
     ("largest", False),
     ("quantize_w8", True),
     ("quantize_w4", True),
+    ("pack_rows", True),
 )
 """Kernels in the order of their numbers, and whether there is one for each activation dtype: fp32, then bf16."""
 

@@ -50,6 +50,8 @@ const Kernel KERNELS[] = {
     quantize_w8<Bf16>,
     quantize_w4<Fp32>,
     quantize_w4<Bf16>,
+    pack_rows<Fp32>,
+    pack_rows<Bf16>,
 };
 
 }  // namespace farthing

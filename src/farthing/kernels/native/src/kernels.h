@@ -36,5 +36,6 @@ void read_bytes(const Call&, Worker&);
 void largest(const Call&, Worker&);
 template <class A> void quantize_w8(const Call&, Worker&);
 template <class A> void quantize_w4(const Call&, Worker&);
+template <class A> void pack_rows(const Call&, Worker&);
 
 }  // namespace farthing
