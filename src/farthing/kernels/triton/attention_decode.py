@@ -1,9 +1,9 @@
 """Attention of few rows to long contexts: a chunk of KV is one part of the work, whichever row it belongs to.
 
-A fixed grid shares all parts of a step evenly, however long the sequences are; `fold_chunks` then adds each row's parts
-up in order. Lengths and tables are read on the device, so a captured step goes on as sequences grow. Parts have room for
-as many chunks as the cache has; rows that find none there (many sequences may share a prefix) are computed by the second
-kernel whole, to the same bits.
+A fixed grid shares all parts of a step evenly, however long the sequences are; `fold_chunks` then adds up each row's
+parts in order. Lengths and tables are read on the device, so a captured step goes on as sequences grow. There is room
+for as many parts as the cache has chunks; rows that find none (many sequences may share a prefix) are computed whole by
+the second kernel, to the same bits.
 
 Shapes: T rows of the step, H query heads, J KV heads, G = H / J, D head_dim, P parts, M rows of a tile: the G heads of
 a row and KV head, at least the 16 of a matrix product.
@@ -73,7 +73,7 @@ def examples(launch: Launcher) -> None:
 
 @triton.jit
 def parts_of(num_rows_S, start_S, most_rows, window, CHUNK: tl.constexpr):
-    """Of each sequence: rows that are computed here, the first chunk that one of them sees, and from there on chunks."""
+    """Of each sequence: rows that are computed here, the first chunk that one of them sees, how many they see."""
     if most_rows is not None:
         num_rows_S = tl.where(num_rows_S <= most_rows, num_rows_S, 0)
     first_S = begin_of(start_S + 1, window) // CHUNK

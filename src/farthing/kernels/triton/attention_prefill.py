@@ -38,7 +38,7 @@ def attend_many(
     least_rows: int = 1,
     exact: bool,
 ) -> None:
-    """Write the rows of `out_THD` of the sequences with no fewer than `least_rows` new rows. `exact`: as decode does."""
+    """Write the rows of `out_THD` of sequences with `least_rows` new rows or more. `exact`: to the bits of decode."""
     num_sequences, table_width = sequences.tables_SP.shape
     shape = Shape.of(q_THD, cache, num_sequences)
     rows, num_warps = shape.tile(launch.chip, exact)

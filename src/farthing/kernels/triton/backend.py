@@ -1,7 +1,7 @@
 """Kernels in Triton for NVIDIA GPUs of capability 8.0 and up, behind the interface of kernels/reference.py.
 
-Nothing is read back to the host and no grid depends on lengths, so a step of the decoder can be captured as a CUDA graph.
-Matrix products are the vendor's, unless rows must not depend on their batch. Shapes as in reference.py.
+Nothing is read back to the host and no grid depends on lengths: a decode step can be captured as a CUDA graph. Matrix
+products are the vendor's, unless rows must not depend on their batch. Shapes as in reference.py.
 """
 
 import torch
