@@ -6,6 +6,7 @@ Never by the environment. Knows names of formats, no models.
 import sys
 from collections.abc import Sequence
 
+from farthing import discover
 from farthing.kernels.native.backend import NativeKernels, supports
 from farthing.kernels.native.compiler import NoCompilerError, best_level, compiled
 from farthing.kernels.native.library import Pool
@@ -33,6 +34,13 @@ def select_kernels(
             return NativeKernels(Pool(compiled(level, _say), num_threads), level)
         except (NoCompilerError, OSError) as error:  # or the file system lets no library be written or loaded
             _say(f"note: slow kernels, for {error}")
+    if device_kind == "cuda":
+        try:
+            triton = discover.load("farthing.kernels.triton", "backend")
+            kernels: ReferenceKernels = triton.open_kernels(batch_invariant=batch_invariant, kv_dtype=kv_dtype)
+            return kernels
+        except (ImportError, ValueError) as error:  # no triton, or none for this card
+            _say(f"note: slow kernels, for {error}: attention goes sequence by sequence, and the host waits for it")
     return ReferenceKernels() if batch_invariant else VendorKernels()
 
 

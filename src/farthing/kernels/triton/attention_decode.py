@@ -58,12 +58,11 @@ def attend_few(
         window, shape.scale,
     )  # fmt: skip
     num_programs = triton.cdiv(_PROGRAMS_A_MULTIPROCESSOR * launch.chip.num_multiprocessors, cache.num_kv_heads)
-    constants = shape.constants(rows=max(16, triton.next_power_of_2(shape.group)))
-    options = {"num_warps": 4, "num_stages": shape.stages(launch.chip)}
+    options = shape.options(shape.row_tile(launch.chip))
     grid = min(num_programs, capacity), cache.num_kv_heads
-    launch(attend_chunks, grid, out_PHD, top_PH, sum_PH, *operands, **options, **constants)
+    launch(attend_chunks, grid, out_PHD, top_PH, sum_PH, *operands, **options)
     grid = num_rows, cache.num_kv_heads
-    launch(fold_chunks, grid, out_THD, out_PHD, top_PH, sum_PH, *operands, **options, **constants)
+    launch(fold_chunks, grid, out_THD, out_PHD, top_PH, sum_PH, *operands, **options)
 
 
 def examples(launch: Launcher) -> None:

@@ -1,8 +1,8 @@
 """Attention of many rows of a sequence at once: prefill, chunks of it, drafts.
 
-A tile is some rows of a sequence with all query heads of one KV head; it walks over the positions that its rows see.
-Steps, chunks and their order are those of decode, so where the matrix units give a row the same bits in a tile of any
-height, prefill gives it the bits of decode. (Hopper's warp-group products may not; `exact` keeps to the others.)
+A tile is some rows of a sequence with all query heads of one KV head; it walks over the positions that its rows see, as
+fast as the registers allow. `exact`: it has the height of decode's, and with it the instructions; steps and chunks are
+summed as there, and a row has the bits that decode gives it.
 
 Shapes: T rows of the step, H query heads, J KV heads, G = H / J, D head_dim, M rows of a tile: G heads of M / G rows.
 """
@@ -41,13 +41,13 @@ def attend_many(
     """Write the rows of `out_THD` of sequences with `least_rows` new rows or more. `exact`: to the bits of decode."""
     num_sequences, table_width = sequences.tables_SP.shape
     shape = Shape.of(q_THD, cache, num_sequences)
-    rows, num_warps = shape.tile(launch.chip, exact)
-    grid = q_THD.shape[0] // (rows // shape.group) + num_sequences, cache.num_kv_heads
+    tile = shape.row_tile(launch.chip) if exact else shape.tile(launch.chip)
+    grid = q_THD.shape[0] // (tile.rows // shape.group) + num_sequences, cache.num_kv_heads
     launch(
         attend_tiles, grid, out_THD, q_THD, cache.k_BSJR, cache.v_BSJR, cache.k_scales, cache.v_scales,
         sequences.first_rows_S, sequences.num_rows_S, sequences.starts_S, sequences.tables_SP, num_sequences,
         table_width, cache.block_stride, least_rows, window, shape.scale,
-        num_warps=num_warps, num_stages=shape.stages(launch.chip), **shape.constants(rows=rows),
+        EXACT=exact, **shape.options(tile),
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def attend_tiles(
     out, q, k, v, k_scales, v_scales, first_rows, num_rows, starts, tables, num_sequences, table_width, block_stride,
     least_rows, window, scale,
     GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_SIZE: tl.constexpr, CHUNK: tl.constexpr,
-    STEP: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, SEQUENCES: tl.constexpr,
+    STEP: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, SEQUENCES: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """A tile and KV head. The last tiles of a sequence see most and come first."""
     TILE: tl.constexpr = ROWS // GROUP
@@ -90,13 +90,19 @@ def attend_tiles(
     q_MD = tl.load(q + at_MD, there_MD, 0.0)
 
     top_M, sum_M, out_MD = nothing(ROWS, WIDTH)
-    chunk_top_M, chunk_sum_M, chunk_out_MD = nothing(ROWS, WIDTH)
+    if EXACT:
+        before_top_M, before_sum_M, before_out_MD = nothing(ROWS, WIDTH)
     for position in range(begin // STEP * STEP, end, STEP):
-        chunk_top_M, chunk_sum_M, chunk_out_MD = attend_step(
-            chunk_top_M, chunk_sum_M, chunk_out_MD, q_MD, begin_M, end_M, position, begin, end, scale, k, v, k_scales,
-            v_scales, block_stride, tables + sequence * table_width, kv_head, KV_HEADS, HEAD_DIM, BLOCK_SIZE, STEP,
+        top_M, sum_M, out_MD = attend_step(
+            top_M, sum_M, out_MD, q_MD, begin_M, end_M, position, begin, end, scale, k, v, k_scales, v_scales,
+            block_stride, tables + sequence * table_width, kv_head, KV_HEADS, HEAD_DIM, BLOCK_SIZE, STEP,
         )  # fmt: skip
-        if (position + STEP) % CHUNK == 0 or position + STEP >= end:
-            top_M, sum_M, out_MD = fold(top_M, sum_M, out_MD, chunk_top_M, chunk_sum_M, chunk_out_MD)
-            chunk_top_M, chunk_sum_M, chunk_out_MD = nothing(ROWS, WIDTH)
+        if EXACT:  # noqa: SIM102 (known when compiling, the other when running)
+            if (position + STEP) % CHUNK == 0 or position + STEP >= end:
+                before_top_M, before_sum_M, before_out_MD = fold(
+                    before_top_M, before_sum_M, before_out_MD, top_M, sum_M, out_MD
+                )
+                top_M, sum_M, out_MD = nothing(ROWS, WIDTH)
+    if EXACT:
+        sum_M, out_MD = before_sum_M, before_out_MD
     tl.store(out + at_MD, rounded(out_MD / sum_M[:, None], out.dtype.element_ty), there_MD)

@@ -5,7 +5,7 @@ Shapes: T rows of the step, H query heads, J KV heads, D head_dim, S sequences.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
@@ -17,8 +17,23 @@ from farthing.kernels.triton.paged_kv import PagedKV
 
 _ROOMY = 160 * 1024
 """Shared memory of a block on a data-centre chip; the others have 99 KiB."""
-_EXACT_ROWS = 32
-"""Tiles of fewer than 64 rows are multiplied by the same instructions on every chip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """`rows` of query heads beside `step` positions. Stages: one goes to the block table, which says where K and V are;
+    of the others, each two past the first hold K and V of one more step."""
+
+    rows: int
+    step: int
+    num_warps: int
+    num_stages: int
+
+
+# By width of a head, up to 64, 128 and 256; beside a KV cache of 16-bit values none of them spills registers.
+_WARP_GROUPS = {64: Tile(128, 64, 4, 4), 128: Tile(128, 64, 8, 4), 256: Tile(128, 32, 8, 4)}  # Hopper's products
+_WARPS = {64: Tile(128, 64, 8, 3), 128: Tile(128, 32, 8, 3), 256: Tile(64, 32, 8, 3)}
+_FP32 = {64: Tile(64, 32, 8, 3), 128: Tile(64, 32, 8, 3), 256: Tile(32, 16, 8, 3)}  # no matrix units
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +63,24 @@ class Shape:
         """Of scores, for powers of 2."""
         return self.head_dim**-0.5 / math.log(2)
 
-    @property
-    def step(self) -> int:
-        """Positions read at once: 16 KiB of K, of 16-bit values; one number for decode and prefill."""
-        return min(64, max(16, 2**14 // (self.width * self.value_bytes)))
+    def row_tile(self, chip: Chip) -> Tile:
+        """One row, as in decode; 16 KiB of K a step."""
+        rows = max(16, triton.next_power_of_2(self.group))
+        step = min(64, max(16, 2**14 // (self.width * self.value_bytes)))
+        return Tile(rows, step, 4, 5 if chip.shared_bytes >= _ROOMY else 3)
 
-    def stages(self, chip: Chip) -> int:
-        """One of them goes to the block table, which says where K and V are."""
-        return 4 if chip.shared_bytes >= _ROOMY else 3
+    def tile(self, chip: Chip) -> Tile:
+        """As many rows as the registers hold."""
+        tiles = _FP32 if self.value_bytes == 4 else _WARP_GROUPS if chip.capability == 90 else _WARPS
+        tile = tiles[max(64, self.width)]
+        return replace(tile, rows=max(tile.rows, triton.next_power_of_2(self.group)))
 
-    def tile(self, chip: Chip, exact: bool) -> tuple[int, int]:
-        """Rows and warps of a tile of prefill."""
-        rows = _EXACT_ROWS if exact else 128 if chip.shared_bytes >= _ROOMY else 64
-        rows = max(rows, triton.next_power_of_2(self.group))
-        return rows, 8 if rows * self.width >= 128 * 128 else 4
-
-    def constants(self, rows: int) -> dict[str, int]:
+    def options(self, tile: Tile) -> dict[str, int]:
+        """Of a launch."""
         return {
-            "GROUP": self.group, "KV_HEADS": self.num_kv_heads, "HEAD_DIM": self.head_dim,
-            "BLOCK_SIZE": self.block_size, "CHUNK": CHUNK, "STEP": self.step, "ROWS": rows, "WIDTH": self.width,
+            "num_warps": tile.num_warps, "num_stages": tile.num_stages, "GROUP": self.group,
+            "KV_HEADS": self.num_kv_heads, "HEAD_DIM": self.head_dim, "BLOCK_SIZE": self.block_size, "CHUNK": CHUNK,
+            "STEP": tile.step, "ROWS": tile.rows, "WIDTH": self.width,
             "SEQUENCES": triton.next_power_of_2(max(1, self.num_sequences)),
         }  # fmt: skip
 

@@ -103,6 +103,7 @@ def write(
         unsound_J = tl.sum(x_JD * 0.0, 1)  # NaN for a row that is not finite
         scale_J = tl.div_rn(tl.max(tl.abs(x_JD), 1), 127.0) + unsound_J
         inverse_J = tl.where(scale_J < 1.1754943508222875e-38, 0.0, tl.div_rn(1.0, scale_J))
-        code_JD = tl.minimum(tl.maximum(nearest(x_JD * inverse_J[:, None]), -127.0), 127.0)
-        tl.store(to_JD, tl.where(code_JD == code_JD, code_JD, 0.0).to(tl.int8), there_JD)
+        code_JD = nearest(x_JD * inverse_J[:, None])
+        code_JD = tl.where(code_JD == code_JD, code_JD, 0.0)
+        tl.store(to_JD, tl.minimum(tl.maximum(code_JD, -127.0), 127.0).to(tl.int8), there_JD)
         tl.store(scales + block * (block_stride // 4) + row_J, scale_J, there_J)
