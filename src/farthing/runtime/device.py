@@ -39,6 +39,8 @@ def open_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"there is no device {name!r} here: {torch.cuda.device_count()} CUDA devices", fix="use cpu")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # kernels run on the current one
     return device
 
 

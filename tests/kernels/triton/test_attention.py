@@ -5,6 +5,7 @@ Shapes as in paged_sequences.py.
 """
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -71,6 +72,21 @@ def test_attention_is_that_of_the_reference(
         assert_close(cached.attend(kernels, list(parts), window), expected)
 
 
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 40))])
+def test_attention_of_any_shape_is_that_of_the_reference(kernels: Kernels, seed: int) -> None:
+    chosen = random.Random(seed)
+    num_kv_heads, group, head_dim = chosen.randint(1, 3), chosen.randint(1, 7), chosen.choice((4, 12, 32, 80))
+    dtype, kv_dtype = chosen.choice(((FP32, FP32), (FP16, FP16), (BF16, BF16), (BF16, FP8), (FP32, INT8)))
+    lengths = tuple(chosen.randint(1, 600) for _ in range(chosen.randint(1, 4)))
+    cached = make(
+        REFERENCE, lengths, (num_kv_heads * group, num_kv_heads, head_dim), dtype, block_size=chosen.choice((1, 8, 48))
+    )
+    cached, meant = rounded_cache(cached, kv_dtype)
+    parts = [(seq, max(0, length - chosen.choice((1, 1, 2, 30))), length) for seq, length in enumerate(lengths)]
+    window = chosen.choice((None, chosen.randint(1, 600)))
+    assert_close(cached.attend(kernels, parts, window), meant.attend(REFERENCE, parts, window))
+
+
 @pytest.mark.parametrize(("dtype", "window"), [(FP32, None), (BF16, 30)], ids=str)
 def test_rows_are_bit_equal_alone_batched_prefilled_and_decoded(
     exact: Kernels, dtype: torch.dtype, window: int | None
@@ -110,16 +126,16 @@ def test_sequences_that_share_more_than_the_cache_has_room_for_have_the_bits_of_
     assert all(torch.equal(rows, alone) for rows in cached.attend(kernels, [part] * 6, None))
 
 
-def test_sequences_without_rows_change_nothing(kernels: Kernels) -> None:
-    """As in a captured step that is not full."""
+def test_sequences_without_rows_change_nothing(exact: Kernels) -> None:
+    """As in a captured step that is not full, also where others have several."""
     cached = make(REFERENCE, (40, 30), (4, 2, 16))
-    plain = cached.attend(kernels, [(0, 39, 40), (1, 29, 30)], None)
-    tables = [cached.tables[0], cached.tables[1]]
-    parts = [(0, 1, 39, tables[0]), (0, 0, 0, tables[0]), (1, 1, 29, tables[1]), (2, 0, 0, tables[1])]
-    q_THD = torch.cat([cached.queries[0][39:40], cached.queries[1][29:30], torch.full((2, 4, 16), math.nan)])
-    out_THD = kernels.attention(q_THD, cached.k_cache_BSJD, cached.v_cache_BSJD, Sequences.of(parts), None)
-    assert torch.equal(out_THD[:2], torch.cat(plain))
-    assert cached.attend(kernels, [(0, 20, 20)], None)[0].shape == (0, 4, 16)
+    expected = torch.cat(cached.attend(exact, [(0, 38, 40), (1, 29, 30)], None))
+    (first, second), unused = cached.tables, torch.zeros(1, dtype=torch.int64)
+    parts = [(0, 2, 38, first), (0, 0, 0, unused), (2, 1, 29, second), (3, 0, 0, unused), (3, 0, 0, unused)]
+    q_THD = torch.cat([cached.queries[0][38:40], cached.queries[1][29:30], torch.full((2, 4, 16), math.nan)])
+    out_THD = exact.attention(q_THD, cached.k_cache_BSJD, cached.v_cache_BSJD, Sequences.of(parts), None)
+    assert torch.equal(out_THD[:3], expected)
+    assert cached.attend(exact, [(0, 20, 20)], None)[0].shape == (0, 4, 16)
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])

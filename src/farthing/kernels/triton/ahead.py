@@ -74,14 +74,14 @@ def _compile(
 
 def _specialize(launch: Launch) -> tuple[Signature, dict[str, Any], Attributes]:
     """Signature, constants and attributes as Triton would find them at the launch: None and 1 become constants, and
-    what 16 divides is said to be so (torch aligns memory to more)."""
+    what 16 divides is said to be so (torch aligns memory to more); not where the kernel says do_not_specialize."""
     signature: Signature = {}
     constants: dict[str, Any] = {}
     attributes: Attributes = {}
     operands = dict(zip(launch.kernel.arg_names, launch.operands, strict=False)) | dict(launch.constants)
-    for index, argument in enumerate(launch.kernel.arg_names):
-        value = operands[argument]
-        if argument in launch.constants or value is None or (type(value) is int and value == 1):
+    for index, (argument, parameter) in enumerate(zip(launch.kernel.arg_names, launch.kernel.params, strict=True)):
+        value, varies = operands[argument], parameter.do_not_specialize
+        if argument in launch.constants or value is None or (type(value) is int and value == 1 and not varies):
             signature[argument], constants[argument] = "constexpr", value
             continue
         if isinstance(value, torch.Tensor):
@@ -92,7 +92,7 @@ def _specialize(launch: Launch) -> tuple[Signature, dict[str, Any], Attributes]:
             signature[argument] = "i32" if -(2**31) <= value < 2**31 else "i64"
         else:
             signature[argument] = "fp32"
-        if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
+        if isinstance(value, torch.Tensor) or (type(value) is int and value % 16 == 0 and not varies):
             attributes[(index,)] = [["tt.divisibility", 16]]
     return signature, constants, attributes
 

@@ -25,7 +25,7 @@ from farthing.kernels.triton.attention_parts import (
     nothing,
     pick,
 )
-from farthing.kernels.triton.attention_shapes import Shape, example_attention
+from farthing.kernels.triton.attention_shapes import VARYING, Shape, example_attention
 from farthing.kernels.triton.launch import Launcher
 from farthing.kernels.triton.paged_kv import PagedKV
 
@@ -66,8 +66,8 @@ def attend_few(
 
 
 def examples(launch: Launcher) -> None:
-    for q_THD, cache, sequences in example_attention(launch.chip):
-        attend_few(launch, torch.empty_like(q_THD), q_THD, cache, sequences, None)
+    for q_THD, cache, sequences, window in example_attention(launch.chip):
+        attend_few(launch, torch.empty_like(q_THD), q_THD, cache, sequences, window)
 
 
 @triton.jit
@@ -105,7 +105,7 @@ def attend_chunk(
     return top_M, sum_M, out_MD
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def attend_chunks(
     part_out, part_top, part_sum, q, k, v, k_scales, v_scales, first_rows, num_rows, starts, tables, num_sequences,
     table_width, block_stride, capacity, most_rows, window, scale,
@@ -137,7 +137,7 @@ def attend_chunks(
         tl.store(part_out + at_M[:, None] * HEAD_DIM + d_D[None, :], out_MD, there_MD)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def fold_chunks(
     out, part_out, part_top, part_sum, q, k, v, k_scales, v_scales, first_rows, num_rows, starts, tables,
     num_sequences, table_width, block_stride, capacity, most_rows, window, scale,

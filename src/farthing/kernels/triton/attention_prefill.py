@@ -22,7 +22,7 @@ from farthing.kernels.triton.attention_parts import (
     nothing,
     pick,
 )
-from farthing.kernels.triton.attention_shapes import Shape, example_attention
+from farthing.kernels.triton.attention_shapes import VARYING, Shape, example_attention
 from farthing.kernels.triton.launch import Launcher
 from farthing.kernels.triton.paged_kv import PagedKV
 
@@ -52,12 +52,12 @@ def attend_many(
 
 
 def examples(launch: Launcher) -> None:
-    for q_THD, cache, sequences in example_attention(launch.chip):
+    for q_THD, cache, sequences, window in example_attention(launch.chip):
         for exact in (False, True):
-            attend_many(launch, torch.empty_like(q_THD), q_THD, cache, sequences, None, least_rows=2, exact=exact)
+            attend_many(launch, torch.empty_like(q_THD), q_THD, cache, sequences, window, least_rows=2, exact=exact)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def attend_tiles(
     out, q, k, v, k_scales, v_scales, first_rows, num_rows, starts, tables, num_sequences, table_width, block_stride,
     least_rows, window, scale,

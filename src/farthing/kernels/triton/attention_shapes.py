@@ -15,6 +15,8 @@ from farthing.kernels.sequences import Sequences
 from farthing.kernels.triton.launch import Chip, meta
 from farthing.kernels.triton.paged_kv import PagedKV
 
+VARYING = ["num_sequences", "capacity"]
+"""Arguments that differ from step to step: kernels are not compiled anew for those that are 1 or that 16 divides."""
 _ROOMY = 160 * 1024
 """Shared memory of a block on a data-centre chip; the others have 99 KiB."""
 
@@ -81,20 +83,39 @@ class Shape:
             "num_warps": tile.num_warps, "num_stages": tile.num_stages, "GROUP": self.group,
             "KV_HEADS": self.num_kv_heads, "HEAD_DIM": self.head_dim, "BLOCK_SIZE": self.block_size, "CHUNK": CHUNK,
             "STEP": tile.step, "ROWS": tile.rows, "WIDTH": self.width,
-            "SEQUENCES": triton.next_power_of_2(max(1, self.num_sequences)),
+            "SEQUENCES": triton.next_power_of_2(max(32, self.num_sequences)),
         }  # fmt: skip
 
 
-def example_attention(chip: Chip) -> Iterator[tuple[torch.Tensor, PagedKV, Sequences]]:
-    """The head_dims of LLaMA, Qwen and Gemma; each activation dtype, each KV dtype beside it."""
-    dtypes = [(torch.bfloat16, torch.bfloat16), (torch.bfloat16, torch.int8), (torch.float16, torch.float16)]
-    dtypes += [(torch.bfloat16, torch.float8_e4m3fn)] * chip.has_fp8
-    cases = [(128, 4, *pair) for pair in dtypes]
-    cases += [(64, 8, torch.bfloat16, torch.bfloat16), (256, 2, torch.bfloat16, torch.bfloat16)]
-    cases += [(128, 4, torch.float32, torch.float32)]
-    for head_dim, group, dtype, kv_dtype in cases:
-        row = head_dim + 4 if kv_dtype == torch.int8 else head_dim
-        k_BSJR, v_BSJR = (meta(64, 16, 8, row, dtype=kv_dtype) for _ in range(2))
-        columns = (meta(64, dtype=torch.int64) for _ in range(3))
-        sequences = Sequences(*columns, meta(64, 256, dtype=torch.int64))
-        yield meta(64, 8 * group, head_dim, dtype=dtype), PagedKV.of(k_BSJR, v_BSJR, head_dim), sequences
+Example = tuple[torch.Tensor, PagedKV, Sequences, int | None]
+
+
+def example_attention(chip: Chip) -> Iterator[Example]:
+    """Queries, cache, sequences, window: head_dims of LLaMA, Qwen and Gemma, each activation dtype, each KV dtype."""
+    bf16 = torch.bfloat16
+    yield _example(128, 4, bf16, bf16)
+    yield _example(128, 4, bf16, bf16, window=4096)
+    yield _example(128, 4, bf16, bf16, num_sequences=1)
+    yield _example(128, 4, bf16, torch.int8)
+    if chip.has_fp8:
+        yield _example(128, 4, bf16, torch.float8_e4m3fn)
+    yield _example(128, 4, torch.float16, torch.float16)
+    yield _example(64, 8, bf16, bf16)
+    yield _example(256, 2, bf16, bf16)
+    yield _example(128, 4, torch.float32, torch.float32)
+
+
+def _example(
+    head_dim: int,
+    group: int,
+    dtype: torch.dtype,
+    kv_dtype: torch.dtype,
+    *,
+    window: int | None = None,
+    num_sequences: int = 64,
+) -> Example:
+    row = head_dim + 4 if kv_dtype == torch.int8 else head_dim
+    cache = PagedKV.of(*(meta(64, 16, 8, row, dtype=kv_dtype) for _ in range(2)), head_dim)
+    columns = (meta(num_sequences, dtype=torch.int64) for _ in range(3))
+    sequences = Sequences(*columns, meta(num_sequences, 256, dtype=torch.int64))
+    return meta(num_sequences, 8 * group, head_dim, dtype=dtype), cache, sequences, window

@@ -32,7 +32,7 @@ def open_kernels(*, batch_invariant: bool, kv_dtype: str) -> "TritonKernels":
     if chip.capability < LEAST_CAPABILITY:
         raise ValueError(f"Triton kernels need compute capability 8.0, and this card has {chip.capability / 10:.1f}")
     if kv_dtype == "fp8_e4m3" and not chip.has_fp8:
-        raise ValueError(f"sm_{chip.capability} has no units for a KV cache of fp8; --kv-dtype int8 is as small")
+        raise ValueError(f"sm_{chip.capability} has no units for a KV cache of fp8; --kv-format int8 is as small")
     return TritonKernels(Now(chip), batch_invariant=batch_invariant)
 
 

@@ -23,7 +23,7 @@ def rms_norm(launch: Launcher, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: 
     width = triton.next_power_of_2(num_columns)
     grid = (x_TK.numel() // num_columns,)
     num_warps = min(16, max(1, width // 512))
-    launch(normalize, grid, out_TK, x_TK, weight_K, num_columns, eps, num_warps=num_warps, WIDTH=width)
+    launch(normalize, grid, out_TK, x_TK, weight_K, eps, num_warps=num_warps, COLUMNS=num_columns, WIDTH=width)
     return out_TK
 
 
@@ -59,15 +59,15 @@ def examples(launch: Launcher) -> None:
 
 
 @triton.jit
-def normalize(out, x, weight, num_columns, eps, WIDTH: tl.constexpr):
+def normalize(out, x, weight, eps, COLUMNS: tl.constexpr, WIDTH: tl.constexpr):
     """A row."""
     k_K = tl.arange(0, WIDTH)
-    row = tl.program_id(0).to(tl.int64) * num_columns
-    x_K = tl.load(x + row + k_K, k_K < num_columns, 0.0).to(tl.float32)
-    scale = 1 / tl.sqrt_rn(tl.div_rn(tl.sum(x_K * x_K, 0), num_columns.to(tl.float32)) + eps)
+    row = tl.program_id(0).to(tl.int64) * COLUMNS
+    x_K = tl.load(x + row + k_K, k_K < COLUMNS, 0.0).to(tl.float32)
+    scale = 1 / tl.sqrt_rn(tl.div_rn(tl.sum(x_K * x_K, 0), 1.0 * COLUMNS) + eps)
     normed_K = rounded(x_K * scale, x.dtype.element_ty).to(tl.float32)
-    weight_K = tl.load(weight + k_K, k_K < num_columns, 0.0)
-    tl.store(out + row + k_K, rounded(normed_K * weight_K.to(tl.float32), out.dtype.element_ty), k_K < num_columns)
+    weight_K = tl.load(weight + k_K, k_K < COLUMNS, 0.0)
+    tl.store(out + row + k_K, rounded(normed_K * weight_K.to(tl.float32), out.dtype.element_ty), k_K < COLUMNS)
 
 
 @triton.jit
