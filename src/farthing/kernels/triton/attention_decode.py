@@ -94,6 +94,7 @@ def attend_chunk(
     q_MD, chunk, begin, end, scale, k, v, k_scales, v_scales, block_stride, table, kv_head, GROUP: tl.constexpr,
     KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_SIZE: tl.constexpr, STEP: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
+    """Maximum, sum and weighted values of what a row, which sees begin..end-1, sees of a chunk."""
     m_M = tl.arange(0, q_MD.shape[0])
     begin_M, end_M = tl.where(m_M < GROUP, begin, 0), tl.where(m_M < GROUP, end, 0)
     top_M, sum_M, out_MD = nothing(q_MD.shape[0], q_MD.shape[1])

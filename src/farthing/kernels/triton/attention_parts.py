@@ -21,7 +21,7 @@ def pick(values, index):
 
 @triton.jit
 def count_before(ends, item):
-    """Of which part an item is, when part i ends before item ends[i]."""
+    """Which owner an item has, when owner i has those before ends[i] that owners before it have not."""
     return tl.sum((ends <= item).to(tl.int32), 0)
 
 

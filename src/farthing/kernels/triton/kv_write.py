@@ -43,11 +43,10 @@ def store_kv(launch: Launcher, k_TJD: torch.Tensor, v_TJD: torch.Tensor, cache: 
 def examples(launch: Launcher) -> None:
     slots_T = meta(16, dtype=torch.int64)
     angles = meta(16, 1, 64, dtype=torch.float32)
-    kv_dtypes = {torch.bfloat16: torch.bfloat16, torch.float16: torch.float16, torch.float32: torch.float32}
-    for dtype, plain in kv_dtypes.items():
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
         x_TJD = meta(16, 8, 128, dtype=dtype)
         rope(launch, x_TJD, angles, angles)
-        for kv_dtype in (plain, torch.int8, *[torch.float8_e4m3fn] * launch.chip.has_fp8):
+        for kv_dtype in (dtype, torch.int8, *[torch.float8_e4m3fn] * launch.chip.has_fp8):
             row = 132 if kv_dtype == torch.int8 else 128
             cache = PagedKV.of(*(meta(64, 16, 8, row, dtype=kv_dtype) for _ in range(2)), 128)
             store_kv(launch, x_TJD, x_TJD, cache, slots_T)
