@@ -1,4 +1,4 @@
-"""Activations rounded to 8 bits, row by row, for formats that multiply them so: by themselves, or as they leave RMSNorm.
+"""Activations rounded to 8 bits, row by row, for formats that multiply them so: as they are, or behind RMSNorm.
 
 The codes are those of kernels/weight.round_activations, to the bit; those of a norm are of its own rounding of the same
 sums. Knows no weights.

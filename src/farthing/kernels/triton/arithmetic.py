@@ -12,10 +12,13 @@ INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 @triton.jit
 def dot(a, b, sums=None):
-    """a @ b, on top of `sums`, in fp32; fp32 operands as they are, not as TF32."""
+    """a @ b, on top of `sums`, in fp32; fp32 operands as they are, not as TF32. In the interpreter as on matrix units a
+    row's bits don't depend on how many there are; those of the BLAS under its tl.dot do."""
     if INTERPRETED:
-        a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, sums, input_precision="ieee")
+        products = a.to(tl.float32)[:, :, None] * b.to(tl.float32)[None, :, :]
+        return tl.sum(products, 1) if sums is None else sums + tl.sum(products, 1)
+    else:
+        return tl.dot(a, b, sums, input_precision="ieee")
 
 
 @triton.jit

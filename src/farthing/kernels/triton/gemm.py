@@ -164,7 +164,7 @@ def _plain(x_R1, codes_1O, first, last, num_columns,
             x_RC = tl.load(x_R1 + column_C[None, :], mask=inside_C[None, :], other=0)
             w_CO = tl.load(codes_1O + column_C[:, None], mask=inside_C[:, None], other=0)
         if integers:
-            sums += _integer_dot(x_RC, w_CO)
+            sums += tl.dot(x_RC, w_CO, out_dtype=tl.int32)
         elif x_RC.dtype == tl.uint8:
             sums += dot(e4m3(x_RC).to(tl.bfloat16), e4m3(w_CO).to(tl.bfloat16))
         else:
@@ -197,14 +197,6 @@ def _grouped(x_R1, codes_1O, scales_O, first, last, num_columns,
         of_group = dot(high_RH, high_HO, dot(low_RH, low_HO))
         sums = tl.fma(of_group, tl.broadcast_to(tl.load(scales_O + group).to(tl.float32)[None, :], ROWS, OUTPUTS), sums)
     return sums
-
-
-@triton.jit
-def _integer_dot(a, b):
-    """int8 products summed in int32; in the interpreter by a product of int32 matrices."""
-    if INTERPRETED:
-        a, b = a.to(tl.int32), b.to(tl.int32)
-    return tl.dot(a, b, out_dtype=tl.int32)
 
 
 @triton.jit

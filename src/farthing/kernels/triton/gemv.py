@@ -40,16 +40,16 @@ def one_row(
     columns, outputs, halves = weight.in_features, weight.codes.shape[0], weight.format.bits == 4
     y_1N = x_1K.new_empty((1, outputs), dtype=dtype or x_1K.dtype)
     codes = operand(launch, weight.codes)
-    group = weight.format.group_size if halves else None
+    constants = {"OUTPUTS": strip.outputs, "COLUMNS": strip.columns, "WHOLE": columns % strip.columns == 0}
+    if halves:
+        assert weight.format.group_size is not None
+        constants["GROUP"] = weight.format.group_size
     launch(
         _one_row_of_groups if halves else _one_row,
         (triton.cdiv(outputs, strip.outputs),),
         y_1N, operand(launch, x_1K), codes, weight.scale_NG, scale_1, bias_N, outputs, columns, codes.shape[1],
-        OUTPUTS=strip.outputs,
-        COLUMNS=strip.columns,
-        WHOLE=columns % strip.columns == 0,
-        **({"GROUP": group} if halves else {}),
         num_warps=strip.num_warps,
+        **constants,
     )  # fmt: skip
     return y_1N
 

@@ -10,11 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-import triton
-import triton.language as tl
 
-INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
-"""Whether Triton's interpreter runs the kernels (TRITON_INTERPRET=1, which is Triton's own); kernels may read it."""
 _SHARED_KIB = {80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 120: 99, 121: 99}
 """Shared memory that one block may take. Source: CUDA C++ programming guide, compute capabilities."""
 
@@ -114,12 +110,3 @@ class Noted:
 def meta(*shape: int, dtype: torch.dtype) -> torch.Tensor:
     """A tensor of examples."""
     return torch.empty(shape, dtype=dtype, device="meta")
-
-
-@triton.jit
-def dot(a, b):
-    """a @ b summed in fp32: fp32 operands as they are (no TF32). To the interpreter bf16 is an integer; only casts and
-    moves of it are right there."""
-    if INTERPRETED:
-        a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, input_precision="ieee")

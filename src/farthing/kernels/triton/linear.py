@@ -1,7 +1,7 @@
 """Linear: which of the kernels multiplies how many rows by a weight, as data, and the calls.
 
-A Plan is made once for a weight, at load, from its shape, its format and the chip: by rule where rows must not depend on
-their batch - one tile for any number of rows -, else measured (choice.py). Knows how each format's activations are
+A Plan is made once for a weight, at load, from its shape, its format and the chip: by rule where rows must not depend
+on their batch - one tile for any number of rows -, else measured (choice.py). Knows how each format's activations are
 rounded. Shapes: T rows, N outputs, K columns.
 """
 
@@ -61,10 +61,11 @@ def linear(
     plan: Plan,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """x W^T + b in `dtype`. x is rounded here if the format asks for it and it is not yet."""
+    """x W^T + b in `dtype`. x is contiguous; it is rounded here if the format asks for it and it is not yet."""
     if not isinstance(x_TK, Rounded) and weight.format.activation_bits == 8:
         x_TK = round_rows(launch, x_TK, weight.format)
     operand_TK, scale_T = (x_TK.codes_TK, x_TK.scale_T) if isinstance(x_TK, Rounded) else (x_TK, None)
+    assert operand_TK.is_contiguous()
     if operand_TK.shape[0] == 0:
         return operand_TK.new_empty((0, weight.codes.shape[0]), dtype=dtype)
     match plan.kernel(operand_TK.shape[0]):

@@ -1,5 +1,5 @@
-"""Weights rounded on the device while they are loaded: what kernels/weight.quantize gives, to the bit, in the layout that
-the kernels read.
+"""Weights rounded on the device while they are loaded: what kernels/weight.quantize gives, to the bit, in the layout
+that the kernels read.
 
 4 bits are tried and packed by a kernel, in one pass over a piece; 8 bits by torch. Knows no files: runtime/loader.py
 reads piece by piece and calls `write_rows`.
@@ -90,7 +90,8 @@ def _tried(low_GH, high_GH, top_G, divisor: tl.constexpr, scale_dtype: tl.conste
     """The scales, as fp32, that make the largest value `divisor`; the bytes, and the sums of squared errors."""
     scale_G = rounded(tl.div_rn(top_G, tl.full(top_G.shape, divisor, tl.float32)), scale_dtype).to(tl.float32)
     small_G = tl.abs(scale_G) < 1.1754943508222875e-38  # 2**-126
-    inverse_G = tl.where(small_G, 0.0, tl.div_rn(tl.full(top_G.shape, 1.0, tl.float32), tl.where(small_G, 1.0, scale_G)))
+    one_G = tl.full(top_G.shape, 1.0, tl.float32)
+    inverse_G = tl.where(small_G, 0.0, tl.div_rn(one_G, tl.where(small_G, one_G, scale_G)))
     low_codes_GH = tl.minimum(tl.maximum(nearest(low_GH * inverse_G[:, None]), -8.0), 7.0)
     high_codes_GH = tl.minimum(tl.maximum(nearest(high_GH * inverse_G[:, None]), -8.0), 7.0)
     low_off_GH = low_codes_GH * scale_G[:, None] - low_GH
