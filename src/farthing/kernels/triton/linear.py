@@ -20,7 +20,7 @@ from farthing.quantization.base import WeightFormat, formats
 
 _LIMITS = (1, 16, 64)
 """Numbers of rows up to which another kernel may be the best; behind the last come any more."""
-_DECODE_FORMATS = ("bf16", "w8a16", "w4a16", "fp8")
+_DECODE_FORMATS = ("w4a16", "bf16", "w8a16", "fp8")
 _MANY_ROWS = 1024
 _WAVES = 2  # blocks that splits of K give each multiprocessor
 
@@ -155,15 +155,18 @@ def _library_knows(weight: Weight, dtype: torch.dtype, chip: Chip) -> bool:
 
 def examples(launch: Launcher) -> None:
     """All that can be chosen for a matrix of the usual size, in the formats of decode; by rule in the others."""
-    for weight_format in formats().values():
+    known = formats()
+    for name in dict.fromkeys((*_DECODE_FORMATS, *known)):
+        weight_format = known[name]
         dtype = torch.bfloat16 if weight_format.quantized else TORCH_DTYPES[weight_format.storage]
         if not supports(weight_format, dtype):
             continue
         stored = [meta(*each.shape, dtype=TORCH_DTYPES[each.dtype]) for each in weight_format.stored(4096, 4096)]
         weight = Weight(weight_format, 4096, stored[0], stored[1] if len(stored) > 1 else None)
-        chosen = [(rows, by_rule(weight, dtype, launch.chip).more) for rows in (64, _MANY_ROWS)]
-        if weight_format.name in _DECODE_FORMATS:
+        chosen: list[tuple[int, Kernel]] = []
+        if name in _DECODE_FORMATS:
             chosen += [(rows, each) for _, rows, kernels in candidates(weight, dtype, launch.chip) for each in kernels]
+        chosen += [(rows, by_rule(weight, dtype, launch.chip).more) for rows in (_LIMITS[-1], _MANY_ROWS)]
         for rows, kernel in chosen:
             if not isinstance(kernel, Library):
                 linear(launch, meta(rows, 4096, dtype=dtype), weight, None, Plan((), kernel), dtype)
