@@ -121,8 +121,11 @@ def _for_few_rows(limit: int, weight: Weight, dtype: torch.dtype, chip: Chip) ->
 def _for_many_rows(weight: Weight, dtype: torch.dtype, chip: Chip) -> Iterator[Kernel]:
     if _library_knows(weight, dtype, chip):
         yield Library()
+    if not weight.format.quantized:
         return
-    tile = Tile(128, 128, weight.format.group_size or (128 if _bytes_of_x(weight, dtype) == 1 else 64), num_warps=8)
+    columns = weight.format.group_size or (128 if _bytes_of_x(weight, dtype) == 1 else 64)
+    # Of 4 bits a group's sums stand beside those of all; before Hopper both are too much for the registers at 128.
+    tile = Tile(128, 64 if weight.format.bits == 4 and chip.capability != 90 else 128, columns, num_warps=8)
     if tile.shared_bytes(weight, _bytes_of_x(weight, dtype), chip) > chip.shared_bytes:
         tile = replace(tile, rows=64)
     yield tile
