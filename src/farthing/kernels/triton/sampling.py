@@ -70,6 +70,7 @@ def sample(
         sizes_RV, coarse.counts_RCP, coarse.masses_RCP, logits_RV, value_R, wishes.temperature_R, vocabulary,
         CHUNK=CHUNK,
         PIVOTS=_PIVOTS,
+        num_warps=8,
     )  # fmt: skip
     launch(
         _gather,
