@@ -50,7 +50,7 @@ def quantize(w_NK: torch.Tensor, weight_format: WeightFormat) -> Weight:
         scale_NG, codes_NGg = _best_of_4_bits(grouped_NGg, scale_dtype)
         return Weight(weight_format, num_columns, _pack(codes_NGg.flatten(1)[:, :num_columns]), scale_NG)
     limit = weight_format.max_code
-    scale_NG = (grouped_NGg.abs().amax(-1) / limit).to(scale_dtype)
+    scale_NG = _divided(grouped_NGg.abs().amax(-1), limit).to(scale_dtype)
     if weight_format.storage == "fp8_e4m3":
         divisor_NG1 = scale_NG.float().unsqueeze(-1)
         codes_NGg = (grouped_NGg / torch.where(divisor_NG1 == 0, 1.0, divisor_NG1)).clamp(-limit, limit).to(storage)
@@ -69,7 +69,7 @@ def _best_of_4_bits(grouped_NGg: torch.Tensor, scale_dtype: torch.dtype) -> tupl
     top_NG = torch.where(-least_NG > most_NG, least_NG, most_NG)
     scale_NG = codes_NGg = error_NG1 = None
     for divisor in CODES_OF_TOP:
-        tried_NG = (top_NG / divisor).to(scale_dtype)
+        tried_NG = _divided(top_NG, divisor).to(scale_dtype)
         rounded_NGg = (grouped_NGg * _inverse(tried_NG)).round().clamp(-8, 7)
         off_NGg = rounded_NGg * tried_NG.float().unsqueeze(-1) - grouped_NGg
         tried_error_NG1 = _sum_by_halves(off_NGg.square_())
@@ -83,6 +83,11 @@ def _best_of_4_bits(grouped_NGg: torch.Tensor, scale_dtype: torch.dtype) -> tupl
         error_NG1 = torch.where(better_NG1, tried_error_NG1, error_NG1)
     assert scale_NG is not None and codes_NGg is not None
     return scale_NG, codes_NGg
+
+
+def _divided(x: torch.Tensor, number: float) -> torch.Tensor:
+    """x / number, rounded once: by a plain number torch divides on CUDA by multiplying with its inverse."""
+    return x / x.new_full((), number)
 
 
 def _inverse(scale_NG: torch.Tensor) -> torch.Tensor:
@@ -113,7 +118,7 @@ def round_activations(x_TK: torch.Tensor, weight_format: WeightFormat) -> torch.
     if weight_format.activation_bits != 8:
         return x_TK
     limit = 448.0 if weight_format.math == "fp8" else 127.0
-    scale_T1 = x_TK.abs().amax(-1, keepdim=True).float().clamp(min=1e-12) / limit
+    scale_T1 = _divided(x_TK.abs().amax(-1, keepdim=True).float().clamp(min=1e-12), limit)
     scaled_TK = x_TK.float() / scale_T1
     codes_TK = scaled_TK.to(torch.float8_e4m3fn).float() if weight_format.math == "fp8" else scaled_TK.round()
     return codes_TK * scale_T1

@@ -23,8 +23,9 @@ from farthing.kernels.triton.launch import CHIPS, FP_FUSION, Chip, Launch, Noted
 
 PACKAGE = "farthing.kernels.triton"
 _TYPES = {
-    torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float8_e4m3fn: "fp8e4nv",
-    torch.int8: "i8", torch.uint8: "u8", torch.int32: "i32", torch.int64: "i64", torch.bool: "i1",
+    torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16",
+    torch.float8_e4m3fn: "fp8e4nv", torch.bool: "i1",
+    torch.int8: "i8", torch.uint8: "u8", torch.int32: "i32", torch.int64: "i64",
 }  # fmt: skip
 Signature = dict[str, str]
 Attributes = dict[tuple[int], list[list[object]]]
