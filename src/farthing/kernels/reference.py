@@ -23,6 +23,9 @@ class ReferenceKernels:
 
     name = "reference"
     batch_invariant = True
+    skips_padding = False
+    """Whether rows without a slot and sequences without rows compute nothing, so that a step may be larger than its
+    batch."""
     widens_quantized = True
     """Whether weights in a quantized format are widened, a matrix at a time, in every step."""
 
