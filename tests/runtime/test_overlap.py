@@ -1,4 +1,4 @@
-"""Two batches on their way: what the device computes for a token that nobody has read yet is what it always computes."""
+"""Two batches on their way: for a token that nobody has read yet the device computes what it always computes."""
 
 from pathlib import Path
 

@@ -131,7 +131,7 @@ class TapedDecoder:
 def bucket_sizes(most: int) -> list[int]:
     """Numbers of sequences that have a graph of their own: 1, 2, 4, then every 8 up to 64, then every 32."""
     sizes = {1, 2, 4, *range(8, 65, 8), *range(96, most, 32)}
-    return sorted(size for size in sizes if size < most) + [most]
+    return [*sorted(size for size in sizes if size < most), most]
 
 
 class GraphedDecoder:
