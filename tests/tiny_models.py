@@ -186,6 +186,7 @@ def load(
     *,
     kernels: ReferenceKernels | None = None,
     dtype: str = "fp32",
+    kv_format: str = "auto",
     num_blocks: int = 256,
     block_size: int = 8,
     max_num_seqs: int = 32,
@@ -193,7 +194,8 @@ def load(
     prefix_caching: bool = True,
     depth: int = 1,
 ) -> Loaded:
-    spec = describe(read_config(folder), Precision.of(resolve(dtype, "cpu")).on_device("cpu"))
+    precision = Precision.of(resolve(dtype, "cpu")).with_kv_format(kv_format).on_device("cpu")
+    spec = describe(read_config(folder), precision)
     memory = Memory(torch.device("cpu"))
     assert dtype in TORCH_DTYPES or spec.precision.format.quantized
     plan = plan_memory(

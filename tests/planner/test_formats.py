@@ -7,7 +7,7 @@ from round_hardware import round_device, tiny_config
 
 from farthing.errors import FarthingError, UnsupportedError
 from farthing.hardware.accelerator import accelerator_ids, load_accelerator
-from farthing.planner.formats import candidate_formats, precision_of
+from farthing.planner.formats import candidate_formats, narrow_kv_format, precision_of
 from farthing.planner.request import PlanRequest
 from farthing.planner.timing.device import Device, catalogue_device
 
@@ -100,6 +100,15 @@ def test_a_cpu_has_the_head_in_8_bits_where_it_rounds_the_layers_and_a_gpu_never
     assert head_of("int8", "epyc-9654") == head_of("int4", "epyc-9654") == "w8a8"
     assert head_of("bf16", "epyc-9654") is None
     assert head_of("w8a8", "rtx-4090") is None
+
+
+def test_the_narrow_cache_that_is_advised_is_int8_on_processors_and_fp8_on_cards():
+    processor, gpu = (replace(card("rtx-4090"), kind=kind) for kind in ("cpu", "cuda"))
+    assert [narrow_kv_format(devices) for devices in ([processor] * 2, [gpu], [processor, gpu])] == [
+        "int8",
+        "fp8",
+        "fp8",
+    ]
 
 
 @pytest.mark.parametrize("asked", ["int4", "w8a16", "fp4", "", "q8_0"])

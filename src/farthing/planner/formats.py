@@ -67,6 +67,11 @@ def _has_rate(device: Device, math: str) -> bool:
     return True
 
 
+def narrow_kv_format(devices: Sequence[Device]) -> str:
+    """The 8 bits of a KV cache that engines have there: int8 on processors, fp8 on all else."""
+    return "int8" if all(device.kind == "cpu" for device in devices) else "fp8"
+
+
 def precision_of(
     request: PlanRequest, weight_format: WeightFormat, config: ConfigReader, devices: Sequence[Device]
 ) -> Precision:

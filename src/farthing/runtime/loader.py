@@ -14,7 +14,7 @@ import torch
 
 from farthing.errors import CheckpointError
 from farthing.kernels.reference import ReferenceKernels
-from farthing.kernels.weight import TORCH_DTYPES, Weight
+from farthing.kernels.weight import TORCH_DTYPES, Weight, largest_magnitude
 from farthing.models.checkpoint_files import find_weights
 from farthing.models.spec import ModelSpec, Op
 from farthing.ops.elementwise import RMSNorm
@@ -146,23 +146,23 @@ class _Loading:
         )
 
     def _round(self, full_name: str, op: Op, weight: Weight, read: Read, source: str) -> None:
-        """A quantized matrix. What is not finite or too large shows in the scales."""
-        assert weight.scale_NG is not None
+        """A quantized matrix."""
         for rows in self._pieces((weight.codes.shape[0], weight.in_features)):
-            self._kernels.write_rows(weight, rows.start, read(full_name, op, rows))
-        self._refuse_beyond(full_name, float(weight.scale_NG.abs().max()) * weight.format.max_code, source)
+            self._refuse_beyond(
+                full_name, self._kernels.write_rows(weight, rows.start, read(full_name, op, rows)), source
+            )
 
     def _copy(self, full_name: str, op: Op, weight: Weight | None, read: Read, source: str) -> None:
         """Numbers as they are, or in another dtype; a `weight` in the layout of the kernels."""
         tensor = self.tensors[full_name]
         for rows in self._pieces(tuple(tensor.shape)):
             value = read(full_name, op, rows)
-            least, most = value.aminmax()
-            self._refuse_beyond(full_name, float(torch.maximum(-least.float(), most.float())), source)
             if weight is not None:
-                self._kernels.write_rows(weight, rows.start, value)
+                magnitude = self._kernels.write_rows(weight, rows.start, value)
             else:
+                magnitude = largest_magnitude(value)
                 tensor[rows].copy_(value)
+            self._refuse_beyond(full_name, magnitude, source)
 
     def _refuse_beyond(self, full_name: str, magnitude: float, source: str) -> None:
         if not magnitude <= self._largest:  # nor is NaN

@@ -52,6 +52,7 @@ class ModelRunner:
         self.block_size = plan.block_size
         self.buffers = InputBuffers(limits, block_size=plan.block_size, device=memory.device, depth=depth)
         self.steps = capture(decoder, kernels, self.buffers, max_logits=limits.max_sequences)
+        memory.take()
         self.states: dict[int, RequestState] = {}
         self.prompts: dict[int, _PromptLogprobs] = {}
         self.logprobs: Mapping[int, TokenLogprobs] = {}  # of the batch collected last, by sequence
