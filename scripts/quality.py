@@ -34,7 +34,7 @@ from farthing.runtime.model_runner import ModelRunner
 from farthing.scheduler.batch import Batch, BatchItem
 
 HELD_OUT = Path(__file__).resolve().parents[1] / "tests" / "data" / "heldout.jsonl.gz"
-FORMATS = ("fp32", "bf16", "int8", "int4", "w4a8-g64", "w4a8-g128", "q4_0")
+FORMATS = ("fp32", "fp32 kv8", "bf16", "bf16 kv8", "int8", "int8 kv8", "int4", "w4a8-g64", "w4a8-g128", "q4_0")
 _CONTEXT = 512
 
 
@@ -60,11 +60,17 @@ def subjects(artefacts: Path) -> tuple[Subject, ...]:
 
 
 def perplexity(subject: Subject, format_name: str, texts: Sequence[str]) -> tuple[float, int, str]:
-    """Over all tokens but each text's first; the number of them, and the kernels. "q4_0": fp32, matrices rounded so."""
-    rounds = format_name == "q4_0"
-    plan = plan_engine(
-        str(subject.path), EngineConfig(format="fp32" if rounds else format_name, context=_CONTEXT, max_num_seqs=1)
+    """Over all tokens but each text's first; the number of them, and the kernels. "q4_0": fp32, matrices rounded so;
+    "bf16 kv8": with the KV cache in int8."""
+    weights, _, narrow_cache = format_name.partition(" ")
+    rounds = weights == "q4_0"
+    config = EngineConfig(
+        format="fp32" if rounds else weights,
+        kv_format="int8" if narrow_cache else "auto",
+        context=_CONTEXT,
+        max_num_seqs=1,
     )
+    plan = plan_engine(str(subject.path), config)
     spec, memory = plan.spec, Memory(plan.device)
     loader = ReferenceKernels() if rounds else plan.kernels
     tensors, frequencies = load_weights(spec, plan.path, memory, lambda done, total: None, loader)
@@ -108,7 +114,9 @@ def page(command: str, artefacts: Path, say: Callable[[str], object]) -> str:
         f"Perplexity, `{command}`. Texts: documents held out when the bundled model",
         "was trained (every twelfth story or prose passage; every twentieth story for stories260K, which saw none).",
         "`int8` is `w8a8`, `int4` is `w4a8` in groups of 32; `q4_0`: the same matrices through ggml's Q4_0 by the gguf",
-        "package, multiplied in fp32. Embedding and head stay as they are in all of them.",
+        "package, multiplied in fp32. The embedding stays as it is in all of them; the head is in `w8a8` beside `int8`",
+        "and `int4`, and stays as it is beside `q4_0`. `kv8`: with the KV cache in int8 (`--kv-format int8`), else it",
+        "is as the activations.",
         "",
         "| model | format | perplexity | against fp32 | tokens | kernels |",
         "|---|---|---|---|---|---|",

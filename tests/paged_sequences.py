@@ -44,6 +44,13 @@ def slots_of(table: torch.Tensor, positions: torch.Tensor, block_size: int) -> t
     return table[positions // block_size] * block_size + positions % block_size
 
 
+def unwritten_cache(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """NaN everywhere; of int8, the scales are."""
+    if dtype == torch.int8:
+        return torch.full((*shape[:-1], shape[-1] + 4), -1, dtype=dtype)
+    return torch.full(shape, math.nan, dtype=dtype)
+
+
 def make(
     kernels: ReferenceKernels,
     lengths: tuple[int, ...],
@@ -51,8 +58,9 @@ def make(
     dtype: torch.dtype = torch.float32,
     *,
     block_size: int = 16,
+    kv_dtype: torch.dtype | None = None,
 ) -> Cached:
-    """Queries, keys and values are the same whatever the kernels and the size of a block."""
+    """Queries, keys and values are the same whatever the kernels, the size of a block and the dtype of the cache."""
     num_heads, num_kv_heads, head_dim = heads
     generator = torch.Generator().manual_seed(sum(lengths) + head_dim)
 
@@ -64,8 +72,9 @@ def make(
     counts = [-(-length // block_size) for length in lengths]
     order = torch.randperm(sum(counts) + 3, generator=generator)
     tables = list(order[: sum(counts)].split(counts))
-    shape = (len(order), block_size, num_kv_heads, head_dim)
-    k_cache, v_cache = (torch.full(shape, math.nan, dtype=dtype) for _ in range(2))
+    k_cache, v_cache = (
+        unwritten_cache((len(order), block_size, num_kv_heads, head_dim), kv_dtype or dtype) for _ in range(2)
+    )
     for table, key, value in zip(tables, keys, values, strict=True):
         kernels.store_kv(key, value, k_cache, v_cache, slots_of(table, torch.arange(len(key)), block_size))
     return Cached(queries, keys, values, tables, k_cache, v_cache)

@@ -85,9 +85,10 @@ def test_flops_of_a_model_with_experts_are_those_that_transformers_computes(
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_parameter_and_kv_bytes_are_what_the_runtime_allocates(case: Case, tmp_path: Path) -> None:
     save_reference(make_reference(case), tmp_path)
-    loaded = load(tmp_path)
-    assert loaded.memory.bytes_by_use["weights"] == loaded.spec.weight_bytes
-    assert loaded.memory.bytes_by_use["kv"] == loaded.spec.kv_bytes_per_token * 256 * 8
+    for kv_format in ("auto", "int8"):
+        loaded = load(tmp_path, kv_format=kv_format)
+        assert loaded.memory.bytes_by_use["weights"] == loaded.spec.weight_bytes
+        assert loaded.memory.bytes_by_use["kv"] == loaded.spec.kv_bytes_per_token * 256 * 8
 
 
 @pytest.mark.parametrize("case", CASES[::4], ids=lambda case: case.name)

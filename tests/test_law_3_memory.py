@@ -34,7 +34,9 @@ def watch():
         peak = max(peak, process_bytes())
         time.sleep(0.005)
 watcher = threading.Thread(target=watch, daemon=True); watcher.start()
-llm = LLM(sys.argv[1], EngineConfig(weights="random", format=sys.argv[2], context=1024, max_num_seqs=8))
+llm = LLM(sys.argv[1], EngineConfig(
+    weights="random", format=sys.argv[2], kv_format=sys.argv[3], context=1024, max_num_seqs=8
+))
 plan, memory = llm.engine.plan.memory, llm.engine.memory
 llm.generate([[5] * 700, [6] * 600, [7] * 30], SamplingParams(temperature=0.0, max_tokens=3))
 running = False; watcher.join(); llm.close()
@@ -50,12 +52,14 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize("weight_format", ["fp32", "w8a8", "w4a8"])
-def test_the_process_takes_the_memory_that_the_plan_says(weight_format: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("weight_format", "kv_format"), [("fp32", "auto"), ("w8a8", "auto"), ("w4a8", "auto"), ("w8a8", "int8")]
+)
+def test_the_process_takes_the_memory_that_the_plan_says(weight_format: str, kv_format: str, tmp_path: Path) -> None:
     """Allocated bytes within 2 % of the forecast (here: equal); RssAnon at its peak within 5 % or 300 MiB. Compiled
     kernels lay weights out anew in the same memory."""
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    command = [sys.executable, "-c", MEASURE, str(tmp_path), weight_format]
+    command = [sys.executable, "-c", MEASURE, str(tmp_path), weight_format, kv_format]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     found = json.loads(result.stdout)
     assert found["kernels"].startswith("native") or shutil.which("c++") is None

@@ -186,13 +186,16 @@ def load(
     *,
     kernels: ReferenceKernels | None = None,
     dtype: str = "fp32",
+    kv_format: str = "auto",
     num_blocks: int = 256,
     block_size: int = 8,
     max_num_seqs: int = 32,
     max_batch_tokens: int = 512,
     prefix_caching: bool = True,
+    depth: int = 1,
 ) -> Loaded:
-    spec = describe(read_config(folder), Precision.of(resolve(dtype, "cpu")))
+    precision = Precision.of(resolve(dtype, "cpu")).with_kv_format(kv_format).on_device("cpu")
+    spec = describe(read_config(folder), precision)
     memory = Memory(torch.device("cpu"))
     assert dtype in TORCH_DTYPES or spec.precision.format.quantized
     plan = plan_memory(
@@ -206,7 +209,7 @@ def load(
     )
     tensors, frequencies = load_weights(spec, folder, memory, lambda done, total: None)
     limits = Limits(max_batch_tokens, max_num_seqs, num_blocks * block_size)
-    runner = ModelRunner(spec, plan, tensors, frequencies, kernels or ReferenceKernels(), memory, limits)
+    runner = ModelRunner(spec, plan, tensors, frequencies, kernels or ReferenceKernels(), memory, limits, depth=depth)
     scheduler = Scheduler(
         num_blocks=num_blocks,
         block_size=block_size,
@@ -214,5 +217,6 @@ def load(
         max_batch_tokens=max_batch_tokens,
         max_model_len=min(spec.max_positions, num_blocks * block_size),
         enable_prefix_caching=prefix_caching,
+        max_tokens_in_flight=depth - 1,
     )
     return Loaded(spec, runner, scheduler, memory)

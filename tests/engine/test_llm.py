@@ -191,7 +191,8 @@ def test_a_request_that_cannot_be_served_is_refused_in_one_line_and_the_next_is_
         ({"memory": "0%"}, "0%"),
         ({"device": "tpu"}, "tpu"),
         ({"device": "cuda:99"}, "cuda:99"),
-        ({"kv_format": "int8"}, "int8"),
+        ({"kv_format": "fp8"}, "int8"),
+        ({"kv_format": "int3"}, "int3"),
     ],
 )
 def test_an_impossible_choice_is_refused_in_one_line(config: dict[str, object], named: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from paged_sequences import Cached, make
 
+from farthing.kernels.kv_rows import round_rows
 from farthing.kernels.reference import CHUNK, ReferenceKernels
 from farthing.kernels.vendor import VendorKernels
 
@@ -131,5 +132,18 @@ def test_a_cache_of_16_bits_is_read_as_it_was_rounded() -> None:
     expected = softmax_attention(rounded.queries[0], rounded.keys[0], rounded.values[0], None)
     for kernels in (REFERENCE, VENDOR):
         rows = rounded.attend(kernels, [(0, 0, 40)], None)[0]
+        assert rows.dtype == torch.float32
+        assert torch.allclose(rows.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_a_cache_of_int8_is_read_as_it_was_rounded() -> None:
+    sequences = make(REFERENCE, (40,), (4, 2, 16), kv_dtype=torch.int8)
+    k_LJD, v_LJD = (
+        codes_LJD.float() * scale_LJ[..., None]
+        for codes_LJD, scale_LJ in map(round_rows, (sequences.keys[0], sequences.values[0]))
+    )
+    expected = softmax_attention(sequences.queries[0], k_LJD, v_LJD, None)
+    for kernels in (REFERENCE, VENDOR):
+        rows = sequences.attend(kernels, [(0, 0, 40)], None)[0]
         assert rows.dtype == torch.float32
         assert torch.allclose(rows.double(), expected, rtol=0, atol=1e-5)

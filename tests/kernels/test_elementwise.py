@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from farthing.kernels.kv_rows import load_rows, round_rows, store_rows
 from farthing.kernels.reference import ReferenceKernels
 
 KERNELS = ReferenceKernels()
@@ -85,3 +86,23 @@ def test_keys_and_values_land_in_their_slots_and_nowhere_else() -> None:
     assert torch.equal(torch.stack((k_cache[4, 1], k_cache[1, 0], k_cache[0, 0])), k_TJD)
     assert torch.equal(torch.stack((v_cache[4, 1], v_cache[1, 0], v_cache[0, 0])), v_TJD.bfloat16())
     assert k_cache.isfinite().sum() == v_cache.isfinite().sum() == 3 * 2 * 3
+
+
+@pytest.mark.parametrize(("block_size", "heads", "head_dim"), [(1, 1, 2), (3, 3, 10), (16, 2, 64)])
+def test_a_row_of_int8_is_read_as_it_was_rounded_wherever_its_scale_lies(
+    block_size: int, heads: int, head_dim: int
+) -> None:
+    cache_BSJR = torch.full((4, block_size, heads, head_dim + 4), -1, dtype=torch.int8)
+    x_TJD, slots = normal(3, heads, head_dim), torch.tensor([3 * block_size, block_size, 0])
+    store_rows(x_TJD, cache_BSJR, slots)
+    for count in (1, 4):  # of blocks
+        found_TJD = load_rows(cache_BSJR[:count], head_dim).flatten(0, 1)
+        assert torch.allclose(found_TJD[0], x_TJD[2], rtol=0, atol=0.5 / 127 * float(x_TJD[2].abs().max()) + 1e-6)
+        assert found_TJD.isfinite().all(-1).sum() == heads * (1 if count == 1 else 3)
+
+
+def test_the_largest_magnitude_of_a_row_is_kept_and_what_is_not_finite_makes_its_scale_nan() -> None:
+    x_TJD = torch.tensor([[[3.0, -127.0, 0.4]], [[0.0, 0.0, 0.0]], [[1e-45, 0.0, 0.0]], [[1.0, math.inf, 2.0]]])
+    codes_TJD, scale_TJ = round_rows(x_TJD)
+    assert codes_TJD.flatten(1).tolist()[:3] == [[3, -127, 0], [0, 0, 0], [0, 0, 0]]
+    assert scale_TJ[:2].flatten().tolist() == [1.0, 0.0] and scale_TJ[3].isnan().all()

@@ -1,11 +1,14 @@
 """Weights written by the native kernels, of every level, are bit for bit those that are rounded by torch and packed."""
 
+import math
+
 import pytest
 import torch
 
 from farthing.kernels.native.backend import NativeKernels
 from farthing.kernels.native.compiler import LEVELS, best_level, compiled
 from farthing.kernels.native.library import Pool
+from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.weight import Weight, quantize
 from farthing.quantization.base import formats
 
@@ -54,3 +57,26 @@ def test_weights_that_are_not_finite_show_in_the_scales(name: str, poison: float
     w_NK[17, 40] = poison
     scale_NG = written(pool, w_NK, name, pieces=False).scale_NG
     assert scale_NG is not None and int((~scale_NG.isfinite()).sum()) == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+def test_writing_plain_rows_tells_their_largest_magnitude(name: str, shape: tuple[int, int], pool: Pool) -> None:
+    w_NK = torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+    plain = quantize(w_NK, formats()[name])
+    largest = float(plain.codes.abs().max())
+    for kernels in (NativeKernels(pool, "x"), ReferenceKernels()):
+        weight = Weight(plain.format, shape[1], torch.full_like(plain.codes, 1))
+        assert kernels.write_rows(weight, 0, w_NK) == largest
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["fp32", "bf16", "w8a8", "w4a8"])
+def test_writing_rows_that_are_not_finite_tells_so_wherever_they_are(name: str, poison: float, pool: Pool) -> None:
+    for row, column in ((0, 0), (16, 7), (19, 63)):
+        w_NK = torch.ones(20, 64)
+        w_NK[row, column] = poison
+        for kernels in (NativeKernels(pool, "x"), ReferenceKernels()):
+            rounded = quantize(w_NK, formats()[name])
+            weight = Weight(rounded.format, 64, rounded.codes, rounded.scale_NG)
+            assert not math.isfinite(kernels.write_rows(weight, 0, w_NK))

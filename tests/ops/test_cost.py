@@ -79,6 +79,16 @@ def test_attention_counts_causal_pairs_and_touched_positions() -> None:
     )
 
 
+def test_an_int8_row_of_the_cache_has_a_scale_in_fp32_and_one_of_fp8_has_none() -> None:
+    narrow, fp8 = (Attention("x", 4, 2, 8, "fp32", kv_dtype) for kv_dtype in ("int8", "fp8_e4m3"))
+    assert (narrow.kv_row, narrow.kv_bytes_per_token) == (8 + 4, 2 * 2 * (8 + 4))
+    assert (fp8.kv_row, fp8.kv_bytes_per_token) == (8, 2 * 2 * 8)
+    query_bytes = 4 * 4 * 8 * 4
+    assert narrow.cost(MIXED) == Cost(
+        {"fp32": 4 * 31 * 4 * 8}, read_bytes=query_bytes + 18 * 48, write_bytes=query_bytes + 4 * 48
+    )
+
+
 def test_a_window_bounds_the_pairs_and_positions_of_attention() -> None:
     attention = Attention("x", 4, 2, 8, "fp32", "fp32", window=4)
     query_bytes, token_bytes = 4 * 4 * 8 * 4, 2 * 2 * 8 * 4

@@ -7,7 +7,7 @@ from round_hardware import round_device, tiny_config
 
 from farthing.errors import FarthingError, UnsupportedError
 from farthing.hardware.accelerator import accelerator_ids, load_accelerator
-from farthing.planner.formats import candidate_formats, precision_of
+from farthing.planner.formats import candidate_formats, narrow_kv_format, precision_of
 from farthing.planner.request import PlanRequest
 from farthing.planner.timing.device import Device, catalogue_device
 
@@ -88,6 +88,27 @@ def test_the_cache_has_the_activations_format_unless_another_is_asked_for(asked:
     (weight_format,) = candidate_formats(PlanRequest(format="int4"), tiny_config(), [device])
     precision = precision_of(request, weight_format, tiny_config(), [device])
     assert (precision.format.name, precision.activation_dtype, precision.kv_dtype) == ("w4a16", "bf16", dtype)
+
+
+def test_a_cpu_has_the_head_in_8_bits_where_it_rounds_the_layers_and_a_gpu_never():
+    def head_of(asked: str, id: str) -> str | None:
+        request, device = PlanRequest(format=asked), card(id)
+        (weight_format,) = candidate_formats(request, tiny_config(), [device])
+        found = precision_of(request, weight_format, tiny_config(), [device]).head_format
+        return found and found.name
+
+    assert head_of("int8", "epyc-9654") == head_of("int4", "epyc-9654") == "w8a8"
+    assert head_of("bf16", "epyc-9654") is None
+    assert head_of("w8a8", "rtx-4090") is None
+
+
+def test_the_narrow_cache_that_is_advised_is_int8_on_processors_and_fp8_on_cards():
+    processor, gpu = (replace(card("rtx-4090"), kind=kind) for kind in ("cpu", "cuda"))
+    assert [narrow_kv_format(devices) for devices in ([processor] * 2, [gpu], [processor, gpu])] == [
+        "int8",
+        "fp8",
+        "fp8",
+    ]
 
 
 @pytest.mark.parametrize("asked", ["int4", "w8a16", "fp4", "", "q8_0"])

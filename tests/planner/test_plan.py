@@ -162,6 +162,7 @@ def test_what_the_engine_does_not_run_is_only_planned_and_says_why(
 
 def test_what_the_engine_runs_is_not_marked():
     assert plan_of("llama-3.1-8b", "rtx-4090").plan_only == ()
+    assert plan_of("llama-3.1-8b", "rtx-4090", kv_format="int8").plan_only == ()
 
 
 @pytest.mark.parametrize(

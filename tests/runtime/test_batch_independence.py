@@ -66,6 +66,13 @@ ROUTES: dict[str, dict[str, Any]] = {
     "preempted": {"together": True, "num_blocks": 24, "preempts": True},
 }
 
+BACKENDS = {  # and the format of the KV cache
+    "reference": (ReferenceKernels, "auto"),
+    "vendor": (VendorKernels, "auto"),
+    "native": (native, "auto"),
+    "native int8": (native, "int8"),
+}
+
 
 @dataclass(frozen=True)
 class Alone:
@@ -73,26 +80,28 @@ class Alone:
 
     folder: Path
     kernels: Callable[[], ReferenceKernels]
+    kv_format: str
     runs: dict[str, Run]
 
 
-@pytest.fixture(scope="module", params=[ReferenceKernels, VendorKernels, native], ids=["reference", "vendor", "native"])
-def kernels(request: pytest.FixtureRequest) -> Callable[[], ReferenceKernels]:
-    return request.param
+@pytest.fixture(scope="module", params=BACKENDS, ids=BACKENDS.keys())
+def backend(request: pytest.FixtureRequest) -> tuple[Callable[[], ReferenceKernels], str]:
+    return BACKENDS[request.param]
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def alone(request: pytest.FixtureRequest, kernels: Any, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+def alone(request: pytest.FixtureRequest, backend: Any, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    kernels, kv_format = backend
     case = next(case for case in CASES if case.name == request.param)
     folder = tmp_path_factory.mktemp("model")
     # A smaller spread of the weights keeps logits near 1, where 1e-5 means something.
     save_reference(make_reference(replace(case, options={**case.options, "initializer_range": 0.1})), folder)
     runs = {}
     for kind, params in PARAMS.items():
-        loaded = load(folder, kernels=kernels(), prefix_caching=False)
+        loaded = load(folder, kernels=kernels(), kv_format=kv_format, prefix_caching=False)
         runs[kind], gap = run(loaded, params, list(PROMPTS), together=False)
         assert gap > 1e-4, "choose another seed: a near tie would make equality luck"
-    return Alone(folder, kernels, runs)
+    return Alone(folder, kernels, kv_format, runs)
 
 
 @pytest.mark.parametrize("kind", PARAMS)
@@ -102,13 +111,15 @@ def test_tokens_and_logits_do_not_depend_on_the_way_they_are_batched(
 ) -> None:
     """1e-5 on the vendor's libraries; on backends that promise so, to the last bit."""
     sizes = {key: value for key, value in route.items() if key in ("max_batch_tokens", "max_num_seqs", "num_blocks")}
-    loaded = load(alone.folder, kernels=alone.kernels(), prefix_caching=route.get("prefix_caching", False), **sizes)
+    caching = route.get("prefix_caching", False)
+    kernels, kv_format = alone.kernels(), alone.kv_format
+    loaded = load(alone.folder, kernels=kernels, kv_format=kv_format, prefix_caching=caching, **sizes)
     if route.get("warm"):
         for seq_id in PROMPTS:
             loaded.add(1000 + seq_id, PROMPTS[seq_id], PARAMS[kind])
         list(loaded.steps())
     found, _ = run(loaded, PARAMS[kind], route.get("order", list(PROMPTS)), together=route["together"])
-    assert_same(found, alone.runs[kind], tolerance=0.0 if alone.kernels().batch_invariant else 1e-5)
+    assert_same(found, alone.runs[kind], tolerance=0.0 if kernels.batch_invariant else 1e-5)
     if route.get("preempts"):
         assert loaded.scheduler.stats.num_preemptions > 0
     if route.get("warm"):

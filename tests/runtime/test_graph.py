@@ -43,8 +43,8 @@ STEPS = (  # prefill, tokens one at a time, both at once, more and fewer sequenc
 )
 
 
-def load_model(folder: Path, kernels: ReferenceKernels, dtype: str = "fp32") -> Loaded:
-    return load(folder, kernels=kernels, dtype=dtype, block_size=BLOCK_SIZE)
+def load_model(folder: Path, kernels: ReferenceKernels, dtype: str = "fp32", kv_format: str = "auto") -> Loaded:
+    return load(folder, kernels=kernels, dtype=dtype, kv_format=kv_format, block_size=BLOCK_SIZE)
 
 
 def tapes(loaded: Loaded) -> TapedDecoder:
@@ -81,13 +81,34 @@ def test_a_replay_gives_the_logits_of_the_reference(name: str, tmp_path: Path) -
         assert torch.allclose(logits_RV, other_RV, rtol=0, atol=1e-4 * float(other_RV.abs().max()))
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16", "w8a8", "w4a8"])
+@pytest.mark.parametrize("name", ["llama-2-gqa", "qwen3-window"])
+def test_a_replay_with_the_cache_in_int8_gives_the_logits_of_the_reference(name: str, tmp_path: Path) -> None:
+    """Of equal rows the codes are equal; these differ in their last bits, and now and then a code does."""
+    folder = folder_of(name, tmp_path)
+    plain, expected, found = (
+        run(load_model(folder, kernels, kv_format=kv_format))
+        for kernels, kv_format in ((ReferenceKernels(), "auto"), (ReferenceKernels(), "int8"), (native(), "int8"))
+    )
+    for plain_RV, logits_RV, other_RV in zip(plain, expected, found, strict=True):
+        top = float(plain_RV.abs().max())
+        assert not torch.equal(logits_RV, plain_RV)
+        assert torch.allclose(logits_RV, plain_RV, rtol=0, atol=0.05 * top)
+        assert torch.allclose(other_RV, logits_RV, rtol=0, atol=2e-3 * top)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kv_format"),
+    [("fp32", "auto"), ("bf16", "auto"), ("w8a8", "auto"), ("w4a8", "auto"), ("fp32", "int8"), ("w8a8", "int8")],
+)
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
-def test_a_replay_is_bit_equal_whatever_the_last_one_left_behind(dtype: str, num_threads: int, tmp_path: Path) -> None:
+def test_a_replay_is_bit_equal_whatever_the_last_one_left_behind(
+    dtype: str, kv_format: str, num_threads: int, tmp_path: Path
+) -> None:
     folder = folder_of("qwen3-window", tmp_path)
-    clean = run(load_model(folder, native(num_threads=1), dtype))
+    clean = run(load_model(folder, native(num_threads=1), dtype, kv_format))
     assert all(logits_RV.isfinite().all() for logits_RV in clean)
-    assert all(map(torch.equal, run(load_model(folder, native(num_threads=num_threads), dtype), poisoned=True), clean))
+    again = run(load_model(folder, native(num_threads=num_threads), dtype, kv_format), poisoned=True)
+    assert all(map(torch.equal, again, clean))
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "w8a8"])

@@ -16,7 +16,7 @@ from farthing.errors import CheckpointError
 from farthing.kernels.weight import TORCH_DTYPES, Weight, dequantize, quantize
 from farthing.models.auto import describe, read_config
 from farthing.models.spec import ModelSpec, Precision
-from farthing.quantization.base import formats, resolve
+from farthing.quantization.base import WeightFormat, formats, resolve
 from farthing.runtime import loader
 from farthing.runtime.device import Memory
 from farthing.runtime.loader import load_weights, random_weights
@@ -44,11 +44,16 @@ def changed(folder: Path, change: Callable[[Tensors], object]) -> Path:
 
 
 def described(folder: Path, name: str = "fp32") -> ModelSpec:
-    return describe(read_config(folder), Precision.of(resolve(name, "cpu")))
+    return describe(read_config(folder), Precision.of(resolve(name, "cpu")).on_device("cpu"))
 
 
 def loaded(folder: Path, name: str = "fp32") -> Tensors:
     return load_weights(described(folder, name), folder, Memory(torch.device("cpu")), lambda done, total: None)[0]
+
+
+def stored(tensors: Tensors, name: str, weight_format: WeightFormat) -> torch.Tensor:
+    """What a rounded matrix of 32 columns stands for."""
+    return dequantize(Weight(weight_format, 32, tensors[name], tensors[f"{name}_scale"]))
 
 
 def refusal(folder: Path, name: str = "fp32") -> str:
@@ -99,10 +104,23 @@ def test_a_file_of_any_dtype_loads_into_any_other(stored: torch.dtype, name: str
 def test_a_quantized_load_is_the_quantization_of_the_file(name: str, tmp_path: Path) -> None:
     file = load_file(saved(tmp_path) / "model.safetensors")
     found, weight_format = loaded(tmp_path, name), formats()[name]
-    expected = quantize(file[Q_PROJ], weight_format)
-    weight = Weight(weight_format, 32, found[Q_PROJ], found[f"{Q_PROJ}_scale"])
-    assert torch.equal(dequantize(weight), dequantize(expected))
-    assert torch.equal(found[HEAD], file[HEAD].bfloat16()) and torch.equal(found[NORM], file[NORM].bfloat16())
+    assert torch.equal(stored(found, Q_PROJ, weight_format), dequantize(quantize(file[Q_PROJ], weight_format)))
+    assert torch.equal(found[NORM], file[NORM].bfloat16())
+    assert torch.equal(found[EMBEDDING], file[EMBEDDING].bfloat16())
+    if weight_format.activation_bits == 16:
+        assert torch.equal(found[HEAD], file[HEAD].bfloat16())
+    else:
+        assert torch.equal(stored(found, HEAD, formats()["w8a8"]), dequantize(quantize(file[HEAD], formats()["w8a8"])))
+
+
+@pytest.mark.parametrize("name", ["w8a8", "w4a8"])
+def test_a_tied_head_that_is_rounded_is_a_copy_of_the_embedding_which_stays(name: str, tmp_path: Path) -> None:
+    file = load_file(saved(tmp_path, TIED) / "model.safetensors")
+    found, drawn_ones = loaded(tmp_path, name), drawn(described(tmp_path, name), 0)
+    for tensors, embedding in ((found, file[EMBEDDING]), (drawn_ones, drawn(described(tmp_path), 0)[EMBEDDING])):
+        expected = dequantize(quantize(embedding, formats()["w8a8"]))
+        assert torch.equal(stored(tensors, HEAD, formats()["w8a8"]), expected)
+        assert torch.equal(tensors[EMBEDDING], embedding.bfloat16())
 
 
 @pytest.mark.parametrize("name", ["fp32", "w8a8", "w4a16"])

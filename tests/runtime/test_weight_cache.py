@@ -26,7 +26,7 @@ class Counting(ReferenceKernels):
 
     def write_rows(self, weight, first_row, w_RK):  # type: ignore[no-untyped-def]
         self.num_rounded += weight.format.quantized
-        super().write_rows(weight, first_row, w_RK)
+        return super().write_rows(weight, first_row, w_RK)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ class EngineConfig:
         Weight format: auto, fp32, bf16, fp16, int8, int4, w8a8, w8a16, w4a8 (groups of 32), w4a8-g64,
         w4a8-g128, w4a16, fp8.
     kv_format
-        Format of the KV cache: auto (as the activations), fp32, bf16, fp16.
+        Format of the KV cache: auto (as the activations), fp32, bf16, fp16, int8.
     context
         Longest sequence in tokens; by default min(4096, the model's).
     memory
@@ -100,10 +100,11 @@ def resolve_precision(config: EngineConfig, *, device_kind: str, fast_dtype: str
     weight_format = resolve_format(fast_dtype if config.format == "auto" else config.format, device_kind)
     plain = resolve_format(fast_dtype, device_kind)
     activations = plain.name if weight_format.quantized else weight_format.name
-    kv_dtype = activations if config.kv_format == "auto" else resolve_format(config.kv_format, device_kind).name
-    if kv_dtype not in ("fp32", "bf16", "fp16"):
-        raise UnsupportedError(f"--kv-format {config.kv_format!r} is not supported", fix="use fp32, bf16 or fp16")
-    return Precision(weight_format, activations, kv_dtype)
+    precision = Precision.of(weight_format, activations).with_kv_format(config.kv_format)
+    if precision.kv_dtype == "fp8_e4m3":
+        what = f"--kv-format {config.kv_format!r} is planned only: there are no kernels for it"
+        raise UnsupportedError(what, fix="use int8, which takes 8 bits a value, too")
+    return precision.on_device(device_kind)
 
 
 def resolve_context(config: EngineConfig, spec: ModelSpec) -> int:

@@ -9,8 +9,9 @@ L positions of one sequence, C positions of a chunk.
 
 import torch
 
+from farthing.kernels.kv_rows import load_rows, store_rows
 from farthing.kernels.sequences import Sequences
-from farthing.kernels.weight import Weight, dequantize, quantize, round_activations
+from farthing.kernels.weight import Weight, dequantize, largest_magnitude, quantize, round_activations
 
 ROWS = 1
 """Rows of one matrix product. BLAS libraries pick the order of a sum by the number of rows, and within a block by a
@@ -23,18 +24,24 @@ class ReferenceKernels:
 
     name = "reference"
     batch_invariant = True
+    skips_padding = False
+    """Whether rows without a slot and sequences without rows compute nothing, so that a step may be larger than its
+    batch."""
     widens_quantized = True
     """Whether weights in a quantized format are widened, a matrix at a time, in every step."""
 
     layout = "rows"  # of a written weight, for whoever keeps it on disk
     rows_together = 1  # weights are written by a multiple of so many rows, except at their end
 
-    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> None:
-        """Round some rows of W to the format of `weight` and store them there, in this backend's layout."""
+    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> float:
+        """Round some rows of W to the format of `weight` and store them there, in this backend's layout. Returns the
+        largest magnitude that the format gives them; it is not finite if one of them is not."""
         rows, rounded = slice(first_row, first_row + w_RK.shape[0]), quantize(w_RK, weight.format)
         weight.codes[rows].copy_(rounded.codes)
         if weight.scale_NG is not None and rounded.scale_NG is not None:
             weight.scale_NG[rows].copy_(rounded.scale_NG)
+            return float(rounded.scale_NG.abs().max()) * weight.format.max_code
+        return largest_magnitude(rounded.codes)
 
     def adopt(self, weight: Weight) -> None:
         """`weight` holds what `write_rows` once wrote, in this layout."""
@@ -92,7 +99,11 @@ class ReferenceKernels:
         v_cache_BSJD: torch.Tensor,
         slots_T: torch.Tensor,
     ) -> None:
-        """Write the new keys and values at slot = block * S + offset."""
+        """Write the new keys and values at slot = block * S + offset; a cache of int8 has rows as kv_rows.py says."""
+        if k_cache_BSJD.dtype == torch.int8:
+            store_rows(k_TJD, k_cache_BSJD, slots_T)
+            store_rows(v_TJD, v_cache_BSJD, slots_T)
+            return
         k_cache_BSJD.flatten(0, 1)[slots_T] = k_TJD.to(k_cache_BSJD.dtype)
         v_cache_BSJD.flatten(0, 1)[slots_T] = v_TJD.to(v_cache_BSJD.dtype)
 
@@ -107,8 +118,10 @@ class ReferenceKernels:
         """Causal attention of each new token to its sequence's cache, itself included (already stored)."""
         out_THD = torch.empty_like(q_THD)
         for first_row, num_rows, start, block_table in sequences.each(k_cache_BSJD.shape[1]):
-            k_LJD = k_cache_BSJD[block_table].flatten(0, 1)[: start + num_rows]
-            v_LJD = v_cache_BSJD[block_table].flatten(0, 1)[: start + num_rows]
+            k_BSJD, v_BSJD = k_cache_BSJD[block_table], v_cache_BSJD[block_table]
+            if k_BSJD.dtype == torch.int8:
+                k_BSJD, v_BSJD = (load_rows(rows_BSJR, q_THD.shape[-1]) for rows_BSJR in (k_BSJD, v_BSJD))
+            k_LJD, v_LJD = (rows_BSJD.flatten(0, 1)[: start + num_rows] for rows_BSJD in (k_BSJD, v_BSJD))
             rows = slice(first_row, first_row + num_rows)
             out_THD[rows] = self._attend_sequence(q_THD[rows], k_LJD, v_LJD, start, window)
         return out_THD

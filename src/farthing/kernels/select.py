@@ -28,7 +28,7 @@ def select_kernels(
     `weight_formats`: format and columns of each matrix. What a person should know is said on standard error.
     """
     supported = all(supports(name, activation_dtype, columns) for name, columns in weight_formats)
-    if device_kind == "cpu" and kv_dtype == activation_dtype and supported:
+    if device_kind == "cpu" and kv_dtype in (activation_dtype, "int8") and supported:
         level = best_level()
         try:
             return NativeKernels(Pool(compiled(level, _say), num_threads), level)

@@ -124,6 +124,12 @@ def round_activations(x_TK: torch.Tensor, weight_format: WeightFormat) -> torch.
     return codes_TK * scale_T1
 
 
+def largest_magnitude(x: torch.Tensor) -> float:
+    """NaN if there is one."""
+    least, most = x.aminmax()
+    return float(torch.maximum(-least.float(), most.float()))
+
+
 def _grouped(w_NK: torch.Tensor, weight_format: WeightFormat) -> torch.Tensor:
     """W as [N, groups, group_size]; the last group is filled up with zeros."""
     num_columns = w_NK.shape[1]

@@ -57,7 +57,6 @@ def decoder_spec(
     vocab_size = config.size("vocab_size")
     eps = config.number("rms_norm_eps", 1e-6)
     dtype = precision.activation_dtype
-    plain = resolve(dtype, "cpu")
     tied = config.flag("tie_word_embeddings")
 
     def linear(name: str, inputs: int, outputs: int, shard: Shard, bias: bool) -> Linear:
@@ -99,7 +98,13 @@ def decoder_spec(
         embedding=Embedding(embedding_name, vocab_size, hidden_size, dtype, Shard.COLUMN),
         norm=RMSNorm("model.norm", hidden_size, eps, dtype),
         head=Linear(
-            "lm_head", hidden_size, vocab_size, plain, dtype, shard=Shard.COLUMN, tied=embedding_name if tied else None
+            "lm_head",
+            hidden_size,
+            vocab_size,
+            precision.head_format or resolve(dtype, "cpu"),
+            dtype,
+            shard=Shard.COLUMN,
+            tied=embedding_name if tied else None,
         ),
     )
 

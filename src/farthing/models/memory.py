@@ -97,7 +97,8 @@ def activation_peak_bytes(
     if spec.head is not None and spec.head_gather is not None:
         logits += max_logits * spec.head.out_features * 4  # its own part, beside the gathered whole
     projections = (layer.q_proj.out_features, layer.o_proj.in_features)
-    largest = spec.hidden_size * max(*projections, *(mlp.intermediate_size for mlp in mlps))
+    head_rows = spec.head.out_features if spec.head is not None and spec.head.format.quantized else 0
+    largest = spec.hidden_size * max(*projections, *(mlp.intermediate_size for mlp in mlps), head_rows)
     widened = 3 * largest * 4 if widens and spec.precision.format.quantized else 0
     return stream + max(in_attention, in_mlp) + logits + widened
 
@@ -114,8 +115,8 @@ def _mlp_values_per_token(mlp: Mlp) -> int:
 def step_working_set_bytes(spec: ModelSpec, batch: BatchShape) -> int:
     """Bytes that one step touches at least once: the weights (the embedding only by its rows, of the experts those that
     the batch is expected to touch) and the attended KV."""
-    tied = spec.head is not None and spec.head.tied is not None
-    rows = spec.embedding.stored()[0].num_bytes if spec.embedding and not tied else 0
+    shared = spec.head is not None and spec.head.shares_matrix
+    rows = spec.embedding.stored()[0].num_bytes if spec.embedding and not shared else 0
     untouched = sum(
         count * (experts.num_experts * experts.bytes_per_expert - experts.touched_bytes(batch))
         for experts, count in spec.experts

@@ -52,7 +52,7 @@ def _size(op: Op) -> str:
     """What the op's cost depends on, in the words of its fields."""
     match op:
         case Linear():
-            return f"{op.in_features} to {op.out_features}" + (f", matrix of {op.tied}" if op.tied else "")
+            return f"{op.in_features} to {op.out_features}" + (f", matrix of {op.tied}" if op.shares_matrix else "")
         case Embedding():
             return f"{op.num_embeddings} rows of {op.embedding_dim}"
         case Experts():

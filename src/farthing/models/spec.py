@@ -18,7 +18,7 @@ from farthing.ops.cost import Cost
 from farthing.ops.elementwise import Elementwise, RMSNorm
 from farthing.ops.linear import Embedding, Linear
 from farthing.ops.moe import Experts
-from farthing.quantization.base import StoredTensor, WeightFormat
+from farthing.quantization.base import StoredTensor, WeightFormat, resolve
 
 Op = Attention | Comm | Elementwise | Embedding | Experts | Linear | RMSNorm
 _KV_DTYPES = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16", "int8": "int8", "fp8": "fp8_e4m3"}
@@ -26,11 +26,13 @@ _KV_DTYPES = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16", "int8": "int8", "f
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """`format` of the weight matrices in the layers; activations, norms, embedding and head in `activation_dtype`."""
+    """`format` of the weight matrices in the layers, `head_format` of the head (None: as the activations); activations,
+    norms and embedding in `activation_dtype`."""
 
     format: WeightFormat
     activation_dtype: str
     kv_dtype: str
+    head_format: WeightFormat | None = None
 
     @classmethod
     def of(cls, weight_format: WeightFormat, activation_dtype: str | None = None) -> "Precision":
@@ -43,6 +45,12 @@ class Precision:
         if kv_dtype is None:
             raise UnsupportedError(f"--kv-format {spelling!r} is not known", fix=f"use auto, {', '.join(_KV_DTYPES)}")
         return replace(self, kv_dtype=kv_dtype)
+
+    def on_device(self, kind: str) -> "Precision":
+        """As engines of a kind of device keep it. On a CPU the head of rounded layers has 8 bits: it is a good part of
+        the bytes of a small model. On a GPU it stays as it is."""
+        rounded = kind == "cpu" and self.format.quantized and self.format.activation_bits == 8
+        return replace(self, head_format=resolve("int8", kind)) if rounded else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,14 @@ class Attention:
         return ()
 
     @property
+    def kv_row(self) -> int:
+        """Elements that the cache keeps of K, and of V, for one token and head: an int8 row has a scale in fp32."""
+        return self.head_dim + (4 if self.kv_dtype == "int8" else 0)
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of K and V that this layer keeps for one token."""
-        return 2 * self.num_kv_heads * self.head_dim * DTYPE_BYTES[self.kv_dtype]
+        return 2 * self.num_kv_heads * self.kv_row * DTYPE_BYTES[self.kv_dtype]
 
     def cost(self, batch: BatchShape) -> Cost:
         pairs = batch.attended_pairs(self.window)

@@ -24,7 +24,7 @@ class Linear:
     """y_TN = x_TK @ W_NK^T (+ b_N). Weights are read once per batch, whatever its size.
 
     `on_logits` marks the head, which only the rows that yield a token pass. `tied` is the name of the op whose
-    matrix this one shares: it stores nothing itself, but reads the matrix.
+    matrix this one is: in the same format it stores nothing itself, but reads that matrix; rounded, it has its copy.
     """
 
     name: str  # checkpoint prefix, profiler range, row of the plan
@@ -40,8 +40,12 @@ class Linear:
     def on_logits(self) -> bool:
         return self.name == "lm_head"
 
+    @property
+    def shares_matrix(self) -> bool:
+        return self.tied is not None and not self.format.quantized
+
     def stored(self) -> tuple[StoredTensor, ...]:
-        if self.tied is not None:
+        if self.shares_matrix:
             return ()
         bias = (StoredTensor("bias", self.activation_dtype, (self.out_features,)),) if self.bias else ()
         return self.format.stored(self.out_features, self.in_features) + bias

@@ -9,7 +9,7 @@ from dataclasses import replace
 from farthing.errors import FarthingError
 from farthing.models.auto import describe
 from farthing.models.config_reader import ConfigReader
-from farthing.planner.formats import candidate_formats, precision_of
+from farthing.planner.formats import candidate_formats, narrow_kv_format, precision_of
 from farthing.planner.layout import Placement, layouts, place
 from farthing.planner.request import PlanRequest
 from farthing.planner.timing.device import Device
@@ -33,9 +33,10 @@ def _phrases(config: ConfigReader, devices: Sequence[Device], request: PlanReque
         split = f"tp {layout.tp}, pp {layout.pp}, replicas {layout.replicas}"
         yield f"--format {_format_of(narrower)} ({split}): {_room(narrower)}"
     if request.kv_format == "auto" and narrower is None:
-        smaller = _first_fitting(config, devices, replace(free, kv_format="fp8"))
+        narrow = narrow_kv_format(devices)
+        smaller = _first_fitting(config, devices, replace(free, kv_format=narrow))
         if smaller is not None:
-            yield f"--kv-format fp8 with --format {_format_of(smaller)}: {_room(smaller)}"
+            yield f"--kv-format {narrow} with --format {_format_of(smaller)}: {_room(smaller)}"
     shorter = _longest_context(config, devices, request)
     if shorter is not None:
         yield f"--context {shorter.context} with --format {_format_of(shorter)}"

@@ -16,7 +16,7 @@ from farthing.models.config_reader import ConfigReader
 from farthing.ops.attention import Attention
 from farthing.ops.linear import Embedding, Linear
 from farthing.ops.moe import Experts
-from farthing.planner.formats import candidate_formats, precision_of
+from farthing.planner.formats import candidate_formats, narrow_kv_format, precision_of
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement, layouts, place
 from farthing.planner.plan import Choice, Plan, choice_of
@@ -189,9 +189,10 @@ class _Case:
 
     def _kv_formats(self) -> Iterator[Remedy]:
         if self.plan.spec.precision.kv_dtype in ("fp32", "bf16", "fp16"):
-            note = "check the answers; Farthing's engine keeps KV in 16 or 32 bits yet"
-            request = replace(self.request, kv_format="fp8")
-            yield from self._changed("kv-format", "KV cache in 8 bits", "--kv-format fp8", request, note=note)
+            name = narrow_kv_format([rank.device for rank in self.plan.placement.ranks])
+            request = replace(self.request, kv_format=name)
+            note = "check the answers" if name == "int8" else "check the answers; Farthing's engine knows int8 alone"
+            yield from self._changed("kv-format", "KV cache in 8 bits", f"--kv-format {name}", request, note=note)
 
     def _splits(self) -> Iterator[Remedy]:
         """Of the other layouts those that answer soonest and that give most."""

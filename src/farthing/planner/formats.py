@@ -67,8 +67,14 @@ def _has_rate(device: Device, math: str) -> bool:
     return True
 
 
+def narrow_kv_format(devices: Sequence[Device]) -> str:
+    """The 8 bits of a KV cache that engines have there: int8 on processors, fp8 on all else."""
+    return "int8" if all(device.kind == "cpu" for device in devices) else "fp8"
+
+
 def precision_of(
     request: PlanRequest, weight_format: WeightFormat, config: ConfigReader, devices: Sequence[Device]
 ) -> Precision:
     activations = _plain_dtype(config, devices) if weight_format.quantized else weight_format.name
-    return Precision.of(weight_format, activations).with_kv_format(request.kv_format)
+    precision = Precision.of(weight_format, activations).with_kv_format(request.kv_format)
+    return precision.on_device("cpu") if all(device.kind == "cpu" for device in devices) else precision

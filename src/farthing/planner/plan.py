@@ -84,8 +84,8 @@ class Plan:
     def plan_only(self) -> tuple[str, ...]:
         """Why Farthing's own engine can't run this; empty if it can."""
         reasons = [f"{self.model}: the engine does not run this family yet"] if self.spec.plan_only else []
-        if self.spec.precision.kv_dtype not in ("fp32", "bf16", "fp16"):
-            reasons.append(f"--kv-format {self.request.kv_format}: the engine keeps KV in 16 or 32 bits yet")
+        if self.spec.precision.kv_dtype == "fp8_e4m3":
+            reasons.append(f"--kv-format {self.request.kv_format}: of 8 bits the engine keeps KV in int8 only")
         reasons += [f"{one.id}: the engine does not run on it" for one in self.accelerators if one.plan_only]
         if len(self.placement.ranks) > 1:
             reasons.append("more than one device: the engine does not run tensor or pipeline parallelism yet")

@@ -4,13 +4,17 @@ Knows no model. `Memory` hands out every tensor that lives longer than a step, s
 the plan.
 """
 
+import math
 import re
 
 import torch
 
 from farthing.errors import UsageError
 from farthing.kernels.weight import TORCH_DTYPES
+from farthing.runtime.fresh_memory import fresh_zeros, take
 from farthing.runtime.process_memory import available_bytes
+
+_FRESH_BYTES = 2**20  # less is written in no time
 
 
 class Memory:
@@ -19,15 +23,32 @@ class Memory:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.bytes_by_use: dict[str, int] = {}
+        self._fresh: list[torch.Tensor] = []
 
     def empty(self, use: str, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
         tensor = torch.empty(shape, dtype=TORCH_DTYPES[dtype], device=self.device)
-        self.bytes_by_use[use] = self.bytes_by_use.get(use, 0) + tensor.numel() * tensor.element_size()
+        self._count(use, tensor)
         return tensor
 
     def zeros(self, use: str, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
-        """Written at once, so that memory which is not there fails at start-up and not in the middle of an answer."""
-        return self.empty(use, shape, dtype).zero_()
+        """What may be large and is used bit by bit. The memory may not be the process's before `take`."""
+        kind = TORCH_DTYPES[dtype]
+        num_bytes = math.prod(shape) * kind.itemsize
+        fresh = fresh_zeros(num_bytes) if self.device.type == "cpu" and num_bytes >= _FRESH_BYTES else None
+        if fresh is None:
+            return self.empty(use, shape, dtype).zero_()
+        self._fresh.append(fresh)
+        self._count(use, fresh)
+        return fresh.view(kind).view(shape)
+
+    def take(self) -> None:
+        """Touch all `zeros`, beside the first answer, so that memory which is not there fails at start-up and not
+        hours later."""
+        take(self._fresh)
+        self._fresh = []
+
+    def _count(self, use: str, tensor: torch.Tensor) -> None:
+        self.bytes_by_use[use] = self.bytes_by_use.get(use, 0) + tensor.numel() * tensor.element_size()
 
 
 def open_device(name: str) -> torch.device:

@@ -1,11 +1,13 @@
-"""Capture once, replay: a decoder's step recorded as a tape of kernel calls over fixed buffers.
+"""Capture once, replay: a decoder's step over fixed buffers, as a tape of kernel calls or as graphs of the device.
 
-The only file that knows capture. A step of any size within the limits replays the same tape: the numbers of tokens,
-sequences and logit rows stand in buffers, too. Backends that can't record run the decoder itself. Shapes as in
-decoder.py.
+The only file that knows capture. On a CPU a step of any size within the limits replays the same tape: the numbers of
+tokens, sequences and logit rows stand in buffers, too. On a GPU a step of decodes replays the graph of the next larger
+number of sequences, and those behind the batch compute nothing; steps with prompts, which are long, go call by call.
+Backends that can do neither run the decoder itself. Shapes as in decoder.py.
 """
 
 import ctypes
+from bisect import bisect_left
 from typing import Protocol
 
 import torch
@@ -41,6 +43,8 @@ def capture(decoder: Decoder, kernels: ReferenceKernels, buffers: InputBuffers, 
     """The inputs of its `hidden` must lie in `buffers`."""
     if isinstance(kernels, NativeKernels):
         return TapedDecoder(decoder, kernels, buffers, max_logits)
+    if buffers.device.type == "cuda" and kernels.skips_padding:
+        return GraphedDecoder(decoder, kernels, buffers, max_logits)
     return EagerDecoder(decoder, kernels)
 
 
@@ -122,3 +126,62 @@ class TapedDecoder:
         num_rows = len(logits_RV)
         top_R, token_R = self._largest.outputs
         return top_R[:num_rows], token_R[:num_rows]
+
+
+def bucket_sizes(most: int) -> list[int]:
+    """Numbers of sequences that have a graph of their own: 1, 2, 4, then every 8 up to 64, then every 32."""
+    sizes = {1, 2, 4, *range(8, 65, 8), *range(96, most, 32)}
+    return [*sorted(size for size in sizes if size < most), most]
+
+
+class GraphedDecoder:
+    """A CUDA graph for each bucket of decodes: hidden states, logits and the largest of them in one replay."""
+
+    def __init__(self, decoder: Decoder, kernels: ReferenceKernels, buffers: InputBuffers, max_logits: int) -> None:
+        self._eager = EagerDecoder(decoder, kernels)
+        self.prepare = self._eager.prepare
+        self._first_input = buffers.whole.token_ids_T.data_ptr()
+        self._sizes = bucket_sizes(max_logits)
+        self._replayed: _Graph | None = None  # what computed the step that is at hand
+        self._graphs: dict[int, _Graph] = {}
+        pool: object = None
+        for size in reversed(self._sizes):  # the largest first: the others fit in its memory
+            graph = self._graphs[size] = _Graph(self._eager, buffers.first(size, size, size), pool)
+            pool = graph.graph.pool()
+
+    def hidden(self, inputs: StepInputs) -> torch.Tensor:
+        assert inputs.token_ids_T.data_ptr() == self._first_input, "a graph reads the buffers it was captured over"
+        num_rows = len(inputs.logit_rows)
+        self._replayed = None
+        if num_rows == len(inputs.token_ids_T) == len(inputs.sequences.starts_S) <= self._sizes[-1]:
+            self._replayed = self._graphs[self._sizes[bisect_left(self._sizes, num_rows)]]
+            self._replayed.graph.replay()
+            return self._replayed.x_RH[:num_rows]
+        return self._eager.hidden(inputs)
+
+    def logits(self, x_RH: torch.Tensor) -> torch.Tensor:
+        if self._replayed is not None and x_RH.data_ptr() == self._replayed.x_RH.data_ptr():
+            return self._replayed.logits_RV[: len(x_RH)]
+        self._replayed = None
+        return self._eager.logits(x_RH)
+
+    def largest(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._replayed is None:
+            return self._eager.largest(logits_RV)
+        return self._replayed.top_R[: len(logits_RV)], self._replayed.token_R[: len(logits_RV)]
+
+
+class _Graph:
+    """The decoder's step over these inputs. It runs once before it is captured, which compiles what has to be."""
+
+    def __init__(self, steps: EagerDecoder, inputs: StepInputs, pool: object) -> None:
+        self._compute(steps, inputs)
+        torch.cuda.synchronize()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, pool=pool):
+            self._compute(steps, inputs)
+
+    def _compute(self, steps: EagerDecoder, inputs: StepInputs) -> None:
+        self.x_RH = steps.hidden(inputs)
+        self.logits_RV = steps.logits(self.x_RH)
+        self.top_R, self.token_R = steps.largest(self.logits_RV)

@@ -1,5 +1,6 @@
-"""The paged KV cache of one rank: per layer two tensors [blocks, block_size, KV heads, head_dim].
+"""The paged KV cache of one rank: per layer two tensors [blocks, block_size, KV heads, row].
 
+A row is head_dim values, or of int8 as many codes and a scale; kernels/kv_rows.py says where they lie in a block.
 Knows no sequences: which block belongs to whom is scheduler/block_pool.py's.
 Source: Kwon et al. 2023 (arXiv 2309.06180).
 """
@@ -19,6 +20,6 @@ class KVCache:
         self.values: list[torch.Tensor] = []
         for layer in spec.layers:
             attention = layer.attention
-            shape = (num_blocks, block_size, attention.num_kv_heads, attention.head_dim)
+            shape = (num_blocks, block_size, attention.num_kv_heads, attention.kv_row)
             self.keys.append(memory.zeros("kv", shape, attention.kv_dtype))
             self.values.append(memory.zeros("kv", shape, attention.kv_dtype))

@@ -21,10 +21,10 @@ Angles = tuple[torch.Tensor, torch.Tensor]
 
 
 class Linear:
-    """y_TN = x_TK @ W^T + b; a tied op reads the matrix of the op that it is tied to."""
+    """y_TN = x_TK @ W^T + b; an op without a matrix of its own reads that of the op that it is tied to."""
 
     def __init__(self, op: linear_ops.Linear, name: str, tensors: Tensors, kernels: ReferenceKernels) -> None:
-        owner = op.tied or name
+        owner = op.tied if op.tied is not None and op.shares_matrix else name
         stored, scales = tensors[f"{owner}.weight"], tensors.get(f"{owner}.weight_scale")
         self.weight = kernels.prepare(Weight(op.format, op.in_features, stored, scales))
         self.bias = tensors[f"{name}.bias"] if op.bias else None

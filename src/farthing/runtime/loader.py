@@ -14,7 +14,7 @@ import torch
 
 from farthing.errors import CheckpointError
 from farthing.kernels.reference import ReferenceKernels
-from farthing.kernels.weight import TORCH_DTYPES, Weight
+from farthing.kernels.weight import TORCH_DTYPES, Weight, largest_magnitude
 from farthing.models.checkpoint_files import find_weights
 from farthing.models.spec import ModelSpec, Op
 from farthing.ops.elementwise import RMSNorm
@@ -124,6 +124,7 @@ class _Loading:
         """`rounded=False`: quantized matrices are there already, as the kernels once wrote them."""
         for name, op in self._spec.named_ops():
             weight = self._weight(name, op)
+            origin, origin_op = _origin(self._spec, name, op)
             for stored in op.stored():
                 full_name = f"{name}.{stored.suffix}"
                 if weight is not None and weight.format.quantized and stored.suffix in ("weight", "weight_scale"):
@@ -131,37 +132,37 @@ class _Loading:
                         self._kernels.adopt(weight)
                         continue
                     if stored.suffix == "weight":  # its scales come with it
-                        self._round(full_name, op, weight, read, source)
+                        self._round(f"{origin}.weight", origin_op, weight, read, source)
                 else:
                     self._copy(full_name, op, weight if stored.suffix == "weight" else None, read, source)
                 self.count(stored.num_bytes)
 
     def _weight(self, name: str, op: Op) -> Weight | None:
         """The matrix of a linear op that has one of its own."""
-        if not isinstance(op, Linear) or op.tied is not None:
+        if not isinstance(op, Linear) or op.shares_matrix:
             return None
         return Weight(
             op.format, op.in_features, self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.weight_scale")
         )
 
     def _round(self, full_name: str, op: Op, weight: Weight, read: Read, source: str) -> None:
-        """A quantized matrix. What is not finite or too large shows in the scales."""
-        assert weight.scale_NG is not None
+        """A quantized matrix."""
         for rows in self._pieces((weight.codes.shape[0], weight.in_features)):
-            self._kernels.write_rows(weight, rows.start, read(full_name, op, rows))
-        self._refuse_beyond(full_name, float(weight.scale_NG.abs().max()) * weight.format.max_code, source)
+            self._refuse_beyond(
+                full_name, self._kernels.write_rows(weight, rows.start, read(full_name, op, rows)), source
+            )
 
     def _copy(self, full_name: str, op: Op, weight: Weight | None, read: Read, source: str) -> None:
         """Numbers as they are, or in another dtype; a `weight` in the layout of the kernels."""
         tensor = self.tensors[full_name]
         for rows in self._pieces(tuple(tensor.shape)):
             value = read(full_name, op, rows)
-            least, most = value.aminmax()
-            self._refuse_beyond(full_name, float(torch.maximum(-least.float(), most.float())), source)
             if weight is not None:
-                self._kernels.write_rows(weight, rows.start, value)
+                magnitude = self._kernels.write_rows(weight, rows.start, value)
             else:
+                magnitude = largest_magnitude(value)
                 tensor[rows].copy_(value)
+            self._refuse_beyond(full_name, magnitude, source)
 
     def _refuse_beyond(self, full_name: str, magnitude: float, source: str) -> None:
         if not magnitude <= self._largest:  # nor is NaN
@@ -175,6 +176,13 @@ class _Loading:
         rows_at_once = max(self._kernels.rows_together, rows // _ROWS_TOGETHER * _ROWS_TOGETHER or rows, 1)
         for start in range(0, shape[0], rows_at_once):
             yield slice(start, min(start + rows_at_once, shape[0]))
+
+
+def _origin(spec: ModelSpec, name: str, op: Op) -> tuple[str, Op]:
+    """Which op's matrix a file holds for this one: a tied head's is the embedding's."""
+    if isinstance(op, Linear) and op.tied is not None and spec.embedding is not None:
+        return op.tied, spec.embedding
+    return name, op
 
 
 def _cache_of(
@@ -193,6 +201,8 @@ def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
     """Names and shapes of the file against the description, before any memory is taken."""
     names, described = set(checkpoint.names), set[str]()
     for name, op in spec.named_ops():
+        if _origin(spec, name, op) != (name, op):
+            continue
         for stored in op.stored():
             full_name = f"{name}.{stored.suffix}"
             shape = stored.shape

@@ -215,6 +215,7 @@ def test_another_kind_of_processor_takes_plain_cpp(monkeypatch: pytest.MonkeyPat
     "changes",
     [
         {"kv_dtype": "bf16"},
+        {"kv_dtype": "fp8_e4m3"},
         {"weight_formats": [("fp32", 64), ("w8a8", 30)]},
         {"weight_formats": [("fp16", 64)], "activation_dtype": "fp16", "kv_dtype": "fp16"},
     ],
@@ -230,8 +231,10 @@ def test_what_there_are_no_kernels_for_is_not_compiled_for(
 def test_the_kernels_that_run_are_named_with_their_level(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(WRITES_A_FILE, calls, monkeypatch)
     monkeypatch.setattr("farthing.kernels.select.Pool", lambda library, num_threads: None)
-    kernels = selected()
-    assert isinstance(kernels, NativeKernels) and kernels.name == f"native {best_level()}" and kernels.batch_invariant
+    for kv_dtype in ("fp32", "int8"):
+        kernels = selected(kv_dtype=kv_dtype)
+        assert isinstance(kernels, NativeKernels) and kernels.name == f"native {best_level()}"
+        assert kernels.batch_invariant
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 from native_kernels import native, pool
+from paged_sequences import unwritten_cache
 
+from farthing.kernels.kv_rows import round_rows
 from farthing.kernels.native.backend import NativeKernels
 from farthing.kernels.native.recorder import Immediate, Work
 from farthing.kernels.reference import ReferenceKernels
@@ -121,6 +123,32 @@ def test_keys_and_values_land_in_their_slots_and_nowhere_else(
         assert torch.equal(k_BJWSw[block, :, :, offset].flatten(1), k_TJD[row])
         assert torch.equal(v_BJSD[block, :, offset], v_TJD[row])
     assert k_cache.isfinite().sum() == v_cache.isfinite().sum() == k_TJD.numel()
+
+
+@DTYPES
+@pytest.mark.parametrize(("block_size", "heads", "head_dim"), [(2, 1, 2), (3, 3, 10), (16, 3, 24), (32, 2, 64)])
+def test_rows_of_int8_are_those_of_the_reference_each_with_its_scale_and_nothing_else_is_written(
+    kernels: NativeKernels, block_size: int, heads: int, head_dim: int, dtype: torch.dtype
+) -> None:
+    """A block holds, by KV head, codes of keys as [head_dim][slots] and of values as [slots][head_dim], then scales."""
+    num_blocks, num_codes = 5, block_size * heads * head_dim
+    k_cache, v_cache = (unwritten_cache((num_blocks, block_size, heads, head_dim), torch.int8) for _ in range(2))
+    slots = torch.tensor([4 * block_size + 1, block_size, 0])
+    rows = normal(3, heads, head_dim, dtype=dtype), normal(3, heads, head_dim, seed=1, dtype=dtype)
+    rows[0][1].zero_()
+    kernels.store_kv(*rows, k_cache, v_cache, slots)
+    for cache, x_TJD, is_key in ((k_cache, rows[0], True), (v_cache, rows[1], False)):
+        codes_TJD, scale_TJ = round_rows(x_TJD)
+        block, offset = slots // block_size, slots % block_size
+        expected = torch.full((num_blocks, cache[0].numel()), -1, dtype=torch.int8)
+        codes_BX, scales_BX = expected[:, :num_codes], expected[:, num_codes:]
+        if is_key:
+            codes_BX.unflatten(1, (heads, head_dim, block_size))[block, :, :, offset] = codes_TJD
+        else:
+            codes_BX.unflatten(1, (heads, block_size, head_dim))[block, :, offset] = codes_TJD
+        bytes_TJ4 = scale_TJ[..., None].view(torch.int8)
+        scales_BX.unflatten(1, (heads, block_size, 4))[block, :, offset] = bytes_TJ4
+        assert torch.equal(cache.flatten(1), expected)
 
 
 @DTYPES

@@ -1,7 +1,7 @@
 """Kernels in C++ for CPUs, behind the interface of kernels/reference.py; rows never depend on their batch.
 
 A method says what is computed from what; a target (recorder.py) computes it now or notes it for later. Weights and the
-KV cache have layouts of their own here (src/linear.cpp, src/elementwise.cpp), of the same size.
+KV cache have layouts of their own here (src/linear.cpp, src/kv_cache.h), of the same size.
 Shapes as in reference.py; G groups of K that share a scale.
 """
 
@@ -83,20 +83,22 @@ class NativeKernels(ReferenceKernels):
     def recorder(self) -> Recorder:
         return Recorder(self._pool)
 
-    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> None:
+    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> float:
         assert first_row % self.rows_together == 0, "whole panels"
         rows = slice(first_row, first_row + w_RK.shape[0])
         codes, columns = weight.codes[rows], w_RK.shape[1]
+        self.adopt(weight)
         if weight.scale_NG is None:
             w_RK = w_RK.to(codes.dtype).contiguous()
-            words = columns * codes.element_size() // 4
-            self._now("pack", w_RK, (codes, w_RK), (words, w_RK.shape[0], 0))
-        else:
-            w_RK = (w_RK if w_RK.dtype in _SUFFIXES else w_RK.float()).contiguous()
-            op = ("quantize_w4" if weight.format.bits == 4 else "quantize_w8") + _SUFFIXES[w_RK.dtype]
-            sizes = (columns, weight.format.group_size or columns)
-            self._now(op, w_RK, (codes, weight.scale_NG[rows], w_RK), sizes, writes=2)
-        self.adopt(weight)
+            tops = torch.empty(-(-w_RK.shape[0] // self.rows_together))
+            self._now("pack_rows" + _SUFFIXES[w_RK.dtype], w_RK, (codes, tops, w_RK), (columns,), writes=2)
+            return float(tops.max())
+        w_RK = (w_RK if w_RK.dtype in _SUFFIXES else w_RK.float()).contiguous()
+        op = ("quantize_w4" if weight.format.bits == 4 else "quantize_w8") + _SUFFIXES[w_RK.dtype]
+        sizes = (columns, weight.format.group_size or columns)
+        scale_RG = weight.scale_NG[rows]
+        self._now(op, w_RK, (codes, scale_RG, w_RK), sizes, writes=2)
+        return float(scale_RG.abs().max()) * weight.format.max_code
 
     def adopt(self, weight: Weight) -> None:
         self._packed[weight.codes.data_ptr()] = replace(weight, packed=True)
@@ -169,9 +171,8 @@ class NativeKernels(ReferenceKernels):
         v_cache_BSJD: torch.Tensor,
         slots_T: torch.Tensor,
     ) -> None:
-        _, block_size, num_heads, head_dim = k_cache_BSJD.shape
-        operands = (k_cache_BSJD, v_cache_BSJD, k_TJD, v_TJD, slots_T)
-        self._call("store_kv", k_TJD, operands, writes=2, sizes=(num_heads, head_dim, block_size))
+        op, sizes = _of_cache("store_kv", k_cache_BSJD), (*k_TJD.shape[1:], k_cache_BSJD.shape[1])
+        self._call(op, k_TJD, (k_cache_BSJD, v_cache_BSJD, k_TJD, v_TJD, slots_T), writes=2, sizes=sizes)
 
     def attention(
         self,
@@ -181,15 +182,15 @@ class NativeKernels(ReferenceKernels):
         sequences: Sequences,
         window: int | None,
     ) -> torch.Tensor:
-        _, block_size, num_kv_heads, head_dim = k_cache_BSJD.shape
-        num_heads, stride = q_THD.shape[1], sequences.tables_SP.shape[1]
+        _, block_size, num_kv_heads, _ = k_cache_BSJD.shape
+        (num_heads, head_dim), stride = q_THD.shape[1:], sequences.tables_SP.shape[1]
         room = _PARTIAL_ROWS * num_heads * -(-stride * block_size // CHUNK)
         partials = self._target.scratch((room, head_dim + 2))
         out_THD = self._target.empty(q_THD, q_THD.shape[1:], q_THD.dtype)
         described = (sequences.first_rows_S, sequences.num_rows_S, sequences.starts_S, sequences.tables_SP)
         operands = (out_THD, partials, q_THD, k_cache_BSJD, v_cache_BSJD, *described)
         sizes = (num_heads, num_kv_heads, head_dim, block_size, window or 0, stride, room)
-        for op in ("attention", "combine_attention"):
+        for op in (_of_cache("attention", k_cache_BSJD), "combine_attention"):
             self._call(op, q_THD, operands, writes=2, sizes=sizes, rows_of=sequences.starts_S)
         return out_THD
 
@@ -266,6 +267,11 @@ class NativeKernels(ReferenceKernels):
         writes: int = 1,
     ) -> None:
         Immediate(self._pool).call(Work(op, rows_of, operands, writes, sizes))
+
+
+def _of_cache(op: str, cache_BSJD: torch.Tensor) -> str:
+    """The kernel for a cache of this dtype."""
+    return f"{op}_int8" if cache_BSJD.dtype == torch.int8 else op
 
 
 def _alike(a_TK: torch.Tensor, b_TK: torch.Tensor) -> bool:

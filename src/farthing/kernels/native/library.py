@@ -19,7 +19,9 @@ _OPS = (
     ("silu_mul", True),
     ("widen", True),
     ("store_kv", True),
+    ("store_kv_int8", True),
     ("attention", True),
+    ("attention_int8", True),
     ("combine_attention", True),
     ("quantize_rows", True),
     ("linear_fp32", False),
@@ -37,6 +39,7 @@ _OPS = (
     ("largest", False),
     ("quantize_w8", True),
     ("quantize_w4", True),
+    ("pack_rows", True),
 )
 """Kernels in the order of their numbers, and whether there is one for each activation dtype: fp32, then bf16."""
 

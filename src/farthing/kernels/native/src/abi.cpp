@@ -21,8 +21,12 @@ const Kernel KERNELS[] = {
     widen<Bf16>,
     store_kv<Fp32>,
     store_kv<Bf16>,
+    store_kv_int8<Fp32>,
+    store_kv_int8<Bf16>,
     attention<Fp32>,
     attention<Bf16>,
+    attention_int8<Fp32>,
+    attention_int8<Bf16>,
     combine_attention<Fp32>,
     combine_attention<Bf16>,
     quantize_rows<Fp32>,
@@ -46,6 +50,8 @@ const Kernel KERNELS[] = {
     quantize_w8<Bf16>,
     quantize_w4<Fp32>,
     quantize_w4<Bf16>,
+    pack_rows<Fp32>,
+    pack_rows<Bf16>,
 };
 
 }  // namespace farthing

@@ -1,5 +1,5 @@
-// Causal grouped-query attention over a paged cache (layout: elementwise.cpp, store_kv), with the running maximum and
-// sum of flash attention (Dao et al. 2022, arXiv 2205.14135), over chunks of 256 positions that are combined in order.
+// Causal grouped-query attention over a paged cache (layout: kv_cache.h), with the running maximum and sum of flash
+// attention (Dao et al. 2022, arXiv 2205.14135), over chunks of 256 positions that are combined in order.
 //
 // A query is one head of one row. Queries that share a KV head are computed together, and chunks by several threads
 // where there are few queries; neither changes the order of a query's sums.
@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "kernels.h"
+#include "kv_cache.h"
 #include "simd.h"
 
 namespace farthing {
@@ -15,6 +16,7 @@ namespace {
 
 constexpr int64_t CHUNK = 256;
 constexpr int QUERIES = 8;  // computed together: one accumulator each
+constexpr int K_CACHE = 3, V_CACHE = 4;
 constexpr float LOWEST = -std::numeric_limits<float>::infinity();
 
 struct Shape {
@@ -71,10 +73,35 @@ void for_attention_tasks(const Shape& s, bool split, Worker& worker, Body body) 
     });
 }
 
-// acc + the values of 32 bits of each position, times those of the query.
-inline VF score_step(Fp32, VF acc, VI k, const float* q) { return fma(as_float(k), set1(*q), acc); }
-inline VF score_step(Bf16, VF acc, VI k, const float* q) {
-    return fma(odd_bf16(k), set1(q[1]), fma(even_bf16(k), set1(q[0]), acc));
+// The sums of a query's scores so far, of 16 positions; `add` takes in some values of their keys, times the query's.
+template <class Cache>
+struct Scores;
+
+template <>
+struct Scores<PlainCache<Fp32>> {
+    VF sum = set1(0.0f);
+    void add(VI k, const float* q) { sum = fma(as_float(k), set1(*q), sum); }
+    VF total() const { return sum; }
+};
+template <>
+struct Scores<PlainCache<Bf16>> {
+    VF sum = set1(0.0f);
+    void add(VI k, const float* q) { sum = fma(odd_bf16(k), set1(q[1]), fma(even_bf16(k), set1(q[0]), sum)); }
+    VF total() const { return sum; }
+};
+template <>
+struct Scores<RoundedCache> {  // two sums: with one, the next addition would wait longer than its keys take to read
+    VF first = set1(0.0f), second = set1(0.0f);
+    void add(const RoundedCache::Keys& k, const float* q) {
+        first = fma(k.first, set1(q[0]), first);
+        second = fma(k.second, set1(q[1]), second);
+    }
+    VF total() const { return farthing::add(first, second); }
+};
+
+// Where the scales of a head's rows begin in a block.
+inline const int8_t* scales_of(const Shape& s, const Call& call, int cache, int64_t block, int64_t head) {
+    return RoundedCache::scales(call.at<const int8_t>(cache), block, head, s.J, s.D, s.S);
 }
 
 // The state of one query: largest score, sum of weights, weighted values.
@@ -103,12 +130,12 @@ inline void merge(State& state, const State& next, int64_t D) {
 }
 
 // Q queries [Q][D] against one chunk. `weights` [Q][CHUNK] is scratch; positions first..end-1 count for some query.
-template <class A, int Q>
+template <class Cache, int Q>
 void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0, int64_t chunk, const float* q,
                   float* weights, State* states) {
-    using Value = typename A::Value;
-    constexpr int64_t W = 4 / sizeof(Value);
-    const int64_t D = s.D, S = s.S, G = s.G(), words = D / W, base = chunk * CHUNK;
+    using Value = typename Cache::Value;
+    constexpr int64_t WORD = Cache::WORD, WORD_BYTES = WORD * sizeof(Value) * LANES;
+    const int64_t D = s.D, S = s.S, G = s.G(), words = D / WORD, base = chunk * CHUNK;
     const int64_t* table = s.tables + task.sequence * s.table_stride;
     int64_t begins[Q], ends[Q], first = CHUNK, end = 0;
     for (int i = 0; i < Q; ++i) {
@@ -126,23 +153,31 @@ void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0
         for (int64_t at = first / LANES * LANES; at < end;) {
             const int64_t slot = (base + at) % S;
             const int64_t run = std::min({S - slot, LANES - at % LANES, end - at});
-            body(at, static_cast<int>(run), ((table[(base + at) / S] * s.J + task.head) * S * D), slot);
+            body(at, static_cast<int>(run), table[(base + at) / S], slot);
             at += run;
         }
     };
-    const auto *k_cache = call.at<const Value>(3), *v_cache = call.at<const Value>(4);
+    const auto rows_of = [&](int cache, int64_t block) {
+        return Cache::rows(call.at<const Value>(cache), block, task.head, s.J, D, S);
+    };
     for_runs([&](int64_t at, int run, int64_t block, int64_t slot) {
-        const auto* k = reinterpret_cast<const int32_t*>(k_cache + block) + slot;
-        const char* v = reinterpret_cast<const char*>(v_cache + block + slot * D);  // needed soon: fetched meanwhile
-        VF acc[Q];
-        for (int i = 0; i < Q; ++i) acc[i] = set1(0.0f);
+        const Value* k = rows_of(K_CACHE, block) + slot * Cache::W;
+        const auto* v = reinterpret_cast<const char*>(rows_of(V_CACHE, block) + slot * D);  // needed soon: fetched meanwhile
+        Scores<Cache> scores[Q];
         for (int64_t word = 0; word < words; ++word) {
-            const VI keys = run == LANES ? load_i32(k + word * S) : load_i32(k + word * S, run);
-            __builtin_prefetch(v + word * 64);
+            const auto keys = Cache::keys(k, word, S, run);
+            __builtin_prefetch(v + word * WORD_BYTES);
 #pragma GCC unroll 8
-            for (int i = 0; i < Q; ++i) acc[i] = score_step(A(), acc[i], keys, q + i * D + word * W);
+            for (int i = 0; i < Q; ++i) scores[i].add(keys, q + i * D + word * WORD);
         }
-        for (int i = 0; i < Q; ++i) store_f32(weights + i * CHUNK + at, acc[i], run);
+        VF totals[Q];
+        for (int i = 0; i < Q; ++i) totals[i] = scores[i].total();
+        if constexpr (Cache::SCALED) {
+            const VF scales = as_float(load_i32(scales_of(s, call, K_CACHE, block, task.head) + slot * 4, run));
+            __builtin_prefetch(scales_of(s, call, V_CACHE, block, task.head) + slot * 4);
+            for (int i = 0; i < Q; ++i) totals[i] = mul(totals[i], scales);
+        }
+        for (int i = 0; i < Q; ++i) store_f32(weights + i * CHUNK + at, totals[i], run);
     });
     const int64_t from = first / LANES * LANES, to = (end + LANES - 1) / LANES * LANES;
     for (int i = 0; i < Q; ++i) {
@@ -168,6 +203,15 @@ void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0
         }
         states[i].sum = reduce_add(sum);
     }
+    if constexpr (Cache::SCALED) {  // of V: into the weights
+        for_runs([&](int64_t at, int run, int64_t block, int64_t slot) {
+            const VF scales = as_float(load_i32(scales_of(s, call, V_CACHE, block, task.head) + slot * 4, run));
+            for (int i = 0; i < Q; ++i) {
+                float* w = weights + i * CHUNK + at;
+                store_f32(w, mul(load_f32(w, run), scales), run);
+            }
+        });
+    }
     const int64_t num_positions = s.starts[task.sequence] + s.num_rows[task.sequence];
     for (int64_t d = 0; d < D; d += 2 * LANES) {
         const int low = static_cast<int>(std::min<int64_t>(LANES, D - d));
@@ -175,10 +219,11 @@ void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0
         VF acc[Q][2];
         for (int i = 0; i < Q; ++i) acc[i][0] = acc[i][1] = set1(0.0f);
         for_runs([&](int64_t at, int run, int64_t block, int64_t slot) {
-            const auto* v = v_cache + block + slot * D + d;
+            const Value* v = rows_of(V_CACHE, block) + slot * D + d;
             if (const int64_t next = base + CHUNK + at; d == 0 && next < num_positions) {  // the next chunk's keys
-                const auto* k = k_cache + (table[next / S] * s.J + task.head) * S * D;
+                const Value* k = rows_of(K_CACHE, table[next / S]);
                 for (int64_t i = 0; i < S * D; i += 64 / sizeof(Value)) __builtin_prefetch(k + i);
+                if constexpr (Cache::SCALED) __builtin_prefetch(scales_of(s, call, K_CACHE, table[next / S], task.head));
             }
             const auto positions = [&](auto load) {
                 for (int j = std::max<int64_t>(0, first - at); j < run; ++j) {
@@ -191,8 +236,8 @@ void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0
                     }
                 }
             };
-            if (low == LANES && high == LANES) positions([](const Value* p, int) { return A::load(p); });
-            else positions([](const Value* p, int n) { return A::load(p, n); });
+            if (low == LANES && high == LANES) positions([](const Value* p, int) { return Cache::load(p); });
+            else positions([](const Value* p, int n) { return Cache::load(p, n); });
         });
         for (int i = 0; i < Q; ++i) {
             store_f32(states[i].out + d, acc[i][0], low);
@@ -201,16 +246,16 @@ void attend_chunk(const Shape& s, const Call& call, const Task& task, int64_t q0
     }
 }
 
-template <class A, int Q>
+template <class Cache, int Q>
 void attend(const Shape& s, const Call& call, const Task& task, int64_t q0, int64_t chunk, const float* q, float* weights,
             State* states) {
     const int64_t rest = task.num_queries - q0;
     if (rest >= Q) {
-        attend_chunk<A, Q>(s, call, task, q0, chunk, q + q0 * s.D, weights, states + q0);
+        attend_chunk<Cache, Q>(s, call, task, q0, chunk, q + q0 * s.D, weights, states + q0);
         q0 += Q;
     }
     if constexpr (Q > 1)
-        if (q0 < task.num_queries) attend<A, Q / 2>(s, call, task, q0, chunk, q, weights, states);
+        if (q0 < task.num_queries) attend<Cache, Q / 2>(s, call, task, q0, chunk, q, weights, states);
 }
 
 template <class A>
@@ -234,10 +279,8 @@ inline float* partial_at(const Shape& s, const Call& call, int64_t sequence, int
     return call.at<float>(1) + (before + own * chunks_of(s, sequence) + chunk) * (s.D + 2);
 }
 
-}  // namespace
-
-template <class A>
-void attention(const Call& call, Worker& worker) {
+template <class A, class Cache>
+void attend_all(const Call& call, Worker& worker) {
     const Shape s = shape_of(call);
     const bool split = splits(s, call.n[6], worker.num_threads);
     for_attention_tasks(s, split, worker, [&](const Task& task) {
@@ -254,7 +297,7 @@ void attention(const Call& call, Worker& worker) {
             for_lanes(s.D, [&](int64_t d, int n) { store_f32(queries + i * s.D + d, mul(A::load(q + d, n), scale), n); });
         }
         for (int64_t chunk = task.first_chunk; chunk < task.first_chunk + task.num_chunks; ++chunk) {
-            attend<A, QUERIES>(s, call, task, 0, chunk, queries, weights, part);
+            attend<Cache, QUERIES>(s, call, task, 0, chunk, queries, weights, part);
             for (int64_t i = 0; i < task.num_queries; ++i) {
                 if (split) {
                     float* out = partial_at(s, call, task.sequence, head_row_of(s, task, i), chunk);
@@ -269,6 +312,19 @@ void attention(const Call& call, Worker& worker) {
         if (!split)
             for (int64_t i = 0; i < task.num_queries; ++i) finish<A>(s, call, head_row_of(s, task, i), whole[i]);
     });
+}
+
+}  // namespace
+
+template <class A>
+void attention(const Call& call, Worker& worker) {
+    attend_all<A, PlainCache<A>>(call, worker);
+}
+
+// The same over a cache of int8 codes and scales.
+template <class A>
+void attention_int8(const Call& call, Worker& worker) {
+    attend_all<A, RoundedCache>(call, worker);
 }
 
 // The partial results of attention, put together; nothing where it did not split. The same p and n.
@@ -292,6 +348,7 @@ void combine_attention(const Call& call, Worker& worker) {
 
 #define FOR_ACTIVATIONS(A)                                  \
     template void attention<A>(const Call&, Worker&);       \
+    template void attention_int8<A>(const Call&, Worker&);  \
     template void combine_attention<A>(const Call&, Worker&);
 FOR_ACTIVATIONS(Fp32)
 FOR_ACTIVATIONS(Bf16)

@@ -1,6 +1,7 @@
 // A call of a kernel as data, and the thread that runs a part of it. kernels/native/library.py mirrors `Call`.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -71,5 +72,16 @@ struct Worker {
 };
 
 using Kernel = void (*)(const Call&, Worker&);
+
+// Runs body(row) over the rows, each of `width` values, several of them a task where they are short.
+template <class Body>
+void for_rows(const Call& call, Worker& worker, int64_t width, Body body) {
+    constexpr int64_t VALUES_PER_TASK = 4096;
+    const int64_t rows = *call.rows, together = std::max<int64_t>(1, VALUES_PER_TASK / std::max<int64_t>(1, width));
+    worker.for_tasks((rows + together - 1) / together, [&](int64_t task) {
+        const int64_t end = std::min(rows, (task + 1) * together);
+        for (int64_t row = task * together; row < end; ++row) body(row);
+    });
+}
 
 }  // namespace farthing

@@ -1,27 +1,11 @@
-// Everything between the products: rows of the embedding, add, RMSNorm, rotary positions, SwiGLU, KV write, rounding
-// of activations. Rows are the tasks. Shapes: T rows, K columns, H heads, D head_dim, B blocks of S slots, J KV heads.
+// Everything between the products: rows of the embedding, add, RMSNorm, rotary positions, SwiGLU, rounding of
+// activations. Rows are the tasks. Shapes: T rows, K columns, H heads, D head_dim.
 #include <cmath>
 
 #include "kernels.h"
 #include "simd.h"
 
 namespace farthing {
-
-namespace {
-
-constexpr int64_t VALUES_PER_TASK = 4096;
-
-// Runs body(row) over the rows, several of them a task where they are short.
-template <class Body>
-void for_rows(const Call& call, Worker& worker, int64_t width, Body body) {
-    const int64_t rows = *call.rows, together = std::max<int64_t>(1, VALUES_PER_TASK / std::max<int64_t>(1, width));
-    worker.for_tasks((rows + together - 1) / together, [&](int64_t task) {
-        const int64_t end = std::min(rows, (task + 1) * together);
-        for (int64_t row = task * together; row < end; ++row) body(row);
-    });
-}
-
-}  // namespace
 
 // out[T,K] = x[index[T]]; p: out, x, index int64. n: bytes of a row.
 void gather(const Call& call, Worker& worker) {
@@ -163,25 +147,6 @@ void largest(const Call& call, Worker& worker) {
     });
 }
 
-// New keys and values into their slots; p: k cache, v cache, k, v, slots int64. n: J, D, S.
-// A block holds per KV head K as [D / W][S][W], W values to 32 bits (positions are the lanes of attention.cpp),
-// then V as [S][D].
-template <class A>
-void store_kv(const Call& call, Worker& worker) {
-    using Value = typename A::Value;
-    constexpr int64_t W = 4 / sizeof(Value);
-    const int64_t J = call.n[0], D = call.n[1], S = call.n[2];
-    for_rows(call, worker, J * D * 2, [&](int64_t row) {
-        const int64_t slot = call.at<const int64_t>(4)[row], block = slot / S, offset = slot % S;
-        for (int64_t head = 0; head < J; ++head) {
-            const auto *k = call.at<const Value>(2) + (row * J + head) * D, *v = call.at<const Value>(3) + (row * J + head) * D;
-            auto *k_out = call.at<Value>(0) + (block * J + head) * S * D, *v_out = call.at<Value>(1) + (block * J + head) * S * D;
-            for (int64_t d = 0; d < D; d += W) std::memcpy(k_out + (d / W * S + offset) * W, k + d, 4);
-            std::memcpy(v_out + offset * D, v, D * sizeof(Value));
-        }
-    });
-}
-
 // Rows rounded to 8 bits, each with its own scale; p: codes int8 [T,K], scales [T], sums of codes int32 [T,G], x.
 // n: K, group size.
 template <class A>
@@ -221,7 +186,6 @@ void quantize_rows(const Call& call, Worker& worker) {
     template void rope<A>(const Call&, Worker&);             \
     template void silu_mul<A>(const Call&, Worker&);         \
     template void widen<A>(const Call&, Worker&);            \
-    template void store_kv<A>(const Call&, Worker&);         \
     template void quantize_rows<A>(const Call&, Worker&);
 FOR_ACTIVATIONS(Fp32)
 FOR_ACTIVATIONS(Bf16)

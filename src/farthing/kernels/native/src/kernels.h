@@ -16,7 +16,9 @@ template <class A> void rope(const Call&, Worker&);
 template <class A> void silu_mul(const Call&, Worker&);
 template <class A> void widen(const Call&, Worker&);
 template <class A> void store_kv(const Call&, Worker&);
+template <class A> void store_kv_int8(const Call&, Worker&);
 template <class A> void attention(const Call&, Worker&);
+template <class A> void attention_int8(const Call&, Worker&);
 template <class A> void combine_attention(const Call&, Worker&);
 template <class A> void quantize_rows(const Call&, Worker&);
 void linear_fp32(const Call&, Worker&);
@@ -34,5 +36,6 @@ void read_bytes(const Call&, Worker&);
 void largest(const Call&, Worker&);
 template <class A> void quantize_w8(const Call&, Worker&);
 template <class A> void quantize_w4(const Call&, Worker&);
+template <class A> void pack_rows(const Call&, Worker&);
 
 }  // namespace farthing

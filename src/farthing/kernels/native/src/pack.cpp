@@ -22,7 +22,15 @@ inline uint32_t row_word(uint32_t x, int64_t kind) {
     return codes;
 }
 
-// [lanes][count] to [count][lanes] for every panel; in place where p[0] is p[1].
+// [lanes][count] to [count][lanes].
+template <class Value, class Convert>
+void transpose_panel(const Panel& panel, int64_t count, const Value* from, Value* to, Convert convert) {
+    for_tiles(panel.lanes, count, [&](int lane, int64_t i) {
+        to[i * panel.lanes + lane] = convert(from[lane * count + i]);
+    });
+}
+
+// The same for every panel; in place where p[0] is p[1].
 template <class Value, class Convert>
 void transpose_panels(const Call& call, int64_t count, int64_t rows, Worker& worker, Convert convert) {
     worker.for_tasks(num_panels(rows), [&](int64_t index) {
@@ -34,13 +42,31 @@ void transpose_panels(const Call& call, int64_t count, int64_t rows, Worker& wor
             std::memcpy(copy, from, panel.lanes * count * sizeof(Value));
             from = copy;
         }
-        for_tiles(panel.lanes, count, [&](int lane, int64_t i) {
-            to[i * panel.lanes + lane] = convert(from[lane * count + i]);
-        });
+        transpose_panel(panel, count, from, to, convert);
     });
 }
 
 }  // namespace
+
+// Rows of W, as many as call.rows says, into panels; p: panels, the largest magnitude of each panel in fp32 (NaN where a
+// value is not finite), rows. n: K.
+template <class A>
+void pack_rows(const Call& call, Worker& worker) {
+    const int64_t K = call.n[0], rows = *call.rows, words = K * sizeof(typename A::Value) / sizeof(uint32_t);
+    worker.for_tasks(num_panels(rows), [&](int64_t index) {
+        const Panel panel(index, rows);
+        const auto* from = call.at<const typename A::Value>(2) + panel.first_row * K;
+        VF top = set1(0.0f), unsound = set1(0.0f);  // NaN and infinity times 0 are NaN
+        for_lanes(panel.lanes * K, [&](int64_t i, int lanes) {
+            const VF value = lanes == LANES ? A::load(from + i) : A::load(from + i, lanes);
+            top = max(top, abs(value));
+            unsound = fma(value, set1(0.0f), unsound);
+        });
+        call.at<float>(1)[index] = reduce_max(top) + reduce_add(unsound);
+        transpose_panel(panel, words, reinterpret_cast<const uint32_t*>(from), call.at<uint32_t>(0) + panel.first_row * words,
+                        [](uint32_t x) { return x; });
+    });
+}
 
 // Rows of W into panels, in place or not; p: panels, rows. n: words of a row, N, kind (0 plain, 1 int8, 2 int4).
 void pack(const Call& call, Worker& worker) {
@@ -67,5 +93,8 @@ void unpack(const Call& call, Worker& worker) {
 void pack_scales(const Call& call, Worker& worker) {
     transpose_panels<uint16_t>(call, call.n[0], call.n[1], worker, [](uint16_t x) { return x; });
 }
+
+template void pack_rows<Fp32>(const Call&, Worker&);
+template void pack_rows<Bf16>(const Call&, Worker&);
 
 }  // namespace farthing

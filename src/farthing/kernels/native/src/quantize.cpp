@@ -1,9 +1,8 @@
 // Rows of W in fp32 or bf16, rounded to 8 or 4 bits and laid into panels at once: bit for bit what kernels/weight.py
 // rounds and pack.cpp lays out. Sixteen rows are the lanes of everything here.
-#include <limits>
-
 #include "kernels.h"
 #include "panels.h"
+#include "rounding.h"
 
 namespace farthing {
 
@@ -18,15 +17,6 @@ const float* columns_of(const typename A::Value* rows, int lanes, int64_t K, flo
     if (lanes < LANES) std::fill(columns, columns + K * LANES, 0.0f);
     for_tiles(lanes, K, [&](int lane, int64_t k) { columns[k * LANES + lane] = A::get(rows + lane * K + k); });
     return columns;
-}
-
-// 1 / scale; 0 where it would not be finite.
-inline VF inverse(VF scale) {
-    return zero_below(div(set1(1.0f), scale), abs(scale), set1(std::numeric_limits<float>::min()));
-}
-
-inline VF code_of(VF w, VF inverse_scale, float least, float most) {
-    return min(max(round_even(mul(w, inverse_scale)), set1(least)), set1(most));
 }
 
 // A word of each lane: part(i) is shifted by shift(i) bits, all parts lie beside each other.

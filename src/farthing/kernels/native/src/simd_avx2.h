@@ -138,6 +138,15 @@ inline void store_i8(int8_t* p, VI v, int n) {
     store_i32(words, v);
     for (int i = 0; i < n; ++i) p[i] = static_cast<int8_t>(words[i]);
 }
+inline VI load_i8(const int8_t* p) {
+    __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtepi8_epi32(codes), _mm256_cvtepi8_epi32(_mm_srli_si128(codes, 8))};
+}
+inline VI load_i8(const int8_t* p, int n) {
+    int8_t whole[16] = {};
+    std::memcpy(whole, p, n);
+    return load_i8(whole);
+}
 inline VI low_nibbles(VI v) {
     const __m256i mask = _mm256_set1_epi8(15);
     return {_mm256_and_si256(v.a, mask), _mm256_and_si256(v.b, mask)};

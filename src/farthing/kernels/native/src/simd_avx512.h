@@ -78,6 +78,8 @@ inline VI to_int(VF a) { return _mm512_cvtps_epi32(a); }
 inline VI add(VI a, VI b) { return _mm512_add_epi32(a, b); }
 inline int32_t reduce_add(VI a) { return _mm512_reduce_add_epi32(a); }
 inline void store_i8(int8_t* p, VI v, int n) { _mm_mask_storeu_epi8(p, lanes_mask(n), _mm512_cvtepi32_epi8(v)); }
+inline VI load_i8(const int8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline VI load_i8(const int8_t* p, int n) { return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(lanes_mask(n), p)); }
 inline VI low_nibbles(VI v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 inline VI high_nibbles(VI v) { return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15)); }
 

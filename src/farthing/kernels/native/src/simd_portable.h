@@ -109,6 +109,8 @@ inline int32_t reduce_add(VI a) {
 inline void store_i8(int8_t* p, VI v, int n) {
     for (int i = 0; i < n; ++i) p[i] = static_cast<int8_t>(v.v[i]);
 }
+inline VI load_i8(const int8_t* p, int n) { return make_i([&](int i) { return i < n ? p[i] : 0; }); }
+inline VI load_i8(const int8_t* p) { return load_i8(p, 16); }
 inline VI low_nibbles(VI v) {
     return make_i([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(v.v[i]) & 0x0f0f0f0fu); });
 }
