@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from on_gpu.timing import median_seconds
+from farthing.hardware.catalog_names import nearest_accelerator
 
 from farthing.hardware.accelerator import Accelerator
-from farthing.hardware.catalog_names import nearest_accelerator
+from on_gpu.timing import median_seconds
 
 _COPY_BYTES = 4 * 2**30
 _WIDTH = 8192

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from farthing.errors import UnsupportedError
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.select import select_kernels
 from farthing.kernels.vendor import VendorKernels
@@ -46,7 +47,9 @@ def test_a_card_without_fp8_keeps_no_kv_cache_of_it_in_triton(
     assert selected(kv_dtype="fp8_e4m3").name == "triton sm_89"
     card.minor = 6
     assert selected(kv_dtype="int8").name == "triton sm_86"
-    assert type(selected(kv_dtype="fp8_e4m3")) is VendorKernels and "int8" in capsys.readouterr().err
+    with pytest.raises(UnsupportedError, match="--kv-format int8"):
+        selected(kv_dtype="fp8_e4m3")
+    assert "sm_86 has no units for a KV cache of fp8" in capsys.readouterr().err
 
 
 def test_without_triton_there_are_the_plain_kernels_and_the_reason(

@@ -101,8 +101,8 @@ def resolve_precision(config: EngineConfig, *, device_kind: str, fast_dtype: str
     plain = resolve_format(fast_dtype, device_kind)
     activations = plain.name if weight_format.quantized else weight_format.name
     precision = Precision.of(weight_format, activations).with_kv_format(config.kv_format)
-    if precision.kv_dtype == "fp8_e4m3":
-        what = f"--kv-format {config.kv_format!r} is planned only: there are no kernels for it"
+    if precision.kv_dtype == "fp8_e4m3" and device_kind != "cuda":
+        what = f"--kv-format {config.kv_format!r} has no kernels for a {device_kind}"
         raise UnsupportedError(what, fix="use int8, which takes 8 bits a value, too")
     return precision.on_device(device_kind)
 

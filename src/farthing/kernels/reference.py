@@ -12,6 +12,7 @@ import torch
 from farthing.kernels.kv_rows import load_rows, store_rows
 from farthing.kernels.sequences import Sequences
 from farthing.kernels.weight import Weight, dequantize, largest_magnitude, quantize, round_activations
+from farthing.kernels.wishes import Wishes
 
 ROWS = 1
 """Rows of one matrix product. BLAS libraries pick the order of a sum by the number of rows, and within a block by a
@@ -27,6 +28,8 @@ class ReferenceKernels:
     skips_padding = False
     """Whether rows without a slot and sequences without rows compute nothing, so that a step may be larger than its
     batch."""
+    draws = False
+    """Whether `draw` is there: tokens that are sampled without the host."""
     widens_quantized = True
     """Whether weights in a quantized format are widened, a matrix at a time, in every step."""
 
@@ -66,6 +69,11 @@ class ReferenceKernels:
         """The largest value of each row and the lowest id that has it; NaN is larger than all."""
         top_R, token_R = logits_RV.max(-1)
         return top_R, token_R
+
+    def draw(self, logits_RV: torch.Tensor, wishes: Wishes) -> tuple[torch.Tensor, torch.Tensor]:
+        """The largest value of each row and the token that is drawn from it; where the largest is not finite, that
+        token means nothing."""
+        raise NotImplementedError("runtime/sampler.py draws, where `draws` is False")
 
     def rms_norm(self, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: float) -> torch.Tensor:
         """x / sqrt(mean(x^2) + eps) * w over the last dimension, in fp32, rounded before the weight is applied."""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from farthing import discover
+from farthing.errors import UnsupportedError
 from farthing.kernels.native.backend import NativeKernels, supports
 from farthing.kernels.native.compiler import NoCompilerError, best_level, compiled
 from farthing.kernels.native.library import Pool
@@ -37,10 +38,17 @@ def select_kernels(
     if device_kind == "cuda":
         try:
             triton = discover.load("farthing.kernels.triton", "backend")
-            kernels: ReferenceKernels = triton.open_kernels(batch_invariant=batch_invariant, kv_dtype=kv_dtype)
+            kernels: ReferenceKernels = triton.open_kernels(
+                batch_invariant=batch_invariant,
+                weight_formats=[name for name, _ in weight_formats],
+                activation_dtype=activation_dtype,
+                kv_dtype=kv_dtype,
+            )
             return kernels
         except (ImportError, ValueError) as error:  # no triton, or none for this card
             _say(f"note: slow kernels, for {error}: attention goes sequence by sequence, and the host waits for it")
+        if kv_dtype == "fp8_e4m3":
+            raise UnsupportedError("the slow kernels keep no KV cache in fp8", fix="use --kv-format int8")
     return ReferenceKernels() if batch_invariant else VendorKernels()
 
 

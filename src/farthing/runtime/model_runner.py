@@ -23,6 +23,7 @@ from farthing.runtime.inputs import InputBuffers, Limits
 from farthing.runtime.kv_cache import KVCache
 from farthing.runtime.landing import Landing
 from farthing.runtime.sampler import RequestState, RowError, not_finite, sample, token_logprobs
+from farthing.runtime.wish_buffers import WishBuffers
 from farthing.sampling_params import TokenLogprobs
 from farthing.scheduler.batch import PENDING_TOKEN, Batch, BatchItem, Done
 
@@ -51,6 +52,8 @@ class ModelRunner:
         decoder = Decoder(spec, tensors, kernels, cache, frequencies)
         self.block_size = plan.block_size
         self.buffers = InputBuffers(limits, block_size=plan.block_size, device=memory.device, depth=depth)
+        self._kernels = kernels
+        self._wishes = WishBuffers(limits.max_sequences, device=memory.device, depth=depth)
         self.steps = capture(decoder, kernels, self.buffers, max_logits=limits.max_sequences)
         memory.take()
         self.states: dict[int, RequestState] = {}
@@ -109,14 +112,24 @@ class ModelRunner:
             self.buffers.put_pending(rows, sources, newest.token_R)
 
     def _draws_on_device(self, batch: Batch) -> bool:
-        return not self.prompts and all(self.states[item.seq_id].takes_largest for item in batch.items if item.samples)
+        states = [self.states[item.seq_id] for item in batch.items if item.samples]
+        return not self.prompts and all(
+            state.is_plain and (state.params.greedy or self._kernels.draws) for state in states
+        )
 
     def _start_drawing(self, batch: Batch, x_RH: torch.Tensor) -> "_Flight":
         """Nothing is waited for: the tokens are read when the batch is collected."""
-        seq_ids = [item.seq_id for item in batch.items if item.samples]
-        if not seq_ids:
+        sampling = [item for item in batch.items if item.samples]
+        if not sampling:
             return _Flight(lambda: Done(batch, {}, time.monotonic()))
-        top_R, token_R = self.steps.largest(self.steps.logits(x_RH))
+        seq_ids = [item.seq_id for item in sampling]
+        states = [self.states[seq_id] for seq_id in seq_ids]
+        logits_RV = self.steps.logits(x_RH)
+        if all(state.params.greedy for state in states):
+            top_R, token_R = self.steps.largest(logits_RV)
+        else:
+            wishes = self._wishes.fill(states, [item.output_index for item in sampling], logits_RV.shape[1])
+            top_R, token_R = self._kernels.draw(logits_RV, wishes)
         landing = Landing(top_R, token_R)
 
         def land() -> Done:

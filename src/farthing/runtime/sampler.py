@@ -94,11 +94,11 @@ class RequestState:
         self.room = min((limit for limit in (room, params.max_tokens) if limit is not None), default=None)
 
     @property
-    def takes_largest(self) -> bool:
-        """Whether every token of this sequence is simply that of the largest logit."""
+    def is_plain(self) -> bool:
+        """Whether tokens follow from the logits as they are, and nothing else is asked for."""
         params = self.params
         asks_more = params.needs_history or params.logit_bias or params.min_tokens or params.logprobs is not None
-        return params.greedy and not asks_more and self.constraint is None
+        return not asks_more and self.constraint is None
 
     def saw(self, token_id: int) -> None:
         """A token was drawn for this sequence. RequestError if its constraint can't go on from there."""

@@ -9,7 +9,8 @@ from triton_kernels import launcher
 
 from farthing.kernels.philox import uniform
 from farthing.kernels.triton.adjusting import History, adjusted, largest
-from farthing.kernels.triton.sampling import Wishes, sample
+from farthing.kernels.triton.sampling import sample
+from farthing.kernels.wishes import Wishes
 from farthing.runtime import sampler
 from farthing.runtime.sampler import RequestState
 from farthing.sampling_params import SamplingParams
@@ -34,9 +35,9 @@ def wishes_of(states: Sequence[RequestState], indices: Sequence[int], vocabulary
     params = [state.params for state in states]
     columns = (
         torch.tensor([each.temperature for each in params], dtype=torch.float64),
-        torch.tensor([min(each.top_k or vocabulary, vocabulary) for each in params], dtype=torch.int32),
+        torch.tensor([min(each.top_k or vocabulary, vocabulary) for each in params], dtype=torch.int64),
         torch.tensor([each.top_p for each in params], dtype=torch.float64),
-        torch.tensor([each.min_p for each in params], dtype=torch.float32),
+        torch.tensor([each.min_p for each in params], dtype=torch.float64),
         torch.tensor([state.seed for state in states]),
         torch.tensor(list(indices)),
         torch.tensor([state.sample_index for state in states]),

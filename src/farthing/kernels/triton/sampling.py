@@ -19,25 +19,12 @@ import triton.language as tl
 
 from farthing.kernels.triton.adjusting import CHUNK, History, adjusted, largest
 from farthing.kernels.triton.launch import Launcher, meta
+from farthing.kernels.wishes import Wishes
 
 _PIVOTS = 8
 _BLOCK = 2048
 _FINITE = tl.constexpr(0x7F7FFFFF)  # the largest size that is not infinite
 _UNIT = tl.constexpr(1099511627776.0)  # 2^40: the mass of the largest
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """Of each row: temperature (fp64; 0 is greedy), top_k (int32; V for all), top_p (fp64; 1 for all), min_p (fp32),
-    and what its random number is a function of (int64 each)."""
-
-    temperature_R: torch.Tensor
-    top_k_R: torch.Tensor
-    top_p_R: torch.Tensor
-    min_p_R: torch.Tensor
-    seeds_R: torch.Tensor
-    token_indices_R: torch.Tensor
-    sample_indices_R: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +263,9 @@ def examples(launch: Launcher) -> None:
     rows = 8
     wishes = Wishes(
         meta(rows, dtype=torch.float64),
-        meta(rows, dtype=torch.int32),
+        meta(rows, dtype=torch.int64),
         meta(rows, dtype=torch.float64),
-        meta(rows, dtype=torch.float32),
+        meta(rows, dtype=torch.float64),
         *(meta(rows, dtype=torch.int64) for _ in range(3)),
     )
     for vocabulary in (128_256, 32_000):
