@@ -26,12 +26,14 @@ from on_gpu.page import page
 from on_gpu.parts import PARTS, ROOT, Part, run_tests, run_worker, seconds_for
 from on_gpu.results import Results
 
+_LAST_SECONDS = 5.0  # for the page and its picture
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="the page to write; all else lies beside it")
     parser.add_argument("--minutes", type=float, default=8.0, help="that it may take")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--only", action="append", metavar="PART", choices=[part.name for part in PARTS])
     parser.add_argument("--quick", action="store_true", help="a tiny model, also on a CPU: to see that all runs")
     parser.add_argument("--from", dest="source", type=Path, metavar="JSON", help="measure nothing: figures of a run")
@@ -69,7 +71,7 @@ class Run:
     def __init__(self, arguments: argparse.Namespace, results: Results) -> None:
         self._arguments, self._results = arguments, results
         self._json = arguments.output.with_suffix(".json")
-        self._end = time.monotonic() + 60 * arguments.minutes
+        self._end = time.monotonic() + 60 * arguments.minutes - _LAST_SECONDS
 
     def measure(self) -> None:
         chosen = [part for part in PARTS if self._arguments.only is None or part.name in self._arguments.only]

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,14 +22,13 @@ from on_gpu.timing import synchronize
 class RecordedRunner(ModelRunner):
     """Keeps the shape of every step."""
 
+    def __init__(self, *arguments: Any, depth: int = 1) -> None:
+        super().__init__(*arguments, depth=depth)
+        self.shapes: list[BatchShape] = []
+
     def submit(self, batch: Batch) -> None:
         self.shapes.append(batch.shape)
         super().submit(batch)
-
-    @property
-    def shapes(self) -> list[BatchShape]:
-        kept: list[BatchShape] = self.__dict__.setdefault("_shapes", [])
-        return kept
 
 
 def with_calibration(plan: EnginePlan, folder: Path) -> EnginePlan:

@@ -11,7 +11,7 @@ from on_gpu.timing import median_seconds
 
 _COPY_BYTES = 4 * 2**30
 _WIDTH = 8192
-_REPEATS = 20
+_REPEATS, _CALLS = 10, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ def measured_peaks(device: torch.device, *, small: bool = False) -> Peaks:
     width = 256 if small else _WIDTH
     flops = 2 * width**3
     a, b = (torch.randn(width, width, device=device) for _ in range(2))
-    found = {"fp32": flops / median_seconds(device, lambda: a @ b.t(), _REPEATS)}
+    found = {"fp32": flops / median_seconds(device, lambda: a @ b.t(), _REPEATS, _CALLS)}
     for math, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
         x, y = a.to(dtype), b.to(dtype)
-        found[math] = flops / median_seconds(device, lambda x=x, y=y: x @ y.t(), _REPEATS)
+        found[math] = flops / median_seconds(device, lambda x=x, y=y: x @ y.t(), _REPEATS, _CALLS)
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9):
         one = torch.ones((), device=device)
         x, y = a.to(torch.float8_e4m3fn), b.to(torch.float8_e4m3fn)
@@ -57,11 +57,11 @@ def measured_peaks(device: torch.device, *, small: bool = False) -> Peaks:
         def multiply() -> object:
             return torch._scaled_mm(x, y.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
 
-        found["fp8"] = flops / median_seconds(device, multiply, _REPEATS)
+        found["fp8"] = flops / median_seconds(device, multiply, _REPEATS, _CALLS)
     return Peaks(copied, found)
 
 
 def _copied_bytes_per_second(device: torch.device, num_bytes: int) -> float:
     source = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * num_bytes / median_seconds(device, lambda: target.copy_(source), _REPEATS)
+    return 2 * num_bytes / median_seconds(device, lambda: target.copy_(source), _REPEATS, _CALLS)

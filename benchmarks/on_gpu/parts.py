@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Part:
 
 PARTS = (
     Part("environment", ("environment",), 45, 10),
-    Part("kernel checks", None, 90, 15),
+    Part("kernels", None, 90, 15),
     Part("calibration", ("calibration",), 75, 15),
     Part("bf16", ("model", "--format", "bf16", "--mixed"), 150, 45),
     Part("fp8", ("model", "--format", "fp8"), 75, 30),
@@ -99,7 +100,7 @@ def _run(command: Sequence[str], seconds: float, on_line: Callable[[str], None])
 
     def end() -> None:
         was_late.set()
-        os.killpg(child.pid, signal.SIGKILL)
+        _kill(child)
 
     timer = threading.Timer(seconds, end)
     timer.start()
@@ -111,8 +112,14 @@ def _run(command: Sequence[str], seconds: float, on_line: Callable[[str], None])
     finally:
         timer.cancel()
         if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
+            _kill(child)
             child.wait()
     if was_late.is_set():
         return f"ended after {time.monotonic() - begin:.0f} s: time was short"
     return f"ended with code {code}" if code else None
+
+
+def _kill(child: "subprocess.Popen[str]") -> None:
+    """And what it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)

