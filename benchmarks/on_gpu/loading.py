@@ -57,7 +57,7 @@ def load_engine(
         max_batch_tokens=sizes.max_batch_tokens,
         speculation="off",
         batch_invariant=batch_invariant,
-        memory="1GiB" if sizes.is_quick else "auto",
+        memory="4GiB" if sizes.is_quick else "auto",
     )
     begin = time.perf_counter()
     plan = with_calibration(plan_engine(sizes.model, config), folder)
