@@ -12,11 +12,16 @@ from typing import Any
 
 import pytest
 
+from farthing.engine.config import EngineConfig
+from farthing.engine.engine import Engine
+from farthing.engine.plan import plan_engine
+from farthing.runtime.model_runner import ModelRunner
+
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
-greedy, pages, parts, results, sizes = (
-    importlib.import_module(f"on_gpu.{name}") for name in ("greedy_part", "page", "parts", "results", "sizes")
+greedy, pages, parts, results, sizes, steps = (
+    importlib.import_module(f"on_gpu.{name}") for name in ("greedy_part", "page", "parts", "results", "sizes", "steps")
 )
 sys.path.remove(str(BENCHMARKS))
 
@@ -152,3 +157,27 @@ def test_the_bounds_of_the_wheels_are_those_of_the_project() -> None:
     named = [line for line in lines if line and not line.startswith("#")]
     assert len(named) > 10 and set(named) <= known
     assert not any(re.match(r"(torch|triton|numpy)\b", line) for line in named)
+
+
+class TwoOnTheirWay(ModelRunner):
+    """As many steps as a GPU has."""
+
+    def __init__(self, *arguments: Any, depth: int = 1) -> None:
+        super().__init__(*arguments, depth=2)
+
+
+@pytest.mark.parametrize("runner_type", [ModelRunner, TwoOnTheirWay])
+def test_steps_of_chosen_shapes_leave_nothing_behind_in_the_runner(
+    runner_type: type[ModelRunner], tmp_path: Path
+) -> None:
+    small = sizes.quick(tmp_path)
+    limits = {"max_num_seqs": small.max_num_seqs, "max_batch_tokens": small.max_batch_tokens, "context": small.context}
+    config = EngineConfig(weights="random", device="cpu", memory="2GiB", speculation="off", **limits)
+    engine = Engine(plan_engine(small.model, config), with_template=False, runner_type=runner_type)
+    shaped = steps.Steps(engine, small.max_batch_tokens)
+    assert shaped.fill(2, 96, 60.0) == 2 and shaped.prefill(96) > 0
+    timed, num_steps = shaped.decode(4, 64, 0.01)
+    assert num_steps >= 8 and 0 < timed.device_seconds <= timed.wall_seconds
+    assert engine.runner.in_flight == 0 and not engine.runner.states
+    assert not shaped.has_room(small.max_num_seqs, 4 * small.context)
+    engine.close()
