@@ -40,7 +40,7 @@ class Part:
 PARTS = (
     Part("environment", ("environment",), 45, 10),
     Part("kernels", None, 90, 15),
-    Part("calibration", ("calibration",), 75, 15),
+    Part("calibration", ("calibration",), 110, 15),
     Part("bf16", ("model", "--format", "bf16", "--mixed"), 150, 45),
     Part("fp8", ("model", "--format", "fp8"), 75, 30),
     Part("w4a16", ("model", "--format", "w4a16"), 75, 30),
