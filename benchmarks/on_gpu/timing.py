@@ -2,15 +2,18 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+_CYCLES_PER_SECOND = 2e9  # of a GPU's clock, about: how long it is told to wait
+_REPEATS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Of one step, medians: on the wall, and on the device from the first kernel to the last."""
+    """Of one step: on the wall while steps follow each other, and on a device that has all of its work before it."""
 
     wall_seconds: float
     device_seconds: float
@@ -26,35 +29,40 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def median_seconds(device: torch.device, call: Callable[[], object], repeats: int) -> float:
-    """Of a call from its start until the device is done; once before, unmeasured."""
+def median_seconds(device: torch.device, call: Callable[[], object], repeats: int, calls: int) -> float:
+    """Of one of several calls that follow each other until the device is done; once before, unmeasured."""
     call()
     found = []
     for _ in range(repeats):
         synchronize(device)
         begin = time.perf_counter()
-        call()
+        for _ in range(calls):
+            call()
         synchronize(device)
-        found.append(time.perf_counter() - begin)
+        found.append((time.perf_counter() - begin) / calls)
     return statistics.median(found)
 
 
-def time_steps(device: torch.device, steps: Sequence[Callable[[], object]]) -> Timed:
-    """Steps that follow each other without a pause, as a decoding engine has them: seconds of one. The device's are
-    those between two marks around each step, in which it waits for nobody."""
-    if device.type != "cuda":
-        begin = time.perf_counter()
-        for step in steps:
-            step()
-        seconds = (time.perf_counter() - begin) / len(steps)
-        return Timed(seconds, seconds)
-    marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in steps]
-    synchronize(device)
-    begin = time.perf_counter()
-    for step, (first, last) in zip(steps, marks, strict=True):
-        first.record()
-        step()
-        last.record()
-    synchronize(device)
-    wall = (time.perf_counter() - begin) / len(steps)
-    return Timed(wall, statistics.median(first.elapsed_time(last) for first, last in marks) / 1e3)
+def device_seconds(
+    device: torch.device, call: Callable[[], object], after: Callable[[], object], *, host_seconds: float
+) -> float:
+    """Of what `call` hands to the device, which waits first until the host is done with it: at most `host_seconds`.
+    What a call waits for the device in the middle of it is counted as the device's. `after` follows, unmeasured."""
+    found = []
+    for _ in range(_REPEATS):
+        synchronize(device)
+        if device.type == "cuda":
+            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            torch.cuda._sleep(int(host_seconds * _CYCLES_PER_SECOND))
+            first.record()
+            call()
+            last.record()
+            after()
+            synchronize(device)
+            found.append(first.elapsed_time(last) / 1e3)
+        else:
+            begin = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - begin)
+            after()
+    return statistics.median(found)

@@ -40,7 +40,8 @@ class EngineConfig:
     threads
         CPU threads of the whole process; by default all cores, or one for a model so small that they would only wait.
     weights
-        auto: from the model's files; random: a folder that holds only config.json will do.
+        auto: from the model's files; random: the name of a published model or a folder that holds only config.json
+        will do, and nothing is downloaded.
     max_num_seqs
         Sequences that run at a time.
     max_batch_tokens

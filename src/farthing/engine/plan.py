@@ -11,10 +11,11 @@ import torch
 
 from farthing.engine.config import EngineConfig, resolve_threads
 from farthing.engine.fit import engine_memory, resolve_spec
+from farthing.engine.model_files import model_files
 from farthing.errors import DoesNotFitError
 from farthing.hardware.calibration import Calibration, DeviceKey, load
 from farthing.hardware.machine import fast_dtype, num_cores
-from farthing.hub.cache import cached_weights, find_anywhere
+from farthing.hub.cache import find_anywhere
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.select import select_kernels
 from farthing.models.auto import read_config, stored_dtype
@@ -53,10 +54,10 @@ class EnginePlan:
 def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
     """FarthingError, naming the cause, if the model is not found, not supported or does not fit.
 
-    A model of a hub is taken from its cache; nothing is downloaded here.
+    A model of a hub is taken from its cache; nothing is downloaded here. Of one with random weights the description
+    will do, which a published model has without any files.
     """
-    found = find_anywhere(model)
-    path = found if isinstance(found, Path) else cached_weights(found)
+    path = model_files(find_anywhere(model), needs_weights=config.weights != "random")
     model_config = read_config(path)
     device = open_device(config.device)
     on_cpu = device.type == "cpu"

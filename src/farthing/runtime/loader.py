@@ -69,20 +69,24 @@ def load_weights(
 def random_weights(
     spec: ModelSpec, seed: int, memory: Memory, kernels: ReferenceKernels = _REFERENCE
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The same tensors drawn from (seed, name): norms 1, matrices of a scale that keeps activations near 1."""
+    """The same tensors drawn from (seed, name): norms 1, matrices of a scale that keeps activations near 1.
+
+    They are drawn on the device, billions a second on a GPU, whose numbers are others than a CPU's.
+    """
+    device = memory.device
 
     def draw(full_name: str, op: Op, rows: slice) -> torch.Tensor:
         num_rows = rows.stop - rows.start
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{full_name}:{rows.start}".encode()))
+        generator = torch.Generator(device).manual_seed(zlib.crc32(f"{seed}:{full_name}:{rows.start}".encode()))
         match op:
             case RMSNorm():
-                return torch.ones(num_rows)
+                return torch.ones(num_rows, device=device)
             case Linear() if full_name.endswith(".weight"):
-                return torch.randn(num_rows, op.in_features, generator=generator) * op.in_features**-0.5
+                return torch.randn(num_rows, op.in_features, generator=generator, device=device) * op.in_features**-0.5
             case Embedding():
-                return torch.randn(num_rows, op.embedding_dim, generator=generator) * 0.1
+                return torch.randn(num_rows, op.embedding_dim, generator=generator, device=device) * 0.1
             case _:
-                return torch.randn(num_rows, generator=generator) * 0.1
+                return torch.randn(num_rows, generator=generator, device=device) * 0.1
 
     loading = _Loading(spec, memory, kernels, lambda done, total: None)
     loading.fill(draw, "random weights")

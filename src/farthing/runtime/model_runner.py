@@ -18,7 +18,7 @@ from farthing.models.memory import MemoryPlan
 from farthing.models.spec import ModelSpec
 from farthing.runtime.decoder import Decoder
 from farthing.runtime.device import Memory
-from farthing.runtime.graph import capture
+from farthing.runtime.graph import Steps, capture
 from farthing.runtime.inputs import InputBuffers, Limits
 from farthing.runtime.kv_cache import KVCache
 from farthing.runtime.landing import Landing
@@ -54,12 +54,16 @@ class ModelRunner:
         self.buffers = InputBuffers(limits, block_size=plan.block_size, device=memory.device, depth=depth)
         self._kernels = kernels
         self._wishes = WishBuffers(limits.max_sequences, device=memory.device, depth=depth)
-        self.steps = capture(decoder, kernels, self.buffers, max_logits=limits.max_sequences)
+        self.steps = self.captured(decoder, kernels, limits)
         memory.take()
         self.states: dict[int, RequestState] = {}
         self.prompts: dict[int, _PromptLogprobs] = {}
         self.logprobs: Mapping[int, TokenLogprobs] = {}  # of the batch collected last, by sequence
         self._flights: deque[_Flight] = deque()
+
+    def captured(self, decoder: Decoder, kernels: ReferenceKernels, limits: Limits) -> Steps:
+        """What computes a step: recorded, where the kernels can be. A runner for a comparison may do without."""
+        return capture(decoder, kernels, self.buffers, max_logits=limits.max_sequences)
 
     @property
     def in_flight(self) -> int:
