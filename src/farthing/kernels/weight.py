@@ -53,9 +53,9 @@ def quantize(w_NK: torch.Tensor, weight_format: WeightFormat) -> Weight:
     scale_NG = (grouped_NGg.abs().amax(-1) / limit).to(scale_dtype)
     if weight_format.storage == "fp8_e4m3":
         divisor_NG1 = scale_NG.float().unsqueeze(-1)
-        codes_NGg = (grouped_NGg / torch.where(divisor_NG1 == 0, 1.0, divisor_NG1)).clamp(-limit, limit).to(storage)
+        codes_NGg = (grouped_NGg / torch.where(divisor_NG1 == 0, 1.0, divisor_NG1)).clamp_(-limit, limit).to(storage)
     else:
-        codes_NGg = (grouped_NGg * _inverse(scale_NG)).round().clamp(-limit, limit).to(torch.int8)
+        codes_NGg = (grouped_NGg * _inverse(scale_NG)).round_().clamp_(-limit, limit).to(torch.int8)
     return Weight(weight_format, num_columns, codes_NGg.flatten(1)[:, :num_columns], scale_NG)
 
 
@@ -70,16 +70,16 @@ def _best_of_4_bits(grouped_NGg: torch.Tensor, scale_dtype: torch.dtype) -> tupl
     scale_NG = codes_NGg = error_NG1 = None
     for divisor in CODES_OF_TOP:
         tried_NG = (top_NG / divisor).to(scale_dtype)
-        rounded_NGg = (grouped_NGg * _inverse(tried_NG)).round().clamp(-8, 7)
-        off_NGg = rounded_NGg * tried_NG.float().unsqueeze(-1) - grouped_NGg
+        rounded_NGg = (grouped_NGg * _inverse(tried_NG)).round_().clamp_(-8, 7)
+        tried_codes_NGg = rounded_NGg.to(torch.int8)
+        off_NGg = rounded_NGg.mul_(tried_NG.float().unsqueeze(-1)).sub_(grouped_NGg)
         tried_error_NG1 = _sum_by_halves(off_NGg.square_())
-        rounded_NGg = rounded_NGg.to(torch.int8)
         if scale_NG is None or codes_NGg is None or error_NG1 is None:
-            scale_NG, codes_NGg, error_NG1 = tried_NG, rounded_NGg, tried_error_NG1
+            scale_NG, codes_NGg, error_NG1 = tried_NG, tried_codes_NGg, tried_error_NG1
             continue
         better_NG1 = tried_error_NG1 < error_NG1
         scale_NG = torch.where(better_NG1[..., 0], tried_NG, scale_NG)
-        codes_NGg = torch.where(better_NG1, rounded_NGg, codes_NGg)
+        codes_NGg = torch.where(better_NG1, tried_codes_NGg, codes_NGg)
         error_NG1 = torch.where(better_NG1, tried_error_NG1, error_NG1)
     assert scale_NG is not None and codes_NGg is not None
     return scale_NG, codes_NGg
@@ -94,8 +94,9 @@ def _inverse(scale_NG: torch.Tensor) -> torch.Tensor:
 def _sum_by_halves(x: torch.Tensor) -> torch.Tensor:
     """Over the last dimension, which stays as one: the first half on the second, again and again."""
     while x.shape[-1] > 1:
-        even = torch.nn.functional.pad(x, (0, x.shape[-1] % 2))
-        x = torch.add(*even.chunk(2, dim=-1))
+        if x.shape[-1] % 2:
+            x = torch.nn.functional.pad(x, (0, 1))
+        x = torch.add(*x.chunk(2, dim=-1))
     return x
 
 
@@ -119,10 +120,10 @@ def round_activations(x_TK: torch.Tensor, weight_format: WeightFormat) -> torch.
     return codes_TK * scale_T1
 
 
-def largest_magnitude(x: torch.Tensor) -> float:
-    """NaN if there is one."""
+def largest_magnitude(x: torch.Tensor) -> torch.Tensor:
+    """A number on the device of x, in fp32; NaN if there is one."""
     least, most = x.aminmax()
-    return float(torch.maximum(-least.float(), most.float()))
+    return torch.maximum(-least.float(), most.float())
 
 
 def _grouped(w_NK: torch.Tensor, weight_format: WeightFormat) -> torch.Tensor:
@@ -130,8 +131,9 @@ def _grouped(w_NK: torch.Tensor, weight_format: WeightFormat) -> torch.Tensor:
     num_columns = w_NK.shape[1]
     groups = weight_format.num_groups(num_columns)
     size = weight_format.group_size or num_columns
-    padded_NK = torch.nn.functional.pad(w_NK, (0, groups * size - num_columns))
-    return padded_NK.unflatten(1, (groups, size))
+    if groups * size > num_columns:
+        w_NK = torch.nn.functional.pad(w_NK, (0, groups * size - num_columns))
+    return w_NK.unflatten(1, (groups, size))
 
 
 def _pack(codes_NK: torch.Tensor) -> torch.Tensor:

@@ -47,6 +47,11 @@ class Memory:
         take(self._fresh)
         self._fresh = []
 
+    def trim(self) -> None:
+        """Give back what was taken on the way and is not needed any more."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _count(self, use: str, tensor: torch.Tensor) -> None:
         self.bytes_by_use[use] = self.bytes_by_use.get(use, 0) + tensor.numel() * tensor.element_size()
 
