@@ -10,6 +10,7 @@ import re
 import torch
 
 from farthing.errors import UsageError
+from farthing.hardware.machine import memory_bytes
 from farthing.kernels.weight import TORCH_DTYPES
 from farthing.runtime.fresh_memory import fresh_zeros, take
 from farthing.runtime.process_memory import available_bytes
@@ -71,6 +72,11 @@ def open_device(name: str) -> torch.device:
 def use_threads(num_threads: int) -> None:
     """CPU threads of torch's operations, for the whole process."""
     torch.set_num_threads(num_threads)
+
+
+def total_bytes(device: torch.device) -> int:
+    """Memory of the device, or of the machine or container, whoever holds it."""
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else memory_bytes()[0]
 
 
 def usable_bytes(device: torch.device) -> int:
