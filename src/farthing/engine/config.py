@@ -34,7 +34,7 @@ class EngineConfig:
     context
         Longest sequence in tokens; by default min(4096, the model's).
     memory
-        Memory the process may take: 20GiB, 85%, auto.
+        Memory the process may take, of the GPU where it runs on one: 20GiB, 85%, auto.
     device
         auto (a GPU where there is one), cpu, cuda, cuda:N.
     threads

@@ -58,20 +58,29 @@ class Memory:
 
 
 def open_device(name: str) -> torch.device:
-    """'auto' (cuda where there is one), 'cpu', 'cuda', 'cuda:1'. UsageError if this machine has no such device."""
+    """'auto' (the first GPU where there is one), 'cpu', 'cuda', 'cuda:1'; a GPU becomes the one that kernels run on.
+    UsageError if this machine has no such device."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
         raise UsageError(f"device {name!r} is not known", fix="use cpu, cuda or cuda:N")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"there is no device {name!r} here: {torch.cuda.device_count()} CUDA devices", fix="use cpu")
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
+        torch.cuda.set_device(device)
     return device
 
 
 def use_threads(num_threads: int) -> None:
     """CPU threads of torch's operations, for the whole process."""
     torch.set_num_threads(num_threads)
+
+
+def num_gpus() -> int:
+    """CUDA devices that torch reaches."""
+    return torch.cuda.device_count()
 
 
 def total_bytes(device: torch.device) -> int:
