@@ -1,8 +1,9 @@
 """Measures this machine: what its memory, its arithmetic, a call and a step reach, as far as a forecast needs it.
 
 On a processor with the kernels that are compiled for it (probe_compiled.py), else with torch's own operations
-(probe_torch.py). Rates are medians of interleaved repeats; instruction peaks and what a call costs are the best of
-theirs. Knows no model (probe_call.py has a tiny one); hardware/calibration.py keeps what is found here.
+(probe_torch.py); on a GPU whose decodes are replayed as graphs, with those (probe_graph.py). Rates are medians of
+interleaved repeats; instruction peaks and what a call costs are the best of theirs. Knows no model (probe_call.py has a
+tiny one); hardware/calibration.py keeps what is found here.
 """
 
 import re
@@ -13,13 +14,16 @@ import torch
 
 from farthing.hardware.calibration import Calibration, DeviceKey, cpu_key, cuda_key
 from farthing.kernels.peaks import compiled_version
+from farthing.kernels.select import select_kernels
 from farthing.runtime import probe_compiled, probe_torch
 from farthing.runtime.device import open_device
 from farthing.runtime.probe_call import host_seconds, seconds_per_call
+from farthing.runtime.probe_graph import graph_seconds
 from farthing.runtime.probe_timing import Progress, synchronize_after
 from farthing.runtime.process_memory import process_bytes
 
 _CALL_SECONDS = 0.1
+_MOST_CONTEXT_BYTES = 2**30  # more than any context takes: the rest is held by other processes
 _HOST_SECONDS = 0.3  # of each of three cases
 
 
@@ -49,7 +53,11 @@ def _with_torch(
 ) -> Calibration:
     overhead_seconds = probe_torch.measure_overhead(device, progress)
     torch.set_num_threads(1)  # a second thread would only wait
-    call_seconds = seconds_per_call(device, _CALL_SECONDS)
+    step_seconds, records = 0.0, device.type == "cuda" and _captures()
+    if records:
+        call_seconds, step_seconds = graph_seconds(device)
+    else:
+        call_seconds = seconds_per_call(device, _CALL_SECONDS)
     torch.set_num_threads(num_threads)
     bandwidth = probe_torch.measure_bandwidth(device, plan, num_threads, overhead_seconds, progress)
     gemm = probe_torch.measure_gemm(device, plan, num_threads, overhead_seconds, progress)
@@ -63,7 +71,22 @@ def _with_torch(
         overhead_seconds_per_op=call_seconds,
         process_bytes=fixed[0],
         device_context_bytes=fixed[1],
+        records=records,
+        overhead_seconds_per_step=step_seconds,
     )
+
+
+def _captures() -> bool:
+    """Whether an engine's decodes are replayed as graphs here."""
+    kernels = select_kernels(
+        device_kind="cuda",
+        batch_invariant=False,
+        weight_formats=(),
+        activation_dtype="bf16",
+        kv_dtype="bf16",
+        num_threads=1,
+    )
+    return kernels.skips_padding
 
 
 def _with_compiled(
@@ -108,11 +131,11 @@ def device_key(device: torch.device, *, compiled: bool) -> DeviceKey:
 def _measure_fixed_memory(device: torch.device) -> tuple[int, int]:
     """Bytes of this process and of the device that are taken before any model: code, threads, context.
 
-    On a GPU other processes that use it count too.
+    On a GPU what other processes hold of it is not told apart, but a context is not taken to be larger than any is.
     """
     square = torch.ones(64, 64, device=device)
     synchronize_after(device, lambda: square @ square)
     if device.type == "cpu":
         return process_bytes(), 0
     free, total = torch.cuda.mem_get_info(device)
-    return process_bytes(), total - free - torch.cuda.memory_reserved(device)
+    return process_bytes(), min(total - free - torch.cuda.memory_reserved(device), _MOST_CONTEXT_BYTES)
