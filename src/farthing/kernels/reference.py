@@ -42,6 +42,8 @@ class ReferenceKernels:
         weight.codes[rows].copy_(rounded.codes)
         if weight.scale_NG is not None and rounded.scale_NG is not None:
             weight.scale_NG[rows].copy_(rounded.scale_NG)
+            if weight.zero_NG is not None and rounded.zero_NG is not None:
+                weight.zero_NG[rows].copy_(rounded.zero_NG)
             return rounded.scale_NG.abs().max().float() * weight.format.max_code
         return largest_magnitude(rounded.codes)
 

@@ -6,6 +6,7 @@ kernel. Knows no model and no device.
 Shapes: N out_features, K in_features, G groups of K.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,19 +23,22 @@ TORCH_DTYPES = {
 }
 CODES_OF_TOP = (-8.0, -7.0, -7.5, -8.5, -9.0)
 """What the value of the largest magnitude of a group is tried as, in 4 bits."""
+SHARES_OF_SPAN = (1.0, 0.95, 0.9, 0.85)
+"""How much of what lies between the least and the most of a group is spanned, in 4 bits with zero points."""
 _LEAST_SCALE = 2.0**-126  # smaller numbers have no finite inverse
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """W_NK as stored: `codes` in the format's storage dtype, `scale_NG` where the format has scales. `packed`: in the
-    layout of the backend that prepared it."""
+    """W_NK as stored: `codes` in the format's storage dtype, `scale_NG` and `zero_NG` where the format has scales and
+    zero points. `packed`: in the layout of the backend that prepared it."""
 
     format: WeightFormat
     in_features: int
     codes: torch.Tensor
     scale_NG: torch.Tensor | None = None
     packed: bool = False
+    zero_NG: torch.Tensor | None = None
 
 
 def quantize(w_NK: torch.Tensor, weight_format: WeightFormat) -> Weight:
@@ -47,8 +51,11 @@ def quantize(w_NK: torch.Tensor, weight_format: WeightFormat) -> Weight:
     scale_dtype = TORCH_DTYPES[weight_format.scale_dtype]
     grouped_NGg = _grouped(w_NK.float(), weight_format)
     if weight_format.bits == 4:
-        scale_NG, codes_NGg = _best_of_4_bits(grouped_NGg, scale_dtype)
-        return Weight(weight_format, num_columns, _pack(codes_NGg.flatten(1)[:, :num_columns]), scale_NG)
+        scale_NG, codes_NGg, zero_NG = _best_of_4_bits(grouped_NGg, weight_format)
+        zero_NG = None if zero_NG is None else zero_NG.to(torch.uint8)
+        stored_NGg = codes_NGg.add_(8 if zero_NG is None else zero_NG.unsqueeze(-1)).to(torch.uint8)
+        packed = _pack(stored_NGg.flatten(1)[:, :num_columns])
+        return Weight(weight_format, num_columns, packed, scale_NG, zero_NG=zero_NG)
     limit = weight_format.max_code
     scale_NG = (grouped_NGg.abs().amax(-1) / limit).to(scale_dtype)
     if weight_format.storage == "fp8_e4m3":
@@ -59,30 +66,56 @@ def quantize(w_NK: torch.Tensor, weight_format: WeightFormat) -> Weight:
     return Weight(weight_format, num_columns, codes_NGg.flatten(1)[:, :num_columns], scale_NG)
 
 
-def _best_of_4_bits(grouped_NGg: torch.Tensor, scale_dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scales and codes -8..7: of each group the first candidate of the least sum of squared errors.
-
-    The value of the largest magnitude becomes code -8, as in ggml's Q4_0, or something near it: beyond -8 it is cut
-    off, for the good of the others.
-    """
-    least_NG, most_NG = grouped_NGg.amin(-1), grouped_NGg.amax(-1)
-    top_NG = torch.where(-least_NG > most_NG, least_NG, most_NG)
-    scale_NG = codes_NGg = error_NG1 = None
-    for divisor in CODES_OF_TOP:
-        tried_NG = (top_NG / divisor).to(scale_dtype)
-        rounded_NGg = (grouped_NGg * _inverse(tried_NG)).round_().clamp_(-8, 7)
+def _best_of_4_bits(
+    grouped_NGg: torch.Tensor, weight_format: WeightFormat
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Scales, codes and zero points: of each group the first candidate of the least sum of squared errors. Codes are
+    counted from zero: from -8, or from minus the zero point, fifteen upward."""
+    scale_NG = codes_NGg = error_NG1 = zero_NG = None
+    for tried_NG, tried_zero_NG in _candidates(grouped_NGg, weight_format):
+        rounded_NGg = (grouped_NGg * _inverse(tried_NG)).round_()
+        if tried_zero_NG is None:
+            rounded_NGg.clamp_(-8, 7)
+        else:
+            least_NG1 = -tried_zero_NG.unsqueeze(-1)
+            rounded_NGg.clamp_(least_NG1, least_NG1 + 15)
         tried_codes_NGg = rounded_NGg.to(torch.int8)
         off_NGg = rounded_NGg.mul_(tried_NG.float().unsqueeze(-1)).sub_(grouped_NGg)
         tried_error_NG1 = _sum_by_halves(off_NGg.square_())
         if scale_NG is None or codes_NGg is None or error_NG1 is None:
-            scale_NG, codes_NGg, error_NG1 = tried_NG, tried_codes_NGg, tried_error_NG1
+            scale_NG, codes_NGg, error_NG1, zero_NG = tried_NG, tried_codes_NGg, tried_error_NG1, tried_zero_NG
             continue
         better_NG1 = tried_error_NG1 < error_NG1
         scale_NG = torch.where(better_NG1[..., 0], tried_NG, scale_NG)
         codes_NGg = torch.where(better_NG1, tried_codes_NGg, codes_NGg)
         error_NG1 = torch.where(better_NG1, tried_error_NG1, error_NG1)
+        if zero_NG is not None and tried_zero_NG is not None:
+            zero_NG = torch.where(better_NG1[..., 0], tried_zero_NG, zero_NG)
     assert scale_NG is not None and codes_NGg is not None
-    return scale_NG, codes_NGg
+    return scale_NG, codes_NGg, zero_NG
+
+
+def _candidates(
+    grouped_NGg: torch.Tensor, weight_format: WeightFormat
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    """Scales, and zero points in fp32 where the format has them.
+
+    Without: the value of the largest magnitude becomes code -8, as in ggml's Q4_0, or something near it: beyond -8 it
+    is cut off, for the good of the others. With: the codes span all values and zero, or so much of them, or as much on
+    both sides of zero.
+    """
+    scale_dtype = TORCH_DTYPES[weight_format.scale_dtype or "fp32"]
+    least_NG, most_NG = grouped_NGg.amin(-1), grouped_NGg.amax(-1)
+    if not weight_format.zero_points:
+        top_NG = torch.where(-least_NG > most_NG, least_NG, most_NG)
+        yield from ((((top_NG / divisor).to(scale_dtype)), None) for divisor in CODES_OF_TOP)
+        return
+    largest_NG = torch.maximum(-least_NG, most_NG)
+    yield (largest_NG / 7).to(scale_dtype), torch.full_like(largest_NG, 8)
+    least_NG, most_NG = least_NG.clamp(max=0), most_NG.clamp(min=0)
+    for share in SHARES_OF_SPAN:
+        scale_NG = ((most_NG - least_NG) * (share / 15)).to(scale_dtype)
+        yield scale_NG, (least_NG * -share * _inverse(scale_NG)[..., 0]).round_().clamp_(0, 15)
 
 
 def _inverse(scale_NG: torch.Tensor) -> torch.Tensor:
@@ -101,11 +134,13 @@ def _sum_by_halves(x: torch.Tensor) -> torch.Tensor:
 
 
 def dequantize(weight: Weight, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """W_NK in `dtype`: code * scale of its group."""
+    """W_NK in `dtype`: code, counted from its group's zero, times the group's scale."""
     if weight.scale_NG is None:
         return weight.codes.to(dtype)
     codes_NK = _unpack(weight.codes, weight.in_features) if weight.format.bits == 4 else weight.codes
     grouped_NGg = _grouped(codes_NK.float(), weight.format)
+    if weight.format.bits == 4:
+        grouped_NGg = grouped_NGg - (8 if weight.zero_NG is None else weight.zero_NG.float().unsqueeze(-1))
     return (grouped_NGg * weight.scale_NG.float().unsqueeze(-1)).flatten(1)[:, : weight.in_features].to(dtype)
 
 
@@ -137,11 +172,12 @@ def _grouped(w_NK: torch.Tensor, weight_format: WeightFormat) -> torch.Tensor:
 
 
 def _pack(codes_NK: torch.Tensor) -> torch.Tensor:
-    """Two codes -8..7, stored plus 8, to a uint8: the even column in the low half."""
-    shifted_NK = torch.nn.functional.pad((codes_NK + 8).to(torch.uint8), (0, codes_NK.shape[1] % 2))
-    return shifted_NK[:, 0::2] | (shifted_NK[:, 1::2] << 4)
+    """Two codes 0..15 to a uint8: the even column in the low half."""
+    if codes_NK.shape[1] % 2:
+        codes_NK = torch.nn.functional.pad(codes_NK, (0, 1))
+    return codes_NK[:, 0::2] | (codes_NK[:, 1::2] << 4)
 
 
 def _unpack(packed: torch.Tensor, num_columns: int) -> torch.Tensor:
     both_NK2 = torch.stack((packed & 15, packed >> 4), dim=-1)
-    return both_NK2.flatten(1)[:, :num_columns].to(torch.int8) - 8
+    return both_NK2.flatten(1)[:, :num_columns]

@@ -22,6 +22,7 @@ from farthing.models.checkpoint_files import find_weights
 from farthing.models.spec import ModelSpec, Op
 from farthing.ops.elementwise import RMSNorm
 from farthing.ops.linear import Embedding, Linear
+from farthing.quantization.base import SIDE_SUFFIXES
 from farthing.runtime.checkpoint import Checkpoint, open_checkpoint
 from farthing.runtime.device import Memory
 from farthing.runtime.staging import way_to
@@ -31,6 +32,7 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 Read = Callable[[str, Op, slice], torch.Tensor]  # some rows of a tensor, by its full name
 _OTHER_CONFIG = "use the matching config.json"
 _INTEGERS = ("int", "uint", "bool", "i8", "i16", "i32", "i64", "fp8")
+_OF_A_MATRIX = ("weight", *SIDE_SUFFIXES)
 _PIECE_VALUES = 2**24  # values that are read and rounded at a time
 _ROWS_TOGETHER = 16  # of every backend, so that all draw the same random weights
 _CHECKED_TOGETHER = 64  # pieces: a device is waited for after so many
@@ -132,7 +134,7 @@ class _Loading:
             for name, op in self._spec.named_ops()
             if isinstance(op, Linear) and op.format.quantized
             for stored in op.stored()
-            if (full_name := f"{name}.{stored.suffix}") and stored.suffix in ("weight", "weight_scale")
+            if (full_name := f"{name}.{stored.suffix}") and stored.suffix in _OF_A_MATRIX
         }
 
     def count(self, num_bytes: int) -> None:
@@ -158,15 +160,19 @@ class _Loading:
     def _pieces(self, rounded: bool) -> Iterator[_Piece]:
         for name, op in self._spec.named_ops():
             weight = self._weight(name, op)
-            is_rounded = weight is not None and weight.format.quantized
             for stored in op.stored():
                 tensor = self.tensors[f"{name}.{stored.suffix}"]
-                if weight is not None and is_rounded and stored.suffix in ("weight", "weight_scale"):
+                if (
+                    weight is not None
+                    and isinstance(op, Linear)
+                    and op.format.quantized
+                    and stored.suffix in _OF_A_MATRIX
+                ):
                     if not rounded:
                         self._kernels.adopt(weight)
                     elif stored.suffix == "weight":  # its scales come with it
                         origin, origin_op = _origin(self._spec, name, op)
-                        num_bytes = sum(part.nbytes for part in (weight.codes, weight.scale_NG) if part is not None)
+                        num_bytes = op.format.nbytes(op.out_features, op.in_features)
                         whole = (weight.codes.shape[0], weight.in_features)
                         yield from self._cut(f"{origin}.weight", origin_op, whole, weight, num_bytes)
                 else:
@@ -186,9 +192,8 @@ class _Loading:
         """The matrix of a linear op that has one of its own."""
         if not isinstance(op, Linear) or op.shares_matrix:
             return None
-        return Weight(
-            op.format, op.in_features, self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.weight_scale")
-        )
+        codes, scales = self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.weight_scale")
+        return Weight(op.format, op.in_features, codes, scales, zero_NG=self.tensors.get(f"{name}.weight_zero"))
 
     def _store(self, piece: _Piece, value: torch.Tensor) -> torch.Tensor:
         """A matrix in the format and layout of the kernels; numbers as they are, or in another dtype. Their largest
@@ -257,7 +262,7 @@ def _check(spec: ModelSpec, checkpoint: Checkpoint, path: Path) -> None:
             shape = stored.shape
             if isinstance(op, Linear) and stored.suffix == "weight":
                 shape = (op.out_features, op.in_features)
-            if stored.suffix == "weight_scale":
+            if stored.suffix in SIDE_SUFFIXES:
                 continue
             described.add(full_name)
             if full_name not in names:
