@@ -28,13 +28,13 @@ class EngineConfig:
     ----------
     format
         Weight format: auto, fp32, bf16, fp16, int8, int4, w8a8, w8a16, w4a8 (groups of 32), w4a8-g64,
-        w4a8-g128, w4a16, fp8.
+        w4a8-g128, w4a16, w4a16-zp (zero points), fp8.
     kv_format
         Format of the KV cache: auto (as the activations), fp32, bf16, fp16, int8.
     context
         Longest sequence in tokens; by default min(4096, the model's).
     memory
-        Memory the process may take: 20GiB, 85%, auto.
+        Memory the process may take, of the GPU where it runs on one: 20GiB, 85%, auto.
     device
         auto (a GPU where there is one), cpu, cuda, cuda:N.
     threads

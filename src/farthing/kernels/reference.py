@@ -36,14 +36,18 @@ class ReferenceKernels:
     layout = "rows"  # of a written weight, for whoever keeps it on disk
     rows_together = 1  # weights are written by a multiple of so many rows, except at their end
 
-    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> float:
+    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> torch.Tensor:
         """Round some rows of W to the format of `weight` and store them there, in this backend's layout. Returns the
-        largest magnitude that the format gives them; it is not finite if one of them is not."""
-        rows, rounded = slice(first_row, first_row + w_RK.shape[0]), quantize(w_RK, weight.format)
+        largest magnitude that the format gives them, a number on the device that nothing here waits for; it is not
+        finite if one of them is not."""
+        rows = slice(first_row, first_row + w_RK.shape[0])
+        rounded = quantize(w_RK.to(weight.codes.device), weight.format)
         weight.codes[rows].copy_(rounded.codes)
         if weight.scale_NG is not None and rounded.scale_NG is not None:
             weight.scale_NG[rows].copy_(rounded.scale_NG)
-            return float(rounded.scale_NG.abs().max()) * weight.format.max_code
+            if weight.zero_NG is not None and rounded.zero_NG is not None:
+                weight.zero_NG[rows].copy_(rounded.zero_NG)
+            return rounded.scale_NG.abs().max().float() * weight.format.max_code
         return largest_magnitude(rounded.codes)
 
     def adopt(self, weight: Weight) -> None:

@@ -8,6 +8,8 @@ Backends that can do neither run the decoder itself. Shapes as in decoder.py.
 
 import ctypes
 from bisect import bisect_left
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -15,8 +17,11 @@ import torch
 from farthing.kernels.native.backend import NativeKernels
 from farthing.kernels.native.timing import by_method
 from farthing.kernels.reference import ReferenceKernels
+from farthing.models.graph_memory import bucket_sizes
 from farthing.runtime.decoder import Decoder
 from farthing.runtime.inputs import InputBuffers, StepInputs
+
+_Pool = tuple[int, int]  # memory that graphs share
 
 
 class Steps(Protocol):
@@ -128,14 +133,11 @@ class TapedDecoder:
         return top_R[:num_rows], token_R[:num_rows]
 
 
-def bucket_sizes(most: int) -> list[int]:
-    """Numbers of sequences that have a graph of their own: 1, 2, 4, then every 8 up to 64, then every 32."""
-    sizes = {1, 2, 4, *range(8, 65, 8), *range(96, most, 32)}
-    return [*sorted(size for size in sizes if size < most), most]
-
-
 class GraphedDecoder:
-    """A CUDA graph for each bucket of decodes: hidden states, logits and the largest of them in one replay."""
+    """A CUDA graph for each bucket of decodes: hidden states, logits and the largest of them in one replay.
+
+    `taken_bytes`: of the device, by all of them; the memory plan says it beforehand.
+    """
 
     def __init__(self, decoder: Decoder, kernels: ReferenceKernels, buffers: InputBuffers, max_logits: int) -> None:
         self._eager = EagerDecoder(decoder, kernels)
@@ -144,10 +146,12 @@ class GraphedDecoder:
         self._sizes = bucket_sizes(max_logits)
         self._replayed: _Graph | None = None  # what computed the step that is at hand
         self._graphs: dict[int, _Graph] = {}
-        pool: object = None
+        free_bytes, _ = torch.cuda.mem_get_info(buffers.device)
+        largest: _Graph | None = None
         for size in reversed(self._sizes):  # the largest first: the others fit in its memory
-            graph = self._graphs[size] = _Graph(self._eager, buffers.first(size, size, size), pool)
-            pool = graph.graph.pool()
+            graph = self._graphs[size] = _Graph(self._eager, buffers.first(size, size, size), largest)
+            largest = largest or graph
+        self.taken_bytes = free_bytes - torch.cuda.mem_get_info(buffers.device)[0]
 
     def hidden(self, inputs: StepInputs) -> torch.Tensor:
         assert inputs.token_ids_T.data_ptr() == self._first_input, "a graph reads the buffers it was captured over"
@@ -171,17 +175,34 @@ class GraphedDecoder:
         return self._replayed.top_R[: len(logits_RV)], self._replayed.token_R[: len(logits_RV)]
 
 
+def captured(run: Callable[[], None], pool: _Pool | None = None) -> torch.cuda.CUDAGraph:
+    """What `run` starts on the current GPU, to be replayed. It runs once before, which compiles what has to be."""
+    run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        run()
+    return graph
+
+
 class _Graph:
-    """The decoder's step over these inputs. It runs once before it is captured, which compiles what has to be."""
+    """The decoder's step over these inputs, captured. Its results are the first rows of the largest graph's, so that
+    logits, the largest of all, take memory once."""
 
-    def __init__(self, steps: EagerDecoder, inputs: StepInputs, pool: object) -> None:
-        self._compute(steps, inputs)
-        torch.cuda.synchronize()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool):
-            self._compute(steps, inputs)
+    def __init__(self, steps: EagerDecoder, inputs: StepInputs, largest: "_Graph | None") -> None:
+        pool = None if largest is None else largest.graph.pool()
+        self.graph = captured(partial(self._compute, steps, inputs, largest), pool)
 
-    def _compute(self, steps: EagerDecoder, inputs: StepInputs) -> None:
-        self.x_RH = steps.hidden(inputs)
-        self.logits_RV = steps.logits(self.x_RH)
-        self.top_R, self.token_R = steps.largest(self.logits_RV)
+    def _compute(self, steps: EagerDecoder, inputs: StepInputs, largest: "_Graph | None") -> None:
+        x_RH = steps.hidden(inputs)
+        logits_RV = steps.logits(x_RH)
+        top_R, token_R = steps.largest(logits_RV)
+        if largest is not None:
+            x_RH, logits_RV = _kept(x_RH, largest.x_RH), _kept(logits_RV, largest.logits_RV)
+            top_R, token_R = _kept(top_R, largest.top_R), _kept(token_R, largest.token_R)
+        self.x_RH, self.logits_RV, self.top_R, self.token_R = x_RH, logits_RV, top_R, token_R
+
+
+def _kept(result: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """The result in the first rows of `whole`."""
+    return whole[: len(result)].copy_(result)

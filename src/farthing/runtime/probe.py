@@ -18,10 +18,12 @@ from farthing.kernels.peaks import compiled_version
 from farthing.runtime import probe_compiled, probe_graph, probe_torch
 from farthing.runtime.device import open_device
 from farthing.runtime.probe_call import host_seconds, seconds_per_call
+from farthing.runtime.probe_graph_calls import graph_seconds
 from farthing.runtime.probe_timing import Progress, synchronize_after
 from farthing.runtime.process_memory import process_bytes
 
 _CALL_SECONDS = 0.1
+_MOST_CONTEXT_BYTES = 2**30  # more than any context takes: the rest is held by other processes
 _HOST_SECONDS = 0.3  # of each of three cases
 
 
@@ -72,16 +74,18 @@ def _with_torch(
 def _with_graphs(
     measured: Calibration, extent: probe_graph.Extent, device: torch.device, progress: Progress
 ) -> Calibration:
-    """Where the engine captures its steps, also what its own kernels reach in them."""
+    """Where the engine captures its steps, also what its own kernels reach in them, and what calls cost there."""
     kernels = probe_graph.graph_kernels(device)
     if not kernels:
         return measured
     products = probe_graph.measure_products(device, kernels, extent, progress)
+    call_seconds, step_seconds = graph_seconds(device)
     return replace(
         measured,
         gemm=(*measured.gemm, *products),
         records=True,
-        overhead_seconds_per_op=probe_graph.seconds_per_graph_call(device, extent, progress),
+        overhead_seconds_per_op=call_seconds,
+        overhead_seconds_per_step=step_seconds,
     )
 
 
@@ -127,11 +131,11 @@ def device_key(device: torch.device, *, compiled: bool) -> DeviceKey:
 def _measure_fixed_memory(device: torch.device) -> tuple[int, int]:
     """Bytes of this process and of the device that are taken before any model: code, threads, context.
 
-    On a GPU other processes that use it count too.
+    On a GPU what other processes hold of it is not told apart, but a context is not taken to be larger than any is.
     """
     square = torch.ones(64, 64, device=device)
     synchronize_after(device, lambda: square @ square)
     if device.type == "cpu":
         return process_bytes(), 0
     free, total = torch.cuda.mem_get_info(device)
-    return process_bytes(), total - free - torch.cuda.memory_reserved(device)
+    return process_bytes(), min(total - free - torch.cuda.memory_reserved(device), _MOST_CONTEXT_BYTES)

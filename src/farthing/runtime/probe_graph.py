@@ -1,6 +1,6 @@
 """What a GPU reaches with the kernels that the engine computes with, as the engine starts them: products in every
-format by rows, replayed from a graph, so that what Python takes to start them is not timed; and what a call of a graph
-costs beside its work. Knows no model.
+format by rows, replayed from a graph, so that what Python takes to start them is not timed. What a call of a graph
+costs beside its work is probe_graph_calls.py's. Knows no model.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +13,11 @@ from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.select import select_kernels
 from farthing.kernels.weight import TORCH_DTYPES, Weight
 from farthing.quantization.base import WeightFormat, resolve
+from farthing.runtime.graph import captured
 from farthing.runtime.probe_timing import Case, Progress, Timing, part, time_all
 
 _FORMATS = ("bf16", "fp8", "w8a16", "w4a16")
 _ACTIVATIONS = "bf16"
-_CALLS = 512  # of the graph whose calls have nothing to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,10 @@ class Extent:
     width: int
     num_bytes: int
     product_seconds: float
-    call_seconds: float
 
 
-QUICK = Extent((1, 16, 512), width=4096, num_bytes=2**28, product_seconds=1.0, call_seconds=0.1)
-FULL = Extent((1, 4, 16, 64, 256, 1024, 8192), width=8192, num_bytes=2**29, product_seconds=15.0, call_seconds=0.5)
+QUICK = Extent((1, 16, 512), width=4096, num_bytes=2**28, product_seconds=1.0)
+FULL = Extent((1, 4, 16, 64, 256, 1024, 8192), width=8192, num_bytes=2**29, product_seconds=15.0)
 
 
 def graph_kernels(device: torch.device) -> dict[str, ReferenceKernels]:
@@ -67,24 +66,10 @@ def measure_products(
         for rows in extent.rows:
             x_TK = torch.randn(rows, extent.width, device=device).to(TORCH_DTYPES[_ACTIVATIONS])
             work = 2 * rows * extent.width**2 * len(weights)
-            cases[Case(name, 1, work, _captured(device, _products(backend, weights, x_TK)))] = rows
+            cases[Case(name, 1, work, _replay(device, _products(backend, weights, x_TK)))] = rows
         timed = time_all(device, list(cases), extent.product_seconds / len(kernels), share)
         points += [_point(weight_format, cases[case], extent.width, num_bytes, case, timing) for case, timing in timed]
     return tuple(points)
-
-
-@torch.inference_mode()
-def seconds_per_graph_call(device: torch.device, extent: Extent, progress: Progress) -> float:
-    """Of one after another on a number, each of which waits for the one before it, as a decoder's do."""
-    one = torch.ones(1, device=device)
-
-    def run() -> None:
-        for _ in range(_CALLS):
-            one.add_(0)
-
-    case = Case("call", 1, 1, _captured(device, run))
-    [(_, timing)] = time_all(device, [case], extent.call_seconds, part(progress, "calls of a graph", 0.0, 1.0))
-    return timing.best / _CALLS
 
 
 def _weights(
@@ -113,16 +98,9 @@ def _products(kernels: ReferenceKernels, weights: Sequence[Weight], x_TK: torch.
     return run
 
 
-def _captured(device: torch.device, run: Callable[[], None]) -> Callable[[], None]:
-    """The replay of a graph; it runs once before, which compiles what has to be. On a CPU the call itself."""
-    run()
-    if device.type != "cuda":
-        return run
-    torch.cuda.synchronize(device)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph.replay
+def _replay(device: torch.device, run: Callable[[], None]) -> Callable[[], None]:
+    """On a CPU the call itself."""
+    return captured(run).replay if device.type == "cuda" else run
 
 
 def _point(weight_format: WeightFormat, rows: int, width: int, num_bytes: int, case: Case, timing: Timing) -> GemmPoint:

@@ -68,13 +68,13 @@ class TritonKernels(ReferenceKernels):
         self._laid_out: set[int] = set()  # weights in halves, by address
         self._plans: dict[tuple[int, torch.dtype], Plan] = {}  # by address, and dtype of the activations
 
-    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> float:
+    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> torch.Tensor:
         write_rows(self._launch, weight, first_row, w_RK)
         self.adopt(weight)
         rows = slice(first_row, first_row + w_RK.shape[0])
         if weight.scale_NG is None:
             return largest_magnitude(weight.codes[rows])
-        return float(weight.scale_NG[rows].abs().max()) * weight.format.max_code
+        return weight.scale_NG[rows].abs().max().float() * weight.format.max_code
 
     def adopt(self, weight: Weight) -> None:
         self._laid_out.add(weight.codes.data_ptr())

@@ -49,7 +49,8 @@ def supports(weight_format: WeightFormat, dtype: torch.dtype) -> bool:
     if not weight_format.quantized:
         return TORCH_DTYPES[weight_format.storage] == dtype
     if weight_format.bits == 4:
-        return weight_format.activation_bits == 16 and (weight_format.group_size or 0) >= 32
+        groups = (weight_format.group_size or 0) >= 32 and not weight_format.zero_points
+        return weight_format.activation_bits == 16 and groups
     return True
 
 

@@ -21,7 +21,7 @@ _GROUPS_OF_A_BLOCK = 16
 
 def in_halves(weight_format: WeightFormat) -> bool:
     """Whether the format's codes are laid out in halves here."""
-    return weight_format.bits == 4 and weight_format.activation_bits == 16
+    return weight_format.bits == 4 and weight_format.activation_bits == 16 and not weight_format.zero_points
 
 
 def write_rows(launch: Launcher, weight: Weight, first_row: int, w_RK: torch.Tensor) -> None:
