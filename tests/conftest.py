@@ -21,6 +21,9 @@ if calibration_folder().is_dir():
     shutil.copytree(calibration_folder(), _DATA / "farthing" / "calibration")
 os.environ["XDG_DATA_HOME"] = str(_DATA)
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported: its kernels then run on CPU tensors
+
 _BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared"
 _WITHOUT_ARTEFACTS = "outside material absent: pass --artefacts DIR"
 

@@ -192,6 +192,7 @@ def load(
     max_num_seqs: int = 32,
     max_batch_tokens: int = 512,
     prefix_caching: bool = True,
+    depth: int = 1,
 ) -> Loaded:
     precision = Precision.of(resolve(dtype, "cpu")).with_kv_format(kv_format).on_device("cpu")
     spec = describe(read_config(folder), precision)
@@ -208,7 +209,7 @@ def load(
     )
     tensors, frequencies = load_weights(spec, folder, memory, lambda done, total: None)
     limits = Limits(max_batch_tokens, max_num_seqs, num_blocks * block_size)
-    runner = ModelRunner(spec, plan, tensors, frequencies, kernels or ReferenceKernels(), memory, limits)
+    runner = ModelRunner(spec, plan, tensors, frequencies, kernels or ReferenceKernels(), memory, limits, depth=depth)
     scheduler = Scheduler(
         num_blocks=num_blocks,
         block_size=block_size,
@@ -216,5 +217,6 @@ def load(
         max_batch_tokens=max_batch_tokens,
         max_model_len=min(spec.max_positions, num_blocks * block_size),
         enable_prefix_caching=prefix_caching,
+        max_tokens_in_flight=depth - 1,
     )
     return Loaded(spec, runner, scheduler, memory)

@@ -375,3 +375,10 @@ def test_a_real_server_is_watched(capsys: pytest.CaptureFixture[str]) -> None:
         assert "tokens/s" in text and "ok · up" in text and "KV cache" in text
         document = json.loads(run(capsys, server.url, "--once", "--json")[0])
         assert document["schema"] == "farthing.ledger/1" and time.time() - document["time"] < 60
+
+
+def test_a_card_in_a_narrow_slot_shows_its_lanes() -> None:
+    narrow = {**LEDGER["gpus"][0], "link_width": 8, "link_width_max": 16}
+    assert "PCIe x8 of x16" in line_with(drawn({**LEDGER, "gpus": [narrow]}, 200), "GPU 0")
+    wide = {**narrow, "link_width": 16}
+    assert "PCIe" not in line_with(drawn({**LEDGER, "gpus": [wide]}, 200), "GPU 0")

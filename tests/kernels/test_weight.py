@@ -74,7 +74,7 @@ def test_four_bits_use_all_sixteen_codes(weight_format: WeightFormat) -> None:
 @pytest.mark.parametrize("shape", [(4, 256), (3, 1), (5, 129), (7, 300)], ids=str)
 def test_the_described_bytes_are_those_of_the_tensors(weight_format: WeightFormat, shape: tuple[int, int]) -> None:
     weight = quantize(normal(*shape), weight_format)
-    tensors = [tensor for tensor in (weight.codes, weight.scale_NG) if tensor is not None]
+    tensors = [tensor for tensor in (weight.codes, weight.scale_NG, weight.zero_NG) if tensor is not None]
     described = weight_format.stored(*shape)
     assert [tuple(tensor.shape) for tensor in tensors] == [tensor.shape for tensor in described]
     assert [tensor.dtype for tensor in tensors] == [TORCH_DTYPES[tensor.dtype] for tensor in described]
@@ -116,6 +116,16 @@ def test_four_bits_are_packed_with_the_even_column_in_the_low_half() -> None:
     weight = quantize(torch.tensor([[-7.0, -1.0, 0.0, 3.0, 7.0]]), formats()["w4a16"])
     assert weight.codes.tolist() == [[15 | 9 << 4, 8 | 5 << 4, 1]]  # 7 became -7, under a negative scale
     assert weight.scale_NG is not None and weight.scale_NG.tolist() == [[-1.0]]
+
+
+def test_zero_points_are_better_where_a_group_leans_to_one_side() -> None:
+    w_NK = normal(8, 512) + 2
+    errors = [(dequantize(quantize(w_NK, formats()[name])) - w_NK).square().mean() for name in ("w4a16", "w4a16-zp")]
+    assert errors[1] < 0.6 * errors[0]
+    weight = quantize(torch.tensor([[-3.0, 0.0, 4.5, 12.0]]), formats()["w4a16-zp"])
+    assert weight.scale_NG is not None and weight.scale_NG.tolist() == [[1.0]]
+    assert weight.zero_NG is not None and weight.zero_NG.tolist() == [[3]]
+    assert weight.codes.tolist() == [[0 | 3 << 4, 7 | 15 << 4]]  # 4.5 became 4
 
 
 def test_each_group_of_columns_has_a_scale_of_its_own() -> None:

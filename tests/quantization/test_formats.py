@@ -14,7 +14,7 @@ from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.weight import dequantize, quantize
 from farthing.quantization.base import SPELLINGS, formats, resolve
 
-EIGHT_BITS, FOUR_BITS = ("w8a8", "w8a16", "fp8"), ("w4a8", "w4a8-g64", "w4a8-g128", "w4a16")
+EIGHT_BITS, FOUR_BITS = ("w8a8", "w8a16", "fp8"), ("w4a8", "w4a8-g64", "w4a8-g128", "w4a16", "w4a16-zp")
 GENTLE = (  # of weights so small that a layer adds to the stream and does not turn it over, as in trained models
     Case("llama-gqa", "Llama", {"initializer_range": 0.05}),
     Case("qwen2-tied", "Qwen2", {"initializer_range": 0.05, "tie_word_embeddings": True}),

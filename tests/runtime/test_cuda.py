@@ -6,6 +6,7 @@ import torch
 from farthing import LLM, SamplingParams
 from farthing.engine.config import EngineConfig
 from farthing.runtime.probe import probe
+from farthing.runtime.probe_graph import graph_seconds
 
 pytestmark = [
     pytest.mark.gpu,
@@ -41,3 +42,10 @@ def test_every_format_answers_with_all_sampling_options(weight_format: str) -> N
 def test_the_device_is_measured() -> None:
     calibration = probe("cuda", quick=True, progress=lambda what, share: None)
     assert calibration.read_bandwidth(2**28) > 0 and calibration.flops_per_second("bf16", 128) > 0
+
+
+def test_a_call_in_a_graph_and_an_empty_step_take_microseconds() -> None:
+    with torch.inference_mode():
+        per_call, per_step = graph_seconds(torch.device("cuda", 0))
+    print(f"a call {per_call * 1e6:.2f} us, a step {per_step * 1e6:.1f} us")
+    assert 0.3e-6 < per_call < 20e-6 and 0 < per_step < 1e-3

@@ -53,7 +53,8 @@ def loaded(folder: Path, name: str = "fp32") -> Tensors:
 
 def stored(tensors: Tensors, name: str, weight_format: WeightFormat) -> torch.Tensor:
     """What a rounded matrix of 32 columns stands for."""
-    return dequantize(Weight(weight_format, 32, tensors[name], tensors[f"{name}_scale"]))
+    zeros = tensors.get(name.replace(".weight", ".weight_zero"))
+    return dequantize(Weight(weight_format, 32, tensors[name], tensors[f"{name}_scale"], zero_NG=zeros))
 
 
 def refusal(folder: Path, name: str = "fp32") -> str:

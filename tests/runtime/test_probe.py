@@ -7,6 +7,8 @@ import torch
 
 from farthing.errors import UsageError
 from farthing.hardware.calibration import ATTENTION, Calibration, cpu_key, load, save, saved_here
+from farthing.kernels.vendor import VendorKernels
+from farthing.runtime import probe_graph
 from farthing.runtime.probe import device_key, probe
 
 MIB = 2**20
@@ -102,3 +104,15 @@ def test_where_nothing_can_be_compiled_torch_is_measured(tmp_path: Path):
     assert calibration.flops_per_second("bf16", 16) > 0 and calibration.read_bandwidth(64 * MIB) > 0
     save(calibration, tmp_path)
     assert load(device_key(torch.device("cpu"), compiled=True), tmp_path) is None
+
+
+def test_the_kernels_of_an_engine_are_measured_in_every_format_by_rows() -> None:
+    """As on a GPU, but for the graphs."""
+    extent = probe_graph.Extent((1, 8), width=256, num_bytes=2**18, product_seconds=1.5, call_seconds=0.01)
+    kernels = dict.fromkeys(("bf16", "fp8", "w4a16"), VendorKernels())
+    points = probe_graph.measure_products(torch.device("cpu"), kernels, extent, lambda what, fraction: None)
+    assert {(point.kind, point.m) for point in points} == {(name, rows) for name in kernels for rows in (1, 8)}
+    assert all(point.working_set_bytes >= 2**18 and point.flops_per_second > 0 for point in points)
+    seconds = probe_graph.seconds_per_graph_call(torch.device("cpu"), extent, lambda what, fraction: None)
+    assert 0 < seconds < 0.01
+    assert probe_graph.graph_kernels(torch.device("cpu")) == {}

@@ -15,6 +15,7 @@ from farthing.quantization.base import resolve
 from farthing.runtime import loader, weight_cache
 from farthing.runtime.device import Memory
 from farthing.runtime.loader import load_weights
+from farthing.runtime.staging import Staging
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 80}
 
@@ -36,11 +37,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return save_reference(make_reference(Case("plain", "Llama", SIZES)), tmp_path / "model")
 
 
-def loaded(folder: Path, name: str = "int4", *, cache: bool = True) -> tuple[dict[str, torch.Tensor], int]:
+def loaded(
+    folder: Path, name: str = "int4", *, cache: bool = True, device: str = "cpu"
+) -> tuple[dict[str, torch.Tensor], int]:
     """The tensors, and how many matrices were rounded for them."""
     kernels, steps = Counting(), list[tuple[int, int]]()
     spec = describe(read_config(folder), Precision.of(resolve(name, "cpu")))
-    memory = Memory(torch.device("cpu"))
+    memory = Memory(torch.device(device))
     tensors, _ = load_weights(spec, folder, memory, lambda done, of: steps.append((done, of)), kernels, cache=cache)
     assert memory.bytes_by_use == {"weights": spec.weight_bytes} and steps[-1] == (spec.weight_bytes,) * 2
     return tensors, kernels.num_rounded
@@ -59,6 +62,26 @@ def test_the_second_load_reads_what_the_first_has_written(
     second, again = loaded(folder, name)
     assert again == 0 and capsys.readouterr().err == ""
     assert all(torch.equal(second[key], first[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", ["int8", "int4", "w4a16-zp", "fp8"])
+def test_what_was_kept_is_staged_on_its_way_to_a_device(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = loaded(folder, name)
+    monkeypatch.setattr(loader, "way_to", lambda device: Staging(device, 100))
+    second, again = loaded(folder, name)
+    assert again == 0 and all(torch.equal(second[key].view(torch.uint8), first[key].view(torch.uint8)) for key in first)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and this machine has none")
+@pytest.mark.parametrize("name", ["w8a16", "w4a16", "fp8"])
+def test_a_gpu_keeps_and_reads_what_it_has_rounded(name: str, folder: Path) -> None:
+    first, num_rounded = loaded(folder, name, device="cuda")
+    second, again = loaded(folder, name, device="cuda")
+    assert num_rounded == 14 and again == 0
+    assert all(torch.equal(second[key].view(torch.uint8), first[key].view(torch.uint8)) for key in first)
 
 
 def test_it_can_be_left_out(folder: Path) -> None:

@@ -20,6 +20,7 @@ from farthing.cli import output
 from farthing.cli.bench_compare import LEAST_ROUNDS, Comparison
 from farthing.cli.bench_ops import ops_table
 from farthing.cli.bench_result import BenchResult, Figure, Subject, compare_results, read_result
+from farthing.cli.doctor_cards import cards
 from farthing.cli.model_argument import DownloadFlags, model_and_config, obtain
 from farthing.cli.said import may_be_unsaid, said
 from farthing.cli.saved_file import check_writable, save_json
@@ -147,6 +148,10 @@ def _measure(
                     speeds.append(running.round(work))
             figures = tuple(running.figure(work, speeds) for work, speeds in zip(works, found, strict=True))
             ops = tuple(step for work in works if (step := running.ops(work)) is not None)
+            if plan.device.type == "cuda":  # warm from it: power, heat and what slows a card show now
+                for finding in cards():
+                    if finding.name == "gpu":
+                        output.stderr.print(f"GPU {finding.text}", soft_wrap=True)
         finally:
             running.close()
     return BenchResult(

@@ -13,8 +13,9 @@ from cyclopts import Parameter
 from farthing import discover
 from farthing.cli.said import said
 from farthing.engine.config import EngineConfig
+from farthing.engine.model_files import model_files
 from farthing.errors import ModelNotFoundError
-from farthing.hub.cache import HubModel, cached_weights, find_anywhere, is_offline
+from farthing.hub.cache import HubModel, find_anywhere, is_offline
 from farthing.planner.plan_file import is_plan_file, load_plan_file
 
 
@@ -42,7 +43,7 @@ def obtain(model: str, config: EngineConfig, download: DownloadFlags) -> None:
         return
     pull = discover.load("farthing.cli", "pull")
     try:
-        cached_weights(found)
+        model_files(found, needs_weights=config.weights != "random")
     except ModelNotFoundError:
         if download.offline or is_offline(os.environ) or not (download.yes or pull.is_terminal()):
             raise

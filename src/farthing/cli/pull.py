@@ -150,7 +150,7 @@ class OfferPlan:
                 "kv_bytes_per_token": memory.kv_bytes_per_token,
                 "kv_tokens": memory.kv_tokens,
                 "activation_bytes": memory.activation_bytes,
-                "reserve_bytes": memory.reserve_bytes,
+                "reserve_bytes": memory.reserve_bytes + memory.graph_bytes,
             },
         }
 

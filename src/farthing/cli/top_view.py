@@ -167,11 +167,14 @@ def _cards(snapshot: Snapshot) -> Iterator[Text]:
         label = f"GPU {_count(place if index is None else index)}"
         watts, limit = card.number("power_watts"), card.number("power_limit_watts")
         used, memory = card.number("used_bytes"), card.number("total_bytes")
+        lanes, most = card.number("link_width"), card.number("link_width_max")
+        narrow = lanes is not None and most is not None and lanes < most
         reasons = ", ".join(reason.text() for reason in card.entries("throttle_reasons") if reason.text())
         said = [
             Text(card.text("name")[:30]),
             Text("lost" if card.is_true("is_lost") else "", "bold red"),
             Text(f"throttled: {reasons}" if reasons else "", "bold red"),
+            Text(f"PCIe x{_count(lanes)} of x{_count(most)}" if narrow else "", "bold red"),
             Text("" if watts is None else f"{watts:.0f} W" if limit is None else f"{watts:.0f} of {limit:.0f} W"),
             Text("" if heat is None else f"{heat:.0f} °C"),
             Text("" if used is None or memory is None else f"{format_bytes(used)} of {format_bytes(memory)}"),

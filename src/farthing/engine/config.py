@@ -28,19 +28,20 @@ class EngineConfig:
     ----------
     format
         Weight format: auto, fp32, bf16, fp16, int8, int4, w8a8, w8a16, w4a8 (groups of 32), w4a8-g64,
-        w4a8-g128, w4a16, fp8.
+        w4a8-g128, w4a16, w4a16-zp (zero points), fp8.
     kv_format
         Format of the KV cache: auto (as the activations), fp32, bf16, fp16, int8.
     context
         Longest sequence in tokens; by default min(4096, the model's).
     memory
-        Memory the process may take: 20GiB, 85%, auto.
+        Memory the process may take, of the GPU where it runs on one: 20GiB, 85%, auto.
     device
         auto (a GPU where there is one), cpu, cuda, cuda:N.
     threads
         CPU threads of the whole process; by default all cores, or one for a model so small that they would only wait.
     weights
-        auto: from the model's files; random: a folder that holds only config.json will do.
+        auto: from the model's files; random: the name of a published model or a folder that holds only config.json
+        will do, and nothing is downloaded.
     max_num_seqs
         Sequences that run at a time.
     max_batch_tokens
@@ -101,8 +102,8 @@ def resolve_precision(config: EngineConfig, *, device_kind: str, fast_dtype: str
     plain = resolve_format(fast_dtype, device_kind)
     activations = plain.name if weight_format.quantized else weight_format.name
     precision = Precision.of(weight_format, activations).with_kv_format(config.kv_format)
-    if precision.kv_dtype == "fp8_e4m3":
-        what = f"--kv-format {config.kv_format!r} is planned only: there are no kernels for it"
+    if precision.kv_dtype == "fp8_e4m3" and device_kind != "cuda":
+        what = f"--kv-format {config.kv_format!r} has no kernels for a {device_kind}"
         raise UnsupportedError(what, fix="use int8, which takes 8 bits a value, too")
     return precision.on_device(device_kind)
 

@@ -60,19 +60,21 @@ class Engine:
             needs_tokenizer=config.weights != "random",
             with_template=with_template,
         )
+        self._policy = draft_policy(plan)
+        overlaps = plan.device.type == "cuda" and self._policy is None
         self._compiler = ThreadPoolExecutor(1, thread_name_prefix="farthing-grammar")
         try:
-            self.memory, self.runner = _load_runner(plan, progress, runner_type)
+            self.memory, self.runner = _load_runner(plan, progress, runner_type, depth=1 + overlaps)
         except BaseException:
             self.close()  # the template's process must not outlive an engine that never was
             raise
-        self._policy = draft_policy(plan)
         self.scheduler = Scheduler(
             num_blocks=plan.memory.num_blocks,
             block_size=plan.memory.block_size,
             max_num_seqs=config.max_num_seqs,
             max_batch_tokens=config.max_batch_tokens,
             max_model_len=plan.context,
+            max_tokens_in_flight=self.runner.depth - 1,
             enable_prefix_caching=config.prefix_caching,
             draft_policy=self._policy,
         )
@@ -88,7 +90,7 @@ class Engine:
 
     @property
     def has_unfinished(self) -> bool:
-        return bool(self._samples or self._compiling)
+        return bool(self._samples or self._compiling or self.runner.in_flight)
 
     def knows(self, request_id: str) -> bool:
         """Whether a request of this id is waiting or running."""
@@ -266,7 +268,9 @@ def _pricer(plan: EnginePlan) -> StepPricer | None:
     return StepPricer(plan.spec, plan.calibration, num_threads=plan.num_threads, threads_matter=fewer)
 
 
-def _load_runner(plan: EnginePlan, progress: Progress, runner_type: type[ModelRunner]) -> tuple[Memory, ModelRunner]:
+def _load_runner(
+    plan: EnginePlan, progress: Progress, runner_type: type[ModelRunner], *, depth: int
+) -> tuple[Memory, ModelRunner]:
     """Weights into memory, and the runner over them."""
     memory = Memory(plan.device)
     if plan.config.weights == "random":
@@ -276,7 +280,7 @@ def _load_runner(plan: EnginePlan, progress: Progress, runner_type: type[ModelRu
             plan.spec, plan.path, memory, progress, plan.kernels, cache=plan.config.cache
         )
     limits = Limits(plan.config.max_batch_tokens, plan.config.max_num_seqs, plan.context)
-    return memory, runner_type(plan.spec, plan.memory, tensors, frequencies, plan.kernels, memory, limits)
+    return memory, runner_type(plan.spec, plan.memory, tensors, frequencies, plan.kernels, memory, limits, depth=depth)
 
 
 def _failures(request: Request, reason: str, *, index: int | None = None) -> list[Delta]:

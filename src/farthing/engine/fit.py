@@ -6,11 +6,13 @@ no tensors; engine/plan.py plans what really runs.
 
 from dataclasses import dataclass
 
-from farthing.engine.config import EngineConfig, resolve_budget, resolve_context, resolve_precision
+from farthing.engine.config import EngineConfig, resolve_context, resolve_precision
+from farthing.engine.room import Room
 from farthing.errors import DoesNotFitError
 from farthing.hardware.machine import fast_dtype, gpus, memory_bytes, processor
 from farthing.models.auto import stored_dtype
 from farthing.models.config_reader import ConfigReader
+from farthing.models.graph_memory import graph_bytes
 from farthing.models.memory import MemoryPlan, plan_memory
 from farthing.models.runnable import describe_runnable
 from farthing.models.spec import ModelSpec
@@ -47,22 +49,21 @@ def fit_here(name: str, config: ConfigReader, engine_config: EngineConfig) -> Fi
     """
     found = gpus() if engine_config.device != "cpu" else ()
     if found:
-        device, kind, available, reserve = found[0].name, "cuda", found[0].free_bytes, CONTEXT_BYTES
+        device, room = found[0].name, Room("cuda", found[0].total_bytes, found[0].free_bytes, CONTEXT_BYTES)
     else:
-        cpu, available = processor(), memory_bytes()[1]
-        device, kind, reserve = f"{cpu.name} ({cpu.num_cores} cores)", "cpu", PROCESS_BYTES
+        cpu = processor()
+        device, room = f"{cpu.name} ({cpu.num_cores} cores)", Room("cpu", *memory_bytes(), PROCESS_BYTES)
+    kind = room.kind
     spec, context = resolve_spec(
         config, engine_config, name, kind=kind, plain_dtype=fast_dtype(kind, stored_dtype(config))
     )
     memory, problem = None, None
     widens = kind != "cpu" or spec.precision.format.math != "int8"  # a processor's kernels multiply these as they are
     try:
-        memory = engine_memory(
-            spec, context, engine_config, kind=kind, available_bytes=available, reserve_bytes=reserve, widens=widens
-        )
+        memory = engine_memory(spec, context, engine_config, room, widens=widens, captures=kind == "cuda")
     except DoesNotFitError as error:
-        problem = error.what
-    return Fit(device, spec, context, available, memory, problem)
+        problem = error.what + (f" ({room.held_text})" if room.held_text else "")
+    return Fit(device, spec, context, room.available_bytes, memory, problem)
 
 
 def resolve_spec(
@@ -74,24 +75,20 @@ def resolve_spec(
 
 
 def engine_memory(
-    spec: ModelSpec,
-    context: int,
-    engine_config: EngineConfig,
-    *,
-    kind: str,
-    available_bytes: int,
-    reserve_bytes: int,
-    widens: bool,
+    spec: ModelSpec, context: int, engine_config: EngineConfig, room: Room, *, widens: bool, captures: bool
 ) -> MemoryPlan:
-    """The memory plan of the engine. `widens`: its kernels widen quantized weights. DoesNotFitError, with the
-    arithmetic, if there is none."""
+    """The memory plan of the engine. `widens`: its kernels widen quantized weights; `captures`: decodes are replayed as
+    graphs of the device. DoesNotFitError, with the arithmetic, if there is none."""
+    max_num_seqs = engine_config.max_num_seqs
+    graphs = graph_bytes(spec, max_num_seqs=max_num_seqs, max_model_len=context, widens=widens) if captures else 0
     return plan_memory(
         spec,
-        budget_bytes=resolve_budget(engine_config.memory, available_bytes=available_bytes, device_kind=kind),
-        reserve_bytes=reserve_bytes,
+        budget_bytes=room.budget(engine_config.memory),
+        reserve_bytes=room.reserve_bytes,
         block_size=engine_config.block_size,
-        max_num_seqs=engine_config.max_num_seqs,
+        max_num_seqs=max_num_seqs,
         max_batch_tokens=engine_config.max_batch_tokens,
         max_model_len=context,
         widens=widens,
+        graph_bytes=graphs,
     )

@@ -11,10 +11,13 @@ import torch
 
 from farthing.engine.config import EngineConfig, resolve_threads
 from farthing.engine.fit import engine_memory, resolve_spec
+from farthing.engine.model_files import model_files
+from farthing.engine.refusal import Planned, refusal, what_would_fit
+from farthing.engine.room import Room
 from farthing.errors import DoesNotFitError
 from farthing.hardware.calibration import Calibration, DeviceKey, load
 from farthing.hardware.machine import fast_dtype, num_cores
-from farthing.hub.cache import cached_weights, find_anywhere
+from farthing.hub.cache import find_anywhere
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.select import select_kernels
 from farthing.models.auto import read_config, stored_dtype
@@ -23,7 +26,7 @@ from farthing.models.memory import MemoryPlan
 from farthing.models.spec import ModelSpec
 from farthing.ops.linear import Linear
 from farthing.planner.timing.device import CONTEXT_BYTES
-from farthing.runtime.device import open_device, usable_bytes
+from farthing.runtime.device import open_device, total_bytes, usable_bytes
 from farthing.runtime.probe import device_key
 from farthing.runtime.process_memory import process_bytes
 
@@ -44,6 +47,7 @@ class EnginePlan:
     kernels: ReferenceKernels
     key: DeviceKey
     calibration: Calibration | None
+    room: Room
 
     def with_calibration(self, calibration: Calibration) -> "EnginePlan":
         """The same plan on a machine that has been measured since."""
@@ -53,10 +57,10 @@ class EnginePlan:
 def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
     """FarthingError, naming the cause, if the model is not found, not supported or does not fit.
 
-    A model of a hub is taken from its cache; nothing is downloaded here.
+    A model of a hub is taken from its cache; nothing is downloaded here. Of one with random weights the description
+    will do, which a published model has without any files.
     """
-    found = find_anywhere(model)
-    path = found if isinstance(found, Path) else cached_weights(found)
+    path = model_files(find_anywhere(model), needs_weights=config.weights != "random")
     model_config = read_config(path)
     device = open_device(config.device)
     on_cpu = device.type == "cpu"
@@ -77,19 +81,19 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
     context_bytes = calibration.device_context_bytes if calibration else CONTEXT_BYTES
     reserve_bytes = process_bytes() if on_cpu else context_bytes
     available_bytes = usable_bytes(device) + reserve_bytes  # which this process holds by now
+    room = Room(device.type, total_bytes(device), available_bytes, reserve_bytes)
+    widens, captures = kernels.widens_quantized, kernels.skips_padding and not on_cpu
+
+    def planned(other: EngineConfig) -> Planned:
+        spec, context = resolve_spec(model_config, other, model, kind=device.type, plain_dtype=fast)
+        return spec, context, engine_memory(spec, context, other, room, widens=widens, captures=captures)
+
     try:
-        memory = engine_memory(
-            spec,
-            context,
-            config,
-            kind=device.type,
-            available_bytes=available_bytes,
-            reserve_bytes=reserve_bytes,
-            widens=kernels.widens_quantized,
-        )
+        memory = engine_memory(spec, context, config, room, widens=widens, captures=captures)
     except DoesNotFitError as error:
-        reason = f"{model} does not fit {device} in {spec.precision.format.name}: {error.what}"
-        raise DoesNotFitError(reason, fix=error.fix) from None
+        what = f"{model} does not fit {device} in {spec.precision.format.name}"
+        fits = what_would_fit(config, context, planned)
+        raise refusal(error, what=what, held=room.held_text, fits=fits) from None
     return EnginePlan(
         name=model,
         path=path,
@@ -103,4 +107,5 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
         kernels=kernels,
         key=key,
         calibration=calibration,
+        room=room,
     )

@@ -1,18 +1,22 @@
-"""What a person is told before anything is loaded: device, resolved format, memory, expected speed; in one line.
+"""What a person is told before anything is loaded: device and why, format, memory, expected speed; in one line.
 
 The limits of a machine that was never measured are measured first, roughly, and kept. Knows no terminal: what it says
 while it measures goes to standard error.
 """
 
 import sys
+from pathlib import Path
 
 from farthing.engine.accounts.step_price import forecast
 from farthing.engine.plan import EnginePlan
 from farthing.errors import FarthingError
 from farthing.hardware.calibration import save
 from farthing.ops.batch import BatchShape
+from farthing.runtime.device import num_gpus
 from farthing.runtime.probe import probe
 from farthing.units import format_bytes
+
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def measured(plan: EnginePlan) -> EnginePlan:
@@ -41,13 +45,26 @@ def plan_line(plan: EnginePlan) -> str:
     if weight_format.quantized and kernels.widens_quantized:
         speed = f"slow: no kernel for {weight_format.name} here, its weights are widened in every step"
     invariance = "batch-invariant" if kernels.batch_invariant else "not batch-invariant"
+    why = why_device(plan.config.device, plan.device.type, num_gpus=num_gpus(), has_driver=_DRIVER.exists())
     threads = f", {plan.num_threads} thread{'s' * (plan.num_threads > 1)}" if plan.device.type == "cpu" else ""
+    held = f" ({plan.room.held_text})" if plan.room.held_text else ""
     return (
-        f"{plan.name} · {weight_format.name} on {plan.key.name} ({plan.device}{threads}) · "
-        f"{format_bytes(memory.total_bytes)} of {format_bytes(memory.budget_bytes)}, "
+        f"{plan.name} · {weight_format.name} on {plan.key.name} ({plan.device}{threads}{why}) · "
+        f"{format_bytes(memory.total_bytes)} of {format_bytes(memory.budget_bytes)}{held}, "
         f"KV room {memory.kv_tokens:,} tokens · {kernels.name} kernels, {invariance} · "
         f"{speed}"
     )
+
+
+def why_device(asked: str, kind: str, *, num_gpus: int, has_driver: bool) -> str:
+    """Why the model runs on a device of this kind, after a comma; nothing where nobody would ask."""
+    if kind == "cuda":
+        if asked != "auto":
+            return ", as asked for"
+        return ", the GPU that is here" if num_gpus == 1 else f", the first of {num_gpus} GPUs"
+    if asked == "auto" and has_driver:
+        return ", for torch reaches no GPU though NVIDIA's driver is here: farthing doctor"
+    return ""
 
 
 def _say(text: str) -> None:

@@ -76,14 +76,15 @@ class PayingDrafts:
 
 
 def draft_policy(plan: EnginePlan) -> FixedDrafts | PayingDrafts | None:
-    """None: no drafts. So it is, unless a number is asked for, where nothing is known of the machine, and where rows
-    depend on their batch, so that an answer with drafts could be another one."""
+    """None: no drafts. So it is, unless a number is asked for, where nothing is known of the machine, where rows depend
+    on their batch, so that an answer with drafts could be another one, and on a GPU, whose steps are started before the
+    tokens are known that a guess would follow."""
     asked, spec, calibration = plan.config.speculation, plan.spec, plan.calibration
     if asked == "off":
         return None
     if asked != "auto":
         return FixedDrafts(int(asked))
-    if calibration is None or not plan.kernels.batch_invariant:
+    if calibration is None or not plan.kernels.batch_invariant or plan.device.type == "cuda":
         return None
     context = max(0, min(_CONTEXT, plan.context - 1 - _MOST_DRAFTS))
 

@@ -127,10 +127,10 @@ class LinkPoint:
 class Calibration:
     """Everything that one `probe` measured. `date` is ISO 8601, UTC.
 
-    `records`: steps are recorded once and replayed, so that a call is a recorded one; else it is one of torch (a kernel
-    launch on a GPU). `overhead_seconds_per_op`: what a call of a decode step costs beside its work, with all threads,
+    `records`: steps are recorded once and replayed, so that a call is a recorded one (on a GPU one of a graph); else it
+    is one of torch. `overhead_seconds_per_op`: what a call of a decode step costs beside its work, with all threads,
     and `..._alone` with one. `overhead_seconds_per_step`, `..._per_sequence` and `..._per_logit` of one: Python around
-    the calls.
+    the calls; on a GPU, which Python does not hold up, what passes between two graphs.
     `process_bytes`: interpreter and torch before any model. `device_context_bytes`: what the CUDA context takes of the
     GPU, 0 on a CPU. `peaks`: none where they were not measured.
     """

@@ -12,6 +12,7 @@ import torch
 from farthing.kernels.kv_rows import load_rows, store_rows
 from farthing.kernels.sequences import Sequences
 from farthing.kernels.weight import Weight, dequantize, largest_magnitude, quantize, round_activations
+from farthing.kernels.wishes import Wishes
 
 ROWS = 1
 """Rows of one matrix product. BLAS libraries pick the order of a sum by the number of rows, and within a block by a
@@ -24,20 +25,29 @@ class ReferenceKernels:
 
     name = "reference"
     batch_invariant = True
+    skips_padding = False
+    """Whether rows without a slot and sequences without rows compute nothing, so that a step may be larger than its
+    batch."""
+    draws = False
+    """Whether `draw` is there: tokens that are sampled without the host."""
     widens_quantized = True
     """Whether weights in a quantized format are widened, a matrix at a time, in every step."""
 
     layout = "rows"  # of a written weight, for whoever keeps it on disk
     rows_together = 1  # weights are written by a multiple of so many rows, except at their end
 
-    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> float:
+    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> torch.Tensor:
         """Round some rows of W to the format of `weight` and store them there, in this backend's layout. Returns the
-        largest magnitude that the format gives them; it is not finite if one of them is not."""
-        rows, rounded = slice(first_row, first_row + w_RK.shape[0]), quantize(w_RK, weight.format)
+        largest magnitude that the format gives them, a number on the device that nothing here waits for; it is not
+        finite if one of them is not."""
+        rows = slice(first_row, first_row + w_RK.shape[0])
+        rounded = quantize(w_RK.to(weight.codes.device), weight.format)
         weight.codes[rows].copy_(rounded.codes)
         if weight.scale_NG is not None and rounded.scale_NG is not None:
             weight.scale_NG[rows].copy_(rounded.scale_NG)
-            return float(rounded.scale_NG.abs().max()) * weight.format.max_code
+            if weight.zero_NG is not None and rounded.zero_NG is not None:
+                weight.zero_NG[rows].copy_(rounded.zero_NG)
+            return rounded.scale_NG.abs().max().float() * weight.format.max_code
         return largest_magnitude(rounded.codes)
 
     def adopt(self, weight: Weight) -> None:
@@ -63,6 +73,11 @@ class ReferenceKernels:
         """The largest value of each row and the lowest id that has it; NaN is larger than all."""
         top_R, token_R = logits_RV.max(-1)
         return top_R, token_R
+
+    def draw(self, logits_RV: torch.Tensor, wishes: Wishes) -> tuple[torch.Tensor, torch.Tensor]:
+        """The largest value of each row and the token that is drawn from it; where the largest is not finite, that
+        token means nothing."""
+        raise NotImplementedError("runtime/sampler.py draws, where `draws` is False")
 
     def rms_norm(self, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: float) -> torch.Tensor:
         """x / sqrt(mean(x^2) + eps) * w over the last dimension, in fp32, rounded before the weight is applied."""

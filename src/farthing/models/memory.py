@@ -1,7 +1,7 @@
-"""The one memory plan: weights, KV pool, activations and reserve of one rank, forecast from the description.
+"""The one memory plan: weights, KV pool, activations, graphs and reserve of one rank, forecast from the description.
 
 The planner prints it, the runtime allocates from it and asserts it after load (law 3). Knows no tensors; the reserve
-(interpreter, torch, CUDA context) is measured by runtime/probe.py and handed in.
+(interpreter, torch, CUDA context) is measured by runtime/probe.py and handed in, what graphs keep by graph_memory.py.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ class MemoryPlan:
     num_blocks: int
     activation_bytes: int
     reserve_bytes: int
+    graph_bytes: int = 0
 
     @property
     def kv_tokens(self) -> int:
@@ -35,7 +36,7 @@ class MemoryPlan:
 
     @property
     def total_bytes(self) -> int:
-        return self.weights_bytes + self.kv_bytes + self.activation_bytes + self.reserve_bytes
+        return self.weights_bytes + self.kv_bytes + self.activation_bytes + self.graph_bytes + self.reserve_bytes
 
 
 def plan_memory(
@@ -48,21 +49,24 @@ def plan_memory(
     max_batch_tokens: int,
     max_model_len: int,
     widens: bool = True,
+    graph_bytes: int = 0,
 ) -> MemoryPlan:
-    """As much KV room as `max_num_seqs` full contexts can use, or as the budget leaves.
+    """As much KV room as `max_num_seqs` full contexts can use, or as the budget leaves. `graph_bytes`: kept by recorded
+    steps on a GPU.
 
     DoesNotFitError, with the arithmetic, if one sequence of `max_model_len` tokens does not fit.
     """
     activation_bytes = activation_peak_bytes(spec, max_batch_tokens, max_num_seqs, max_model_len, widens=widens)
     blocks_per_sequence = -(-max_model_len // block_size)
-    room = budget_bytes - spec.weight_bytes - activation_bytes - reserve_bytes
+    room = budget_bytes - spec.weight_bytes - activation_bytes - graph_bytes - reserve_bytes
     block_bytes = spec.kv_bytes_per_token * block_size
     num_blocks = min(max(room, 0) // block_bytes, blocks_per_sequence * max_num_seqs)
     if num_blocks < blocks_per_sequence:
+        graphs = f"graphs {format_bytes(graph_bytes)} + " if graph_bytes else ""
         raise DoesNotFitError(
             f"weights {format_bytes(spec.weight_bytes)} + KV of one sequence of {max_model_len:,} tokens "
             f"{format_bytes(blocks_per_sequence * block_bytes)} + activations {format_bytes(activation_bytes)} + "
-            f"reserve {format_bytes(reserve_bytes)} > {format_bytes(budget_bytes)} usable",
+            f"{graphs}reserve {format_bytes(reserve_bytes)} > {format_bytes(budget_bytes)} usable",
             fix="use a smaller format (--format int8), a shorter --context, or more memory",
         )
     return MemoryPlan(
@@ -73,6 +77,7 @@ def plan_memory(
         num_blocks,
         activation_bytes,
         reserve_bytes,
+        graph_bytes,
     )
 
 

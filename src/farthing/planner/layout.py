@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from farthing.errors import DoesNotFitError, UnsupportedError
 from farthing.hardware.defaults import default
+from farthing.models.graph_memory import graph_bytes
 from farthing.models.memory import MemoryPlan, activation_peak_bytes, plan_memory
 from farthing.models.parallel import parallelize
 from farthing.models.spec import ModelSpec
@@ -48,7 +49,7 @@ class RankMemory:
     def shortfall_bytes(self) -> int:
         """What is missing for one sequence; negative is what is left beside it."""
         memory = self.memory
-        fixed = memory.weights_bytes + memory.activation_bytes + memory.reserve_bytes
+        fixed = memory.weights_bytes + memory.activation_bytes + memory.graph_bytes + memory.reserve_bytes
         return fixed + self.sequence_bytes - memory.budget_bytes
 
 
@@ -153,6 +154,9 @@ def collective_bytes(tp: int) -> int:
 def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context: int, *, tp: int) -> MemoryPlan:
     reserve = device.reserve_bytes + (collective_bytes(tp) if tp > 1 and device.kind == "cuda" else 0)
     widens = device.widens(spec.precision.format)
+    graphs = 0
+    if device.kind == "cuda" and device.calls == "recorded":
+        graphs = graph_bytes(spec, max_num_seqs=request.max_num_seqs, max_model_len=context, widens=widens)
     try:
         return plan_memory(
             spec,
@@ -163,11 +167,19 @@ def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context:
             max_batch_tokens=request.max_batch_tokens,
             max_model_len=context,
             widens=widens,
+            graph_bytes=graphs,
         )
     except DoesNotFitError:
         activations = activation_peak_bytes(
             spec, request.max_batch_tokens, request.max_num_seqs, context, widens=widens
         )
         return MemoryPlan(
-            device.memory_bytes, spec.weight_bytes, spec.kv_bytes_per_token, request.block_size, 0, activations, reserve
+            device.memory_bytes,
+            spec.weight_bytes,
+            spec.kv_bytes_per_token,
+            request.block_size,
+            0,
+            activations,
+            reserve,
+            graphs,
         )

@@ -41,7 +41,7 @@ def to_json_object(plan: Plan) -> dict[str, Any]:
             "kv_tokens": placement.kv_tokens,
             "sequences": placement.num_sequences,
             "activation_bytes": sum(memory.activation_bytes for memory in memories),
-            "reserve_bytes": sum(memory.reserve_bytes for memory in memories),
+            "reserve_bytes": sum(memory.reserve_bytes + memory.graph_bytes for memory in memories),
             "per_device": [
                 {
                     "device": rank.device.name,
@@ -52,7 +52,7 @@ def to_json_object(plan: Plan) -> dict[str, Any]:
                     "kv_bytes": rank.memory.kv_bytes,
                     "kv_tokens": rank.memory.kv_tokens,
                     "activation_bytes": rank.memory.activation_bytes,
-                    "reserve_bytes": rank.memory.reserve_bytes,
+                    "reserve_bytes": rank.memory.reserve_bytes + rank.memory.graph_bytes,
                     "left_after_weights_bytes": rank.memory.budget_bytes - rank.memory.weights_bytes,
                 }
                 for rank in placement.ranks
@@ -144,6 +144,7 @@ def memory_columns(plan: Plan) -> Iterator[tuple[str, tuple[tuple[str, str], ...
                 ("weights", format_bytes(memory.weights_bytes)),
                 (room[0], format_bytes(room[1])),
                 ("activations", format_bytes(memory.activation_bytes)),
+                *((("graphs", format_bytes(memory.graph_bytes)),) if memory.graph_bytes else ()),
                 ("reserve", format_bytes(memory.reserve_bytes)),
                 ("usable", format_bytes(memory.budget_bytes)),
                 ("left", format_bytes(left)) if left >= 0 else ("missing", format_bytes(-left)),

@@ -11,6 +11,8 @@ from farthing.discover import load, names
 from farthing.errors import UnsupportedError
 
 DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1, "uint8": 1, "fp8_e4m3": 1}
+SIDE_SUFFIXES = ("weight_scale", "weight_zero")
+"""Of what is stored beside the codes of a quantized matrix."""
 SPELLINGS = {
     "int8": {"cpu": "w8a8", "cuda": "w8a16"},
     "int4": {"cpu": "w4a8", "cuda": "w4a16"},
@@ -25,7 +27,7 @@ SPELLINGS = {
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor of a stored weight: `suffix` is appended to the op's name ("weight", "weight_scale")."""
+    """One tensor of a stored weight: `suffix` is appended to the op's name ("weight", or one of SIDE_SUFFIXES)."""
 
     suffix: str
     dtype: str
@@ -45,7 +47,8 @@ class WeightFormat:
 
     `group_size` input columns share a scale (None: the whole row does); `scale_dtype` None means no scales, that is
     plain floating point. value = scale * code: codes from -`max_code` to `max_code`; of 4 bits -8..7, under scales of
-    either sign.
+    either sign. `zero_points`, of 4 bits alone: codes 0..15, and which of them is zero, a uint8 for each scale:
+    value = scale * (code - zero).
     `activation_bits` 8: each activation row is rounded to int8 with its own scale before the product.
     `math` is the unit of hardware/ that multiplies (the key of Cost.flops).
     """
@@ -57,6 +60,7 @@ class WeightFormat:
     scale_dtype: str | None = None
     group_size: int | None = None
     activation_bits: int = 16
+    zero_points: bool = False
 
     @property
     def quantized(self) -> bool:
@@ -64,19 +68,24 @@ class WeightFormat:
 
     @property
     def max_code(self) -> float:
-        """The largest magnitude of a stored code: 127, 7, or 448 (the largest fp8 e4m3 number, OCP OFP8 1.0)."""
-        return 448.0 if self.storage == "fp8_e4m3" else float(2 ** (self.bits - 1) - 1)
+        """The largest magnitude of a stored code: 127, 7 (from a zero point, 15), or 448 (the largest fp8 e4m3 number,
+        OCP OFP8 1.0)."""
+        if self.storage == "fp8_e4m3":
+            return 448.0
+        return float(2**self.bits - 1 if self.zero_points else 2 ** (self.bits - 1) - 1)
 
     def num_groups(self, in_features: int) -> int:
         return 1 if self.group_size is None else -(-in_features // self.group_size)
 
     def stored(self, out_features: int, in_features: int) -> tuple[StoredTensor, ...]:
-        """The tensors of W[out, in]: codes first, then scales [out, groups]."""
+        """The tensors of W[out, in]: codes first, then scales and zero points [out, groups]."""
         columns = -(-in_features * self.bits // (8 * DTYPE_BYTES[self.storage]))
         weight = StoredTensor("weight", self.storage, (out_features, columns))
         if self.scale_dtype is None:
             return (weight,)
-        return (weight, StoredTensor("weight_scale", self.scale_dtype, (out_features, self.num_groups(in_features))))
+        groups = (out_features, self.num_groups(in_features))
+        scale = StoredTensor("weight_scale", self.scale_dtype, groups)
+        return (weight, scale, StoredTensor("weight_zero", "uint8", groups)) if self.zero_points else (weight, scale)
 
     def nbytes(self, out_features: int, in_features: int) -> int:
         return sum(tensor.num_bytes for tensor in self.stored(out_features, in_features))

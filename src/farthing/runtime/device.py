@@ -10,6 +10,7 @@ import re
 import torch
 
 from farthing.errors import UsageError
+from farthing.hardware.machine import memory_bytes
 from farthing.kernels.weight import TORCH_DTYPES
 from farthing.runtime.fresh_memory import fresh_zeros, take
 from farthing.runtime.process_memory import available_bytes
@@ -47,25 +48,44 @@ class Memory:
         take(self._fresh)
         self._fresh = []
 
+    def trim(self) -> None:
+        """Give back what was taken on the way and is not needed any more."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _count(self, use: str, tensor: torch.Tensor) -> None:
         self.bytes_by_use[use] = self.bytes_by_use.get(use, 0) + tensor.numel() * tensor.element_size()
 
 
 def open_device(name: str) -> torch.device:
-    """'auto' (cuda where there is one), 'cpu', 'cuda', 'cuda:1'. UsageError if this machine has no such device."""
+    """'auto' (the first GPU where there is one), 'cpu', 'cuda', 'cuda:1'; a GPU becomes the one that kernels run on.
+    UsageError if this machine has no such device."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
         raise UsageError(f"device {name!r} is not known", fix="use cpu, cuda or cuda:N")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"there is no device {name!r} here: {torch.cuda.device_count()} CUDA devices", fix="use cpu")
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
+        torch.cuda.set_device(device)  # kernels run on the current one
     return device
 
 
 def use_threads(num_threads: int) -> None:
     """CPU threads of torch's operations, for the whole process."""
     torch.set_num_threads(num_threads)
+
+
+def num_gpus() -> int:
+    """CUDA devices that torch reaches."""
+    return torch.cuda.device_count()
+
+
+def total_bytes(device: torch.device) -> int:
+    """Memory of the device, or of the machine or container, whoever holds it."""
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else memory_bytes()[0]
 
 
 def usable_bytes(device: torch.device) -> int:

@@ -1,11 +1,15 @@
-"""Capture once, replay: a decoder's step recorded as a tape of kernel calls over fixed buffers.
+"""Capture once, replay: a decoder's step over fixed buffers, as a tape of kernel calls or as graphs of the device.
 
-The only file that knows capture. A step of any size within the limits replays the same tape: the numbers of tokens,
-sequences and logit rows stand in buffers, too. Backends that can't record run the decoder itself. Shapes as in
-decoder.py.
+The only file that knows capture. On a CPU a step of any size within the limits replays the same tape: the numbers of
+tokens, sequences and logit rows stand in buffers, too. On a GPU a step of decodes replays the graph of the next larger
+number of sequences, and those behind the batch compute nothing; steps with prompts, which are long, go call by call.
+Backends that can do neither run the decoder itself. Shapes as in decoder.py.
 """
 
 import ctypes
+from bisect import bisect_left
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -13,8 +17,11 @@ import torch
 from farthing.kernels.native.backend import NativeKernels
 from farthing.kernels.native.timing import by_method
 from farthing.kernels.reference import ReferenceKernels
+from farthing.models.graph_memory import bucket_sizes
 from farthing.runtime.decoder import Decoder
 from farthing.runtime.inputs import InputBuffers, StepInputs
+
+_Pool = tuple[int, int]  # memory that graphs share
 
 
 class Steps(Protocol):
@@ -41,6 +48,8 @@ def capture(decoder: Decoder, kernels: ReferenceKernels, buffers: InputBuffers, 
     """The inputs of its `hidden` must lie in `buffers`."""
     if isinstance(kernels, NativeKernels):
         return TapedDecoder(decoder, kernels, buffers, max_logits)
+    if buffers.device.type == "cuda" and kernels.skips_padding:
+        return GraphedDecoder(decoder, kernels, buffers, max_logits)
     return EagerDecoder(decoder, kernels)
 
 
@@ -122,3 +131,78 @@ class TapedDecoder:
         num_rows = len(logits_RV)
         top_R, token_R = self._largest.outputs
         return top_R[:num_rows], token_R[:num_rows]
+
+
+class GraphedDecoder:
+    """A CUDA graph for each bucket of decodes: hidden states, logits and the largest of them in one replay.
+
+    `taken_bytes`: of the device, by all of them; the memory plan says it beforehand.
+    """
+
+    def __init__(self, decoder: Decoder, kernels: ReferenceKernels, buffers: InputBuffers, max_logits: int) -> None:
+        self._eager = EagerDecoder(decoder, kernels)
+        self.prepare = self._eager.prepare
+        self._first_input = buffers.whole.token_ids_T.data_ptr()
+        self._sizes = bucket_sizes(max_logits)
+        self._replayed: _Graph | None = None  # what computed the step that is at hand
+        self._graphs: dict[int, _Graph] = {}
+        free_bytes, _ = torch.cuda.mem_get_info(buffers.device)
+        largest: _Graph | None = None
+        for size in reversed(self._sizes):  # the largest first: the others fit in its memory
+            graph = self._graphs[size] = _Graph(self._eager, buffers.first(size, size, size), largest)
+            largest = largest or graph
+        self.taken_bytes = free_bytes - torch.cuda.mem_get_info(buffers.device)[0]
+
+    def hidden(self, inputs: StepInputs) -> torch.Tensor:
+        assert inputs.token_ids_T.data_ptr() == self._first_input, "a graph reads the buffers it was captured over"
+        num_rows = len(inputs.logit_rows)
+        self._replayed = None
+        if num_rows == len(inputs.token_ids_T) == len(inputs.sequences.starts_S) <= self._sizes[-1]:
+            self._replayed = self._graphs[self._sizes[bisect_left(self._sizes, num_rows)]]
+            self._replayed.graph.replay()
+            return self._replayed.x_RH[:num_rows]
+        return self._eager.hidden(inputs)
+
+    def logits(self, x_RH: torch.Tensor) -> torch.Tensor:
+        if self._replayed is not None and x_RH.data_ptr() == self._replayed.x_RH.data_ptr():
+            return self._replayed.logits_RV[: len(x_RH)]
+        self._replayed = None
+        return self._eager.logits(x_RH)
+
+    def largest(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._replayed is None:
+            return self._eager.largest(logits_RV)
+        return self._replayed.top_R[: len(logits_RV)], self._replayed.token_R[: len(logits_RV)]
+
+
+def captured(run: Callable[[], None], pool: _Pool | None = None) -> torch.cuda.CUDAGraph:
+    """What `run` starts on the current GPU, to be replayed. It runs once before, which compiles what has to be."""
+    run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        run()
+    return graph
+
+
+class _Graph:
+    """The decoder's step over these inputs, captured. Its results are the first rows of the largest graph's, so that
+    logits, the largest of all, take memory once."""
+
+    def __init__(self, steps: EagerDecoder, inputs: StepInputs, largest: "_Graph | None") -> None:
+        pool = None if largest is None else largest.graph.pool()
+        self.graph = captured(partial(self._compute, steps, inputs, largest), pool)
+
+    def _compute(self, steps: EagerDecoder, inputs: StepInputs, largest: "_Graph | None") -> None:
+        x_RH = steps.hidden(inputs)
+        logits_RV = steps.logits(x_RH)
+        top_R, token_R = steps.largest(logits_RV)
+        if largest is not None:
+            x_RH, logits_RV = _kept(x_RH, largest.x_RH), _kept(logits_RV, largest.logits_RV)
+            top_R, token_R = _kept(top_R, largest.top_R), _kept(token_R, largest.token_R)
+        self.x_RH, self.logits_RV, self.top_R, self.token_R = x_RH, logits_RV, top_R, token_R
+
+
+def _kept(result: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """The result in the first rows of `whole`."""
+    return whole[: len(result)].copy_(result)

@@ -26,7 +26,8 @@ class Linear:
     def __init__(self, op: linear_ops.Linear, name: str, tensors: Tensors, kernels: ReferenceKernels) -> None:
         owner = op.tied if op.tied is not None and op.shares_matrix else name
         stored, scales = tensors[f"{owner}.weight"], tensors.get(f"{owner}.weight_scale")
-        self.weight = kernels.prepare(Weight(op.format, op.in_features, stored, scales))
+        zeros = tensors.get(f"{owner}.weight_zero")
+        self.weight = kernels.prepare(Weight(op.format, op.in_features, stored, scales, zero_NG=zeros))
         self.bias = tensors[f"{name}.bias"] if op.bias else None
         self.kernels = kernels
 

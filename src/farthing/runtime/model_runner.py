@@ -3,8 +3,10 @@
 Owns the weights, the KV cache and the sampling state of each sequence. Knows no text and no queues.
 """
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -16,18 +18,21 @@ from farthing.models.memory import MemoryPlan
 from farthing.models.spec import ModelSpec
 from farthing.runtime.decoder import Decoder
 from farthing.runtime.device import Memory
-from farthing.runtime.graph import capture
+from farthing.runtime.graph import Steps, capture
 from farthing.runtime.inputs import InputBuffers, Limits
 from farthing.runtime.kv_cache import KVCache
-from farthing.runtime.sampler import RequestState, RowError, sample, token_logprobs
+from farthing.runtime.landing import Landing
+from farthing.runtime.sampler import RequestState, RowError, not_finite, sample, token_logprobs
+from farthing.runtime.wish_buffers import WishBuffers
 from farthing.sampling_params import TokenLogprobs
-from farthing.scheduler.batch import Batch, BatchItem, Done
+from farthing.scheduler.batch import PENDING_TOKEN, Batch, BatchItem, Done
 
 
 class ModelRunner:
-    """Runs batches one at a time, in this process (depth 1)."""
+    """Runs batches in this process, at most `depth` at a time: with two, the device never waits for the scheduler.
 
-    depth = 1
+    A batch whose tokens the device draws by itself is on its way when `submit` returns; of another one `submit` waits.
+    """
 
     def __init__(
         self,
@@ -38,22 +43,31 @@ class ModelRunner:
         kernels: ReferenceKernels,
         memory: Memory,
         limits: Limits,
+        *,
+        depth: int = 1,
     ) -> None:
+        self.depth = depth
         cache = KVCache(spec, num_blocks=plan.num_blocks, block_size=plan.block_size, memory=memory)
         _assert_as_planned(memory, plan)
         decoder = Decoder(spec, tensors, kernels, cache, frequencies)
         self.block_size = plan.block_size
-        self.buffers = InputBuffers(limits, block_size=plan.block_size, device=memory.device)
-        self.steps = capture(decoder, kernels, self.buffers, max_logits=limits.max_sequences)
+        self.buffers = InputBuffers(limits, block_size=plan.block_size, device=memory.device, depth=depth)
+        self._kernels = kernels
+        self._wishes = WishBuffers(limits.max_sequences, device=memory.device, depth=depth)
+        self.steps = self.captured(decoder, kernels, limits)
         memory.take()
         self.states: dict[int, RequestState] = {}
         self.prompts: dict[int, _PromptLogprobs] = {}
-        self.logprobs: dict[int, TokenLogprobs] = {}  # of the batch collected last, by sequence
-        self.done: Done | None = None
+        self.logprobs: Mapping[int, TokenLogprobs] = {}  # of the batch collected last, by sequence
+        self._flights: deque[_Flight] = deque()
+
+    def captured(self, decoder: Decoder, kernels: ReferenceKernels, limits: Limits) -> Steps:
+        """What computes a step: recorded, where the kernels can be. A runner for a comparison may do without."""
+        return capture(decoder, kernels, self.buffers, max_logits=limits.max_sequences)
 
     @property
     def in_flight(self) -> int:
-        return int(self.done is not None)
+        return len(self._flights)
 
     def add(self, seq_id: int, state: RequestState, prompt_ids: Sequence[int]) -> None:
         """Before the sequence is first scheduled."""
@@ -72,21 +86,73 @@ class ModelRunner:
 
     @torch.inference_mode()
     def submit(self, batch: Batch) -> None:
-        assert self.done is None, "one batch at a time"
+        assert len(self._flights) < self.depth, "too many batches on their way"
         self.steps.prepare()
-        x_RH = self.steps.hidden(self.buffers.fill(batch, self.prompts.keys()))
-        tokens, failed, num_accepted = self._draw(batch, x_RH)
-        self.done = Done(batch, tokens, time.monotonic(), failed, num_accepted)
+        inputs = self.buffers.fill(batch, self.prompts.keys())
+        if self._flights:
+            self._put_pending(batch)
+        x_RH = self.steps.hidden(inputs)
+        draw = self._start_drawing if self.depth > 1 and self._draws_on_device(batch) else self._draw
+        self._flights.append(draw(batch, x_RH))
 
     def collect(self) -> Done:
-        assert self.done is not None, "nothing in flight"
-        done, self.done = self.done, None
+        flight = self._flights.popleft()
+        done, self.logprobs = flight.land(), flight.logprobs
         return done
 
-    def _draw(self, batch: Batch, x_RH: torch.Tensor) -> tuple[dict[int, int], dict[int, str], dict[int, int]]:
-        """The token of each sampling item, or why there is none, and how many drafts are right before it;
-        log-probabilities into `logprobs`."""
-        self.logprobs = {}
+    def _put_pending(self, batch: Batch) -> None:
+        """The tokens that the scheduler does not know yet, from the batch before."""
+        newest = self._flights[-1]
+        rows: list[int] = []
+        sources: list[int] = []
+        row = 0
+        for item in batch.items:
+            if item.token_ids[0] == PENDING_TOKEN:
+                rows.append(row)
+                sources.append(newest.row_of[item.seq_id])
+            row += len(item.token_ids)
+        if rows:
+            assert newest.token_R is not None
+            self.buffers.put_pending(rows, sources, newest.token_R)
+
+    def _draws_on_device(self, batch: Batch) -> bool:
+        states = [self.states[item.seq_id] for item in batch.items if item.samples]
+        return not self.prompts and all(
+            state.is_plain and (state.params.greedy or self._kernels.draws) for state in states
+        )
+
+    def _start_drawing(self, batch: Batch, x_RH: torch.Tensor) -> "_Flight":
+        """Nothing is waited for: the tokens are read when the batch is collected."""
+        sampling = [item for item in batch.items if item.samples]
+        if not sampling:
+            return _Flight(lambda: Done(batch, {}, time.monotonic()))
+        seq_ids = [item.seq_id for item in sampling]
+        states = [self.states[seq_id] for seq_id in seq_ids]
+        logits_RV = self.steps.logits(x_RH)
+        if all(state.params.greedy for state in states):
+            top_R, token_R = self.steps.largest(logits_RV)
+        else:
+            wishes = self._wishes.fill(states, [item.output_index for item in sampling], logits_RV.shape[1])
+            top_R, token_R = self._kernels.draw(logits_RV, wishes)
+        landing = Landing(top_R, token_R)
+
+        def land() -> Done:
+            tops, tokens = landing.read()
+            drawn: dict[int, int] = {}
+            failed: dict[int, str] = {}
+            for seq_id, top, token in zip(seq_ids, tops, tokens, strict=True):
+                if math.isfinite(top):
+                    drawn[seq_id] = int(token)
+                else:
+                    failed[seq_id] = not_finite(top).reason
+            return Done(batch, drawn, time.monotonic(), failed)
+
+        return _Flight(land, {seq_id: row for row, seq_id in enumerate(seq_ids)}, token_R)
+
+    def _draw(self, batch: Batch, x_RH: torch.Tensor) -> "_Flight":
+        """The token of each sampling item, or why there is none, how many drafts are right before it, and its
+        log-probabilities."""
+        logprobs: dict[int, TokenLogprobs] = {}
         rows: list[int] = []  # of those in x_RH, what tokens are drawn from
         row = 0
         for item in batch.items:
@@ -100,7 +166,7 @@ class ModelRunner:
         sampling = [item for item in batch.items if item.samples]
         states = [self.states[item.seq_id] for item in sampling]
         if not sampling:
-            return {}, {}, {}
+            return _Flight(lambda: Done(batch, {}, time.monotonic()))
         logits_RV = self.steps.logits(x_RH if len(rows) == len(x_RH) else x_RH[rows])
         largest_R = self.steps.largest(logits_RV)
         firsts = list(accumulate((1 + item.num_drafts for item in sampling[:-1]), initial=0))
@@ -122,11 +188,17 @@ class ModelRunner:
                 continue
             drawn[item.seq_id] = token
             if state.params.logprobs is not None:
-                self.logprobs[item.seq_id] = token_logprobs(logits_RV[row], token, state.params.logprobs)
+                logprobs[item.seq_id] = token_logprobs(logits_RV[row], token, state.params.logprobs)
             if item.num_drafts:
                 *_, drawn[item.seq_id] = tokens_after = _verify(item, state, logits_RV[row:], token)
                 num_accepted[item.seq_id] = len(tokens_after) - 1
-        return drawn, failed, num_accepted
+        done = Done(batch, drawn, time.monotonic(), failed, num_accepted)
+        flight = _Flight(lambda: done, logprobs=logprobs)
+        if self.depth > 1:
+            flight.row_of = {item.seq_id: row for row, item in enumerate(sampling)}
+            known = [drawn.get(item.seq_id, 0) for item in sampling]  # of one that failed, what follows is dropped
+            flight.token_R = torch.tensor(known, device=self.buffers.device)
+        return flight
 
     def _record_prompt(self, item: BatchItem, x_RH: torch.Tensor) -> None:
         """The row at position p tells of the prompt's token p + 1; each counts once, whatever is computed again."""
@@ -151,6 +223,16 @@ def _verify(item: BatchItem, state: RequestState, logits_RV: torch.Tensor, token
         state.saw(drawn)
         tokens.append(drawn)
     return tokens
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A batch on its way. `land` waits for it; `token_R` are its tokens on the device, by sequence at `row_of`."""
+
+    land: Callable[[], Done]
+    row_of: Mapping[int, int] = field(default_factory=dict)
+    token_R: torch.Tensor | None = None
+    logprobs: Mapping[int, TokenLogprobs] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

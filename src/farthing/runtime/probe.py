@@ -1,11 +1,13 @@
 """Measures this machine: what its memory, its arithmetic, a call and a step reach, as far as a forecast needs it.
 
 On a processor with the kernels that are compiled for it (probe_compiled.py), else with torch's own operations
-(probe_torch.py). Rates are medians of interleaved repeats; instruction peaks and what a call costs are the best of
-theirs. Knows no model (probe_call.py has a tiny one); hardware/calibration.py keeps what is found here.
+(probe_torch.py), and on a GPU with the engine's kernels beside them (probe_graph.py). Rates are medians of interleaved
+repeats; instruction peaks and what a call costs are the best of theirs. Knows no model (probe_call.py has a tiny one);
+hardware/calibration.py keeps what is found here.
 """
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,13 +15,15 @@ import torch
 
 from farthing.hardware.calibration import Calibration, DeviceKey, cpu_key, cuda_key
 from farthing.kernels.peaks import compiled_version
-from farthing.runtime import probe_compiled, probe_torch
+from farthing.runtime import probe_compiled, probe_graph, probe_torch
 from farthing.runtime.device import open_device
 from farthing.runtime.probe_call import host_seconds, seconds_per_call
+from farthing.runtime.probe_graph_calls import graph_seconds
 from farthing.runtime.probe_timing import Progress, synchronize_after
 from farthing.runtime.process_memory import process_bytes
 
 _CALL_SECONDS = 0.1
+_MOST_CONTEXT_BYTES = 2**30  # more than any context takes: the rest is held by other processes
 _HOST_SECONDS = 0.3  # of each of three cases
 
 
@@ -38,7 +42,8 @@ def probe(device: str = "cpu", *, quick: bool, progress: Progress, compiled: boo
             found = probe_compiled.measure_compiled(extent, num_threads, progress)
             if found is not None:
                 return _with_compiled(found, target, num_threads, fixed, progress)
-        return _with_torch(probe_torch.QUICK if quick else probe_torch.FULL, target, num_threads, fixed, progress)
+        whole = _with_torch(probe_torch.QUICK if quick else probe_torch.FULL, target, num_threads, fixed, progress)
+        return _with_graphs(whole, probe_graph.QUICK if quick else probe_graph.FULL, target, progress)
     finally:
         torch.set_num_threads(num_threads)
 
@@ -63,6 +68,24 @@ def _with_torch(
         overhead_seconds_per_op=call_seconds,
         process_bytes=fixed[0],
         device_context_bytes=fixed[1],
+    )
+
+
+def _with_graphs(
+    measured: Calibration, extent: probe_graph.Extent, device: torch.device, progress: Progress
+) -> Calibration:
+    """Where the engine captures its steps, also what its own kernels reach in them, and what calls cost there."""
+    kernels = probe_graph.graph_kernels(device)
+    if not kernels:
+        return measured
+    products = probe_graph.measure_products(device, kernels, extent, progress)
+    call_seconds, step_seconds = graph_seconds(device)
+    return replace(
+        measured,
+        gemm=(*measured.gemm, *products),
+        records=True,
+        overhead_seconds_per_op=call_seconds,
+        overhead_seconds_per_step=step_seconds,
     )
 
 
@@ -108,11 +131,11 @@ def device_key(device: torch.device, *, compiled: bool) -> DeviceKey:
 def _measure_fixed_memory(device: torch.device) -> tuple[int, int]:
     """Bytes of this process and of the device that are taken before any model: code, threads, context.
 
-    On a GPU other processes that use it count too.
+    On a GPU what other processes hold of it is not told apart, but a context is not taken to be larger than any is.
     """
     square = torch.ones(64, 64, device=device)
     synchronize_after(device, lambda: square @ square)
     if device.type == "cpu":
         return process_bytes(), 0
     free, total = torch.cuda.mem_get_info(device)
-    return process_bytes(), total - free - torch.cuda.memory_reserved(device)
+    return process_bytes(), min(total - free - torch.cuda.memory_reserved(device), _MOST_CONTEXT_BYTES)

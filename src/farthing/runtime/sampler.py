@@ -58,6 +58,11 @@ class RowError:
     reason: str
 
 
+def not_finite(largest: float) -> RowError:
+    """Of a row whose largest logit is NaN or infinite."""
+    return RowError(f"the model computed {largest} where a probability was due")
+
+
 class RequestState:
     """What the sampler keeps of one running sequence. `stop_ids` are masked while min_tokens is not reached.
 
@@ -88,6 +93,13 @@ class RequestState:
         self.constraint = constraint
         self.room = min((limit for limit in (room, params.max_tokens) if limit is not None), default=None)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether tokens follow from the logits as they are, and nothing else is asked for."""
+        params = self.params
+        asks_more = params.needs_history or params.logit_bias or params.min_tokens or params.logprobs is not None
+        return not asks_more and self.constraint is None
+
     def saw(self, token_id: int) -> None:
         """A token was drawn for this sequence. RequestError if its constraint can't go on from there."""
         if self.constraint is not None:
@@ -110,7 +122,7 @@ def sample(
     tokens: list[int | RowError] = []
     for row, (state, output_index) in enumerate(zip(states, output_indices, strict=True)):
         if not math.isfinite(largest[row]):
-            tokens.append(RowError(f"the model computed {largest[row]} where a probability was due"))
+            tokens.append(not_finite(largest[row]))
         elif state.params.greedy and not _adjusts(state, output_index):
             tokens.append(greedy[row])
         else:

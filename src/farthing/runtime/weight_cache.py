@@ -23,6 +23,7 @@ from farthing import __version__
 from farthing.errors import CheckpointError
 from farthing.runtime.checkpoint import open_checkpoint
 from farthing.runtime.checkpoint_safetensors import DTYPES
+from farthing.runtime.staging import Way
 from farthing.units import format_bytes
 
 LEAST_BYTES = 64 * 2**20  # fewer are rounded in no time
@@ -41,10 +42,10 @@ class WeightCache:
     stem: str  # of the names of all files of this checkpoint and format, whenever made
     format_name: str
 
-    def read_into(self, tensors: Tensors, read: Callable[[int], None]) -> bool:
+    def read_into(self, tensors: Tensors, way: Way, read: Callable[[int], None]) -> bool:
         """Fill all `tensors` from the file; False, and nothing is promised of them, if there is no sound one.
 
-        `read(num_bytes)` is called after each.
+        `way`: to where they are. `read(num_bytes)` is called after each.
         """
         if not self.path.is_file():
             return False
@@ -55,7 +56,7 @@ class WeightCache:
                 if found != wanted:
                     raise CheckpointError(f"{self.path} holds other tensors")
                 for name, tensor in tensors.items():
-                    tensor.copy_(kept.read(name))
+                    way.copy(kept.read(name), tensor)
                     read(tensor.nbytes)
         except CheckpointError as error:
             _say(f"note: kept weights are left unused and made anew: {error.what}")

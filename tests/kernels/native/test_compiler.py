@@ -214,7 +214,6 @@ def test_another_kind_of_processor_takes_plain_cpp(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     "changes",
     [
-        {"device_kind": "cuda"},
         {"kv_dtype": "bf16"},
         {"kv_dtype": "fp8_e4m3"},
         {"weight_formats": [("fp32", 64), ("w8a8", 30)]},

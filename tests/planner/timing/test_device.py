@@ -1,5 +1,7 @@
 """A device of a plan: what the catalogue or a probe says, times what is reached of it."""
 
+from dataclasses import replace
+
 import pytest
 from round_hardware import figure, round_accelerator
 
@@ -7,6 +9,7 @@ from farthing.errors import UnsupportedError
 from farthing.hardware.accelerator import Accelerator, Measured, accelerator_ids, load_accelerator
 from farthing.hardware.calibration import BandwidthPoint, Calibration, DeviceKey, GemmPoint
 from farthing.planner.timing.device import Device, calibrated_device, catalogue_device
+from farthing.quantization.base import resolve
 
 SOURCE = ("https://example.com",)
 
@@ -110,3 +113,20 @@ def test_a_measured_machine_is_the_roofline_itself_and_its_fixed_memory_the_rese
     assert device.machine is calibration
     assert (device.kind, device.memory_bytes, device.reserve_bytes) == (kind, 2**34, reserve_bytes)
     assert device.assumptions and "2026-11-22" in device.assumptions[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "records", "widened"),
+    [
+        ("cpu", False, {"w8a8", "w4a16", "fp8"}),
+        ("cpu", True, {"w4a16", "fp8"}),
+        ("cuda", False, {"w8a8", "w4a16", "fp8"}),
+        ("cuda", True, set()),
+    ],
+)
+def test_an_engine_that_records_its_steps_here_reads_the_formats_of_its_kernels_as_they_are(
+    kind: str, records: bool, widened: set[str]
+):
+    device = calibrated_device(replace(_calibration(kind), records=records), memory_bytes=2**34, accelerator=None)
+    formats = [resolve(name, kind) for name in ("bf16", "w8a8", "w4a16", "fp8")]
+    assert {weight_format.name for weight_format in formats if device.widens(weight_format)} == widened

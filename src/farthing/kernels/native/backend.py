@@ -83,7 +83,7 @@ class NativeKernels(ReferenceKernels):
     def recorder(self) -> Recorder:
         return Recorder(self._pool)
 
-    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> float:
+    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> torch.Tensor:
         assert first_row % self.rows_together == 0, "whole panels"
         rows = slice(first_row, first_row + w_RK.shape[0])
         codes, columns = weight.codes[rows], w_RK.shape[1]
@@ -92,13 +92,13 @@ class NativeKernels(ReferenceKernels):
             w_RK = w_RK.to(codes.dtype).contiguous()
             tops = torch.empty(-(-w_RK.shape[0] // self.rows_together))
             self._now("pack_rows" + _SUFFIXES[w_RK.dtype], w_RK, (codes, tops, w_RK), (columns,), writes=2)
-            return float(tops.max())
+            return tops.max()
         w_RK = (w_RK if w_RK.dtype in _SUFFIXES else w_RK.float()).contiguous()
         op = ("quantize_w4" if weight.format.bits == 4 else "quantize_w8") + _SUFFIXES[w_RK.dtype]
         sizes = (columns, weight.format.group_size or columns)
         scale_RG = weight.scale_NG[rows]
         self._now(op, w_RK, (codes, scale_RG, w_RK), sizes, writes=2)
-        return float(scale_RG.abs().max()) * weight.format.max_code
+        return scale_RG.abs().max().float() * weight.format.max_code
 
     def adopt(self, weight: Weight) -> None:
         self._packed[weight.codes.data_ptr()] = replace(weight, packed=True)

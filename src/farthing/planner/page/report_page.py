@@ -176,7 +176,7 @@ def _memory(ranks: Sequence[RankMemory], layout: Layout) -> Iterator[MemoryGroup
             kv_bytes=memory.kv_bytes if fits else rank.sequence_bytes,
             kv_tokens=memory.kv_tokens,
             activation_bytes=memory.activation_bytes,
-            reserve_bytes=memory.reserve_bytes,
+            reserve_bytes=memory.reserve_bytes + memory.graph_bytes,
             free_bytes=max(0, memory.budget_bytes - memory.total_bytes) if fits else max(0, -rank.shortfall_bytes),
             missing_bytes=0 if fits else max(0, rank.shortfall_bytes),
         )

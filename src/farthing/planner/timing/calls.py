@@ -21,7 +21,7 @@ _TORCH_CALLS, _TORCH_CALLS_PER_SEQUENCE = 5, 28
 
 
 def num_calls(op: Op, num_sequences: int, calls: Calls) -> int:
-    """Eager attention goes sequence by sequence, all else batch by batch. Recorded: inputs of quantized products are
+    """Eager attention goes sequence by sequence, all else batch by batch. Recorded: inputs of products in 8 bits are
     rounded first, queries and keys are rotated apart, attention stores, attends and combines."""
     if calls == "fused":
         return num_fused_kernels(op)
@@ -29,5 +29,5 @@ def num_calls(op: Op, num_sequences: int, calls: Calls) -> int:
         return _TORCH_CALLS + (_TORCH_CALLS_PER_SEQUENCE * num_sequences if isinstance(op, Attention) else 0)
     if isinstance(op, Attention):
         return 3
-    rounds = isinstance(op, Linear) and op.format.quantized
+    rounds = isinstance(op, Linear) and op.format.activation_bits == 8
     return 2 if rounds or op.name.endswith("rope") else 1

@@ -98,7 +98,8 @@ class Device:
 
     def widens(self, weight_format: WeightFormat) -> bool:
         """Whether the engine here has no kernel for a format, so that it widens a matrix at a time, slowly."""
-        return self.is_here and weight_format.quantized and not (self.records and weight_format.math == "int8")
+        has_kernel = self.records and (self.kind == "cuda" or weight_format.math == "int8")
+        return self.is_here and weight_format.quantized and not has_kernel
 
 
 def catalogue_device(accelerator: Accelerator, memory_bytes: int | None) -> Device:

@@ -1,0 +1,1 @@
+"""Parts of benchmarks/gpu.py: what a GPU reaches, and what Farthing reaches on it."""

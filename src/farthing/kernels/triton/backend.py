@@ -1,0 +1,141 @@
+"""Kernels in Triton for NVIDIA GPUs of capability 8.0 and up, behind the interface of kernels/reference.py.
+
+Nothing is read back to the host and no grid depends on lengths: a decode step can be captured as a CUDA graph. Which
+kernel multiplies by a matrix is settled when the matrix is prepared (linear.py). Shapes as in reference.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from farthing.kernels.reference import ReferenceKernels
+from farthing.kernels.sequences import Sequences
+from farthing.kernels.triton.attention_decode import attend_few
+from farthing.kernels.triton.attention_prefill import attend_many
+from farthing.kernels.triton.choice import Chooser
+from farthing.kernels.triton.halves import LAYOUT, to_halves
+from farthing.kernels.triton.kv_write import rope, store_kv
+from farthing.kernels.triton.launch import Chip, Launcher, Now
+from farthing.kernels.triton.linear import Plan, linear, supports
+from farthing.kernels.triton.norms import largest, rms_norm, silu_mul
+from farthing.kernels.triton.paged_kv import PagedKV
+from farthing.kernels.triton.quantize import in_halves, write_rows
+from farthing.kernels.triton.sampling import sample
+from farthing.kernels.weight import TORCH_DTYPES, Weight, largest_magnitude
+from farthing.kernels.wishes import Wishes
+from farthing.quantization.base import resolve
+
+LEAST_CAPABILITY = 80
+
+
+def chip_of(device: torch.device) -> Chip:
+    """The chip of a CUDA device."""
+    properties = torch.cuda.get_device_properties(device)
+    return Chip(10 * properties.major + properties.minor, properties.multi_processor_count)
+
+
+def open_kernels(
+    *, batch_invariant: bool, weight_formats: Sequence[str], activation_dtype: str, kv_dtype: str
+) -> "TritonKernels":
+    """Kernels for the current CUDA device. ValueError, with the reason, if there are none for it."""
+    chip = chip_of(torch.device("cuda"))
+    if chip.capability < LEAST_CAPABILITY:
+        raise ValueError(f"Triton kernels need compute capability 8.0, and this card has {chip.capability / 10:.1f}")
+    if kv_dtype == "fp8_e4m3" and not chip.has_fp8:
+        raise ValueError(f"sm_{chip.capability} has no units for a KV cache of fp8; --kv-format int8 is as small")
+    dtype = TORCH_DTYPES[activation_dtype]
+    for name in weight_formats:
+        if not supports(resolve(name, "cuda"), dtype):
+            raise ValueError(f"Triton kernels have no {name} beside activations in {activation_dtype}")
+    return TritonKernels(Now(chip), batch_invariant=batch_invariant)
+
+
+class TritonKernels(ReferenceKernels):
+    """`batch_invariant`: attention and products keep to instructions and an order of sums that give a row the same bits
+    in a batch of any size."""
+
+    layout = LAYOUT
+    skips_padding = True
+    widens_quantized = False
+    draws = True
+
+    def __init__(self, launch: Launcher, *, batch_invariant: bool) -> None:
+        self.name = f"triton sm_{launch.chip.capability}"
+        self.batch_invariant = batch_invariant
+        self._launch = launch
+        self._chooser = Chooser(launch, batch_invariant=batch_invariant)
+        self._laid_out: set[int] = set()  # weights in halves, by address
+        self._plans: dict[tuple[int, torch.dtype], Plan] = {}  # by address, and dtype of the activations
+
+    def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> torch.Tensor:
+        write_rows(self._launch, weight, first_row, w_RK)
+        self.adopt(weight)
+        rows = slice(first_row, first_row + w_RK.shape[0])
+        if weight.scale_NG is None:
+            return largest_magnitude(weight.codes[rows])
+        return weight.scale_NG[rows].abs().max().float() * weight.format.max_code
+
+    def adopt(self, weight: Weight) -> None:
+        self._laid_out.add(weight.codes.data_ptr())
+
+    def prepare(self, weight: Weight) -> Weight:
+        address = weight.codes.data_ptr()
+        if in_halves(weight.format) and address not in self._laid_out:
+            to_halves(weight)
+            self._laid_out.add(address)
+        return replace(weight, packed=True)
+
+    def linear(self, x_TK: torch.Tensor, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
+        assert weight.packed, "prepare the weight first"
+        key = weight.codes.data_ptr(), x_TK.dtype
+        if key not in self._plans:  # before any step is captured: a step runs once before that
+            self._plans[key] = self._chooser.plan(weight, x_TK.dtype)
+        return linear(self._launch, x_TK.contiguous(), weight, bias_N, self._plans[key], x_TK.dtype)
+
+    def draw(self, logits_RV: torch.Tensor, wishes: Wishes) -> tuple[torch.Tensor, torch.Tensor]:
+        token_R, top_R = sample(self._launch, logits_RV, wishes, None)
+        return top_R, token_R
+
+    def largest(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return largest(self._launch, logits_RV)
+
+    def rms_norm(self, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: float) -> torch.Tensor:
+        return rms_norm(self._launch, x_TK, weight_K, eps)
+
+    def rope(self, x_THD: torch.Tensor, cos_T1D2: torch.Tensor, sin_T1D2: torch.Tensor) -> torch.Tensor:
+        return rope(self._launch, x_THD, cos_T1D2, sin_T1D2)
+
+    def silu_mul(self, gate_TK: torch.Tensor, up_TK: torch.Tensor) -> torch.Tensor:
+        return silu_mul(self._launch, gate_TK, up_TK)
+
+    def store_kv(
+        self,
+        k_TJD: torch.Tensor,
+        v_TJD: torch.Tensor,
+        k_cache_BSJD: torch.Tensor,
+        v_cache_BSJD: torch.Tensor,
+        slots_T: torch.Tensor,
+    ) -> None:
+        cache = PagedKV.of(k_cache_BSJD, v_cache_BSJD, k_TJD.shape[-1])
+        store_kv(self._launch, k_TJD, v_TJD, cache, slots_T)
+
+    def attention(
+        self,
+        q_THD: torch.Tensor,
+        k_cache_BSJD: torch.Tensor,
+        v_cache_BSJD: torch.Tensor,
+        sequences: Sequences,
+        window: int | None,
+    ) -> torch.Tensor:
+        """A step of no more rows than sequences, as a captured one, is decode; in others each sequence goes to the
+        kernels for its number of rows, which is known on the device alone."""
+        out_THD = torch.empty_like(q_THD)
+        cache = PagedKV.of(k_cache_BSJD, v_cache_BSJD, q_THD.shape[-1])
+        if q_THD.shape[0] <= len(sequences.starts_S):
+            attend_few(self._launch, out_THD, q_THD, cache, sequences, window)
+            return out_THD
+        attend_few(self._launch, out_THD, q_THD, cache, sequences, window, most_rows=1)
+        exact = self.batch_invariant
+        attend_many(self._launch, out_THD, q_THD, cache, sequences, window, least_rows=2, exact=exact)
+        return out_THD

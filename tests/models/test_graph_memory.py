@@ -1,0 +1,73 @@
+"""What graphs of decodes keep on a GPU: it grows with sequences and context, and plan and engine agree on it."""
+
+import pytest
+
+from farthing.engine.config import EngineConfig
+from farthing.engine.fit import engine_memory, resolve_spec
+from farthing.engine.room import Room
+from farthing.hardware.calibration import BandwidthPoint, Calibration, DeviceKey, GemmPoint
+from farthing.models.auto import config_of
+from farthing.models.graph_memory import bucket_sizes, graph_bytes
+from farthing.models.memory import activation_peak_bytes
+from farthing.models.reference import find_model
+from farthing.models.spec import ModelSpec
+from farthing.planner.layout import layouts, place
+from farthing.planner.request import PlanRequest
+from farthing.planner.timing.device import Device, calibrated_device
+
+GIB, MIB = 2**30, 2**20
+LLAMA = config_of(find_model("llama-3.1-8b"))
+
+
+def spec_of(config: EngineConfig) -> tuple[ModelSpec, int]:
+    return resolve_spec(LLAMA, config, "8b", kind="cuda", plain_dtype="bf16")
+
+
+def bytes_of(max_num_seqs: int, max_model_len: int = 4096) -> int:
+    spec, _ = spec_of(EngineConfig())
+    return graph_bytes(spec, max_num_seqs=max_num_seqs, max_model_len=max_model_len, widens=False)
+
+
+def here(*, records: bool) -> Device:
+    key = DeviceKey("cuda", "NVIDIA H200", 16, "torch 2.11, CUDA 13.0, driver 580")
+    calibration = Calibration(
+        device=key,
+        date="2026-11-30T00:00:00+00:00",
+        bandwidth=(BandwidthPoint(GIB, 1, "dot", 4e12, 0.0),),
+        gemm=(GemmPoint("fp32", 1, 2048, 2048, 1, 1e12, 0.0),),
+        links=(),
+        overhead_seconds_per_op=1e-6,
+        process_bytes=MIB,
+        device_context_bytes=500 * MIB,
+        records=records,
+    )
+    return calibrated_device(calibration, memory_bytes=40 * GIB, accelerator=None)
+
+
+def test_it_is_the_largest_step_of_decodes_with_workspace_and_calls() -> None:
+    spec, _ = spec_of(EngineConfig())
+    calls = (32 * 14 + 8) * 64 * 1024
+    partials, results = 16 * 32 * (128 + 2) * 4, 4096 * 2 + 4 + 8
+    step = activation_peak_bytes(spec, 1, 1, 0, widens=False) + partials + results
+    assert bytes_of(1) == step + calls + 64 * MIB
+
+
+@pytest.mark.parametrize("most", [1, 3, 16, 64, 256])
+def test_it_grows_with_sequences_and_context(most: int) -> None:
+    assert bytes_of(most) < bytes_of(most + 1) and bytes_of(most) < bytes_of(most, 32768)
+    assert bytes_of(most) > len(bucket_sizes(most)) * MIB
+
+
+@pytest.mark.parametrize("weight_format", ["bf16", "int4"])
+def test_a_measured_gpu_is_planned_as_its_engine_plans(weight_format: str) -> None:
+    config = EngineConfig(format=weight_format, memory="40GiB")
+    spec, context = spec_of(config)
+    room = Room("cuda", 48 * GIB, 40 * GIB, 500 * MIB)
+    engine = engine_memory(spec, context, config, room, widens=False, captures=True)
+    for records, graphs in ((True, engine.graph_bytes), (False, 0)):
+        device = here(records=records)
+        request = PlanRequest(max_num_seqs=config.max_num_seqs, max_batch_tokens=config.max_batch_tokens)
+        layout = next(iter(layouts(spec, 1, request)))
+        memory = place(layout, [device], request, context).ranks[0].memory
+        assert memory.graph_bytes == graphs
+        assert not records or memory == engine
