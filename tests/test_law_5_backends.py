@@ -19,7 +19,7 @@ WORDS = re.compile(
     re.IGNORECASE,
 )
 RECORDING = {"recorder", "recording"}  # methods of a backend that can record
-DOORS = {"Steps", "capture", "timed"}  # what others ask runtime/graph.py for
+DOORS = {"Steps", "capture", "captured", "timed"}  # what others ask runtime/graph.py for
 
 MAY_IMPORT_BACKENDS = {
     "runtime/graph.py": "records the calls of a backend that can record",

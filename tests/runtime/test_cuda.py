@@ -6,7 +6,7 @@ import torch
 from farthing import LLM, SamplingParams
 from farthing.engine.config import EngineConfig
 from farthing.runtime.probe import probe
-from farthing.runtime.probe_graph import graph_seconds
+from farthing.runtime.probe_graph_calls import graph_seconds
 
 pytestmark = [
     pytest.mark.gpu,

@@ -108,11 +108,9 @@ def test_where_nothing_can_be_compiled_torch_is_measured(tmp_path: Path):
 
 def test_the_kernels_of_an_engine_are_measured_in_every_format_by_rows() -> None:
     """As on a GPU, but for the graphs."""
-    extent = probe_graph.Extent((1, 8), width=256, num_bytes=2**18, product_seconds=1.5, call_seconds=0.01)
+    extent = probe_graph.Extent((1, 8), width=256, num_bytes=2**18, product_seconds=1.5)
     kernels = dict.fromkeys(("bf16", "fp8", "w4a16"), VendorKernels())
     points = probe_graph.measure_products(torch.device("cpu"), kernels, extent, lambda what, fraction: None)
     assert {(point.kind, point.m) for point in points} == {(name, rows) for name in kernels for rows in (1, 8)}
     assert all(point.working_set_bytes >= 2**18 and point.flops_per_second > 0 for point in points)
-    seconds = probe_graph.seconds_per_graph_call(torch.device("cpu"), extent, lambda what, fraction: None)
-    assert 0 < seconds < 0.01
     assert probe_graph.graph_kernels(torch.device("cpu")) == {}

@@ -14,8 +14,8 @@ _BYTES_PER_CALL = 64 * 2**10
 """Of the device, kept by the driver for each call of a graph: 500 more calls took 33 MB, 1,000 more 63 MB (driver
 470, forums.developer.nvidia.com/t/244901). Newer drivers are said to take less."""
 _WORKSPACE_BYTES = 2 * 32 * 2**20
-"""cuBLAS, of the stream that computes and of that which captures; on Hopper, the most that torch gives it (its notes on
-CUDA semantics, CUBLAS_WORKSPACE_CONFIG)."""
+"""Workspaces of products, of the stream that computes and of that which captures; on Hopper, the most that torch gives
+them (its notes on CUDA semantics)."""
 
 
 def bucket_sizes(most: int) -> list[int]:
