@@ -14,7 +14,7 @@ from pathlib import Path
 import farthing
 from farthing.engine.process.engine_process import main
 from farthing.engine.tokenization.tokenizer import load_tokenizer
-from farthing.runtime.model_runner import ModelRunner
+from farthing.runtime.model_runner import InFlight, ModelRunner
 from farthing.runtime.sampler import RequestState
 from farthing.scheduler.batch import Batch, Done
 
@@ -46,7 +46,8 @@ class ScriptedRunner(ModelRunner):
                 token = _permitted(self.states[item.seq_id], script[min(item.output_index, len(script) - 1)])
                 tokens[item.seq_id] = token
                 self.states[item.seq_id].saw(token)
-        self.done = Done(batch, tokens, time.monotonic())
+        done = Done(batch, tokens, time.monotonic())
+        self.flights.append(InFlight(lambda: done))
 
 
 def _permitted(state: RequestState, token: int) -> int:

@@ -59,7 +59,7 @@ class ModelRunner:
         self.states: dict[int, RequestState] = {}
         self.prompts: dict[int, _PromptLogprobs] = {}
         self.logprobs: Mapping[int, TokenLogprobs] = {}  # of the batch collected last, by sequence
-        self._flights: deque[_Flight] = deque()
+        self.flights: deque[InFlight] = deque()
 
     def captured(self, decoder: Decoder, kernels: ReferenceKernels, limits: Limits) -> Steps:
         """What computes a step: recorded, where the kernels can be. A runner for a comparison may do without."""
@@ -67,7 +67,7 @@ class ModelRunner:
 
     @property
     def in_flight(self) -> int:
-        return len(self._flights)
+        return len(self.flights)
 
     def add(self, seq_id: int, state: RequestState, prompt_ids: Sequence[int]) -> None:
         """Before the sequence is first scheduled."""
@@ -86,23 +86,23 @@ class ModelRunner:
 
     @torch.inference_mode()
     def submit(self, batch: Batch) -> None:
-        assert len(self._flights) < self.depth, "too many batches on their way"
+        assert len(self.flights) < self.depth, "too many batches on their way"
         self.steps.prepare()
         inputs = self.buffers.fill(batch, self.prompts.keys())
-        if self._flights:
+        if self.flights:
             self._put_pending(batch)
         x_RH = self.steps.hidden(inputs)
         draw = self._start_drawing if self.depth > 1 and self._draws_on_device(batch) else self._draw
-        self._flights.append(draw(batch, x_RH))
+        self.flights.append(draw(batch, x_RH))
 
     def collect(self) -> Done:
-        flight = self._flights.popleft()
+        flight = self.flights.popleft()
         done, self.logprobs = flight.land(), flight.logprobs
         return done
 
     def _put_pending(self, batch: Batch) -> None:
         """The tokens that the scheduler does not know yet, from the batch before."""
-        newest = self._flights[-1]
+        newest = self.flights[-1]
         rows: list[int] = []
         sources: list[int] = []
         row = 0
@@ -121,11 +121,11 @@ class ModelRunner:
             state.is_plain and (state.params.greedy or self._kernels.draws) for state in states
         )
 
-    def _start_drawing(self, batch: Batch, x_RH: torch.Tensor) -> "_Flight":
+    def _start_drawing(self, batch: Batch, x_RH: torch.Tensor) -> "InFlight":
         """Nothing is waited for: the tokens are read when the batch is collected."""
         sampling = [item for item in batch.items if item.samples]
         if not sampling:
-            return _Flight(lambda: Done(batch, {}, time.monotonic()))
+            return self._without_tokens(batch)
         seq_ids = [item.seq_id for item in sampling]
         states = [self.states[seq_id] for seq_id in seq_ids]
         logits_RV = self.steps.logits(x_RH)
@@ -147,9 +147,19 @@ class ModelRunner:
                     failed[seq_id] = not_finite(top).reason
             return Done(batch, drawn, time.monotonic(), failed)
 
-        return _Flight(land, {seq_id: row for row, seq_id in enumerate(seq_ids)}, token_R)
+        return InFlight(land, {seq_id: row for row, seq_id in enumerate(seq_ids)}, token_R)
 
-    def _draw(self, batch: Batch, x_RH: torch.Tensor) -> "_Flight":
+    def _without_tokens(self, batch: Batch) -> "InFlight":
+        """The device is waited for all the same: what it reads of the host must stay until it has."""
+        landing = Landing(self.buffers.whole.token_ids_T[:1])
+
+        def land() -> Done:
+            landing.read()
+            return Done(batch, {}, time.monotonic())
+
+        return InFlight(land)
+
+    def _draw(self, batch: Batch, x_RH: torch.Tensor) -> "InFlight":
         """The token of each sampling item, or why there is none, how many drafts are right before it, and its
         log-probabilities."""
         logprobs: dict[int, TokenLogprobs] = {}
@@ -166,7 +176,7 @@ class ModelRunner:
         sampling = [item for item in batch.items if item.samples]
         states = [self.states[item.seq_id] for item in sampling]
         if not sampling:
-            return _Flight(lambda: Done(batch, {}, time.monotonic()))
+            return self._without_tokens(batch)
         logits_RV = self.steps.logits(x_RH if len(rows) == len(x_RH) else x_RH[rows])
         largest_R = self.steps.largest(logits_RV)
         firsts = list(accumulate((1 + item.num_drafts for item in sampling[:-1]), initial=0))
@@ -193,7 +203,7 @@ class ModelRunner:
                 *_, drawn[item.seq_id] = tokens_after = _verify(item, state, logits_RV[row:], token)
                 num_accepted[item.seq_id] = len(tokens_after) - 1
         done = Done(batch, drawn, time.monotonic(), failed, num_accepted)
-        flight = _Flight(lambda: done, logprobs=logprobs)
+        flight = InFlight(lambda: done, logprobs=logprobs)
         if self.depth > 1:
             flight.row_of = {item.seq_id: row for row, item in enumerate(sampling)}
             known = [drawn.get(item.seq_id, 0) for item in sampling]  # of one that failed, what follows is dropped
@@ -226,7 +236,7 @@ def _verify(item: BatchItem, state: RequestState, logits_RV: torch.Tensor, token
 
 
 @dataclass(slots=True)
-class _Flight:
+class InFlight:
     """A batch on its way. `land` waits for it; `token_R` are its tokens on the device, by sequence at `row_of`."""
 
     land: Callable[[], Done]

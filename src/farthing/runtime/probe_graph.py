@@ -63,8 +63,10 @@ def measure_products(
         weights = _weights(device, backend, weight_format, extent)
         num_bytes = len(weights) * weight_format.nbytes(extent.width, extent.width)
         cases: dict[Case, int] = {}
+        inputs: list[torch.Tensor] = []  # a graph does not keep what it reads
         for rows in extent.rows:
             x_TK = torch.randn(rows, extent.width, device=device).to(TORCH_DTYPES[_ACTIVATIONS])
+            inputs.append(x_TK)
             work = 2 * rows * extent.width**2 * len(weights)
             cases[Case(name, 1, work, _replay(device, _products(backend, weights, x_TK)))] = rows
         timed = time_all(device, list(cases), extent.product_seconds / len(kernels), share)

@@ -9,6 +9,9 @@ from farthing.kernels.wishes import Wishes
 from farthing.runtime.int_buffer import IntBuffer
 from farthing.runtime.sampler import RequestState
 
+_IS_REAL = (True, False, True, True, False, False, False)
+"""Of the fields of Wishes."""
+
 
 class WishBuffers:
     """Room for `max_rows` rows of as many steps as may be on their way."""
@@ -21,20 +24,25 @@ class WishBuffers:
         """A row for each state; `output_indices` as in sampler.sample."""
         self._turn = (self._turn + 1) % self._depth
         params = [state.params for state in states]
-        numbers = (
-            [0.0 if each.greedy else each.temperature for each in params],
-            [min(each.top_k or vocab_size, vocab_size) for each in params],
-            [each.top_p for each in params],
-            [each.min_p for each in params],
-            [state.seed for state in states],
-            list(output_indices),
-            [state.sample_index for state in states],
+        reals = iter(
+            (
+                [0.0 if each.greedy else each.temperature for each in params],
+                [each.top_p for each in params],
+                [each.min_p for each in params],
+            )
+        )
+        numbers = iter(
+            (
+                [min(each.top_k or vocab_size, vocab_size) for each in params],
+                [state.seed for state in states],
+                output_indices,
+                [state.sample_index for state in states],
+            )
         )
         columns = []
-        for buffer, values in zip(self._columns, numbers, strict=True):
-            is_real = isinstance(values[0], float)
-            buffer.put(_bits(values) if is_real else [int(value) for value in values], turn=self._turn)
-            column_R = buffer.tensor[: len(values)]
+        for buffer, is_real in zip(self._columns, _IS_REAL, strict=True):
+            buffer.put(_bits(next(reals)) if is_real else next(numbers), turn=self._turn)
+            column_R = buffer.tensor[: len(states)]
             columns.append(column_R.view(torch.float64) if is_real else column_R)
         return Wishes(*columns)
 

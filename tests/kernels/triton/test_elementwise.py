@@ -8,9 +8,11 @@ import math
 
 import pytest
 import torch
-from triton_kernels import Kernels
+from triton_kernels import Kernels, launcher
 
 from farthing.kernels.reference import ReferenceKernels
+from farthing.kernels.triton.kv_write import store_kv
+from farthing.kernels.triton.paged_kv import PagedKV
 
 REFERENCE = ReferenceKernels()
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
@@ -73,6 +75,16 @@ def test_new_rows_are_written_at_their_slots_and_nowhere_else(
     REFERENCE.store_kv(k_TJD, v_TJD, *expected, slots_T)
     for cache, other in zip(found, expected, strict=True):
         assert torch.equal(cache.float().nan_to_num(1e9), other.float().nan_to_num(1e9))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8], ids=str)
+def test_a_row_without_a_slot_is_written_nowhere_not_even_before_the_cache(dtype: torch.dtype, device: str) -> None:
+    launch, x_TJD = launcher(device), normal(2, 2, 8).to(device)
+    row = 8 + 4 * (dtype == torch.int8)
+    around = [torch.ones(3, 4, 4, 2, row, device=device).to(dtype) for _ in range(2)]
+    cache = PagedKV.of(around[0][1], around[1][1], 8)
+    store_kv(launch, x_TJD, x_TJD, cache, torch.tensor([-1, -1], device=device))
+    assert all(bool((one == 1).all()) for one in around)
 
 
 @DTYPES

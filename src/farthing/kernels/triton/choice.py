@@ -82,6 +82,8 @@ class Chooser:
                 seconds.append(self._measure(call))
             except (RuntimeError, TritonError):
                 seconds.append(float("inf"))
+        if min(seconds) == float("inf"):
+            raise RuntimeError(f"no kernel multiplies by a matrix of {weight.format.name} here")
         return seconds.index(min(seconds))
 
     def _kept(self, name: str, choices: Sequence[Sequence[Kernel]]) -> list[int] | None:

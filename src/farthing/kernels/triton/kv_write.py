@@ -79,17 +79,16 @@ def write_rows(
     head_J = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
     slot = tl.load(slots + token)
     block, row_J = slot // BLOCK_SIZE, slot % BLOCK_SIZE * num_kv_heads + head_J
-    write(k_cache, k_scales, k + token * k_stride, block, block_stride, row_J, head_J, num_kv_heads, HEAD_DIM, WIDTH)
-    write(v_cache, v_scales, v + token * v_stride, block, block_stride, row_J, head_J, num_kv_heads, HEAD_DIM, WIDTH)
+    heads = tl.where(slot >= 0, num_kv_heads, 0)  # a row without a slot keeps nothing
+    write(k_cache, k_scales, k + token * k_stride, block, block_stride, row_J, head_J, heads, HEAD_DIM, WIDTH)
+    write(v_cache, v_scales, v + token * v_stride, block, block_stride, row_J, head_J, heads, HEAD_DIM, WIDTH)
 
 
 @triton.jit
-def write(
-    cache, scales, x, block, block_stride, row_J, head_J, num_kv_heads, HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr
-):
-    """Rows of one of K and V. int8: kernels/kv_rows.py rounds in the same way, bit for bit."""
+def write(cache, scales, x, block, block_stride, row_J, head_J, heads, HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr):
+    """The first `heads` heads of one of K and V. int8: kernels/kv_rows.py rounds in the same way, bit for bit."""
     d_D = tl.arange(0, WIDTH)
-    there_J = head_J < num_kv_heads
+    there_J = head_J < heads
     there_JD = there_J[:, None] & (d_D < HEAD_DIM)[None, :]
     x_JD = tl.load(x + head_J[:, None] * HEAD_DIM + d_D[None, :], there_JD, 0.0)
     to_JD = cache + block * block_stride + row_J[:, None] * HEAD_DIM + d_D[None, :]

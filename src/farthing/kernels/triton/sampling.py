@@ -149,7 +149,7 @@ def _draw(
         number = _uniform(tl.load(seeds + row), tl.load(token_indices + row), tl.load(sample_indices + row))
         target = tl.minimum((number * total.to(tl.float64)).to(tl.int64), total - 1)
         _, token = _cumulate(sizes, tokens, num_kept, last, before, needed, top_p < 1, min_p, target, BLOCK)
-        tl.store(drawn + row, token.to(tl.int64))
+        tl.store(drawn + row, tl.minimum(token, vocabulary - 1).to(tl.int64))  # of NaN none is found
 
 
 @triton.jit
