@@ -107,7 +107,14 @@ class Run:
         if environment is None or environment["kind"] != "cuda":
             return "not measured: these tests need a CUDA device"
         lines = [""]
-        why = run_tests(seconds, lambda line: lines.append(line) if line.strip() else None)
+        with self._json.with_suffix(".kernels.txt").open("w", encoding="utf-8") as file:
+
+            def take(line: str) -> None:
+                print(line, file=file, flush=True)  # whole, for whoever asks what failed
+                if line.strip():
+                    lines.append(line)
+
+            why = run_tests(seconds, take)
         self._take({"section": "kernel checks", "line": f"{lines[-1].strip('= ')}{f' ({why})' if why else ''}"})
         return why
 

@@ -81,7 +81,7 @@ def run_tests(seconds: float, on_line: Callable[[str], None]) -> str | None:
     """The tests of the kernels that need a GPU. Why they did not end, or did not all pass."""
     paths = [path for path in TESTS if (ROOT / path).is_dir()]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    return _run([*command, "--continue-on-collection-errors", *paths], seconds, on_line)
+    return _run([*command, "-rf", "--tb=short", "--continue-on-collection-errors", *paths], seconds, on_line)
 
 
 def _run(command: Sequence[str], seconds: float, on_line: Callable[[str], None]) -> str | None:

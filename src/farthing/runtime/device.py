@@ -69,8 +69,14 @@ def open_device(name: str) -> torch.device:
         raise UsageError(f"there is no device {name!r} here: {torch.cuda.device_count()} CUDA devices", fix="use cpu")
     if device.type == "cuda":
         device = torch.device("cuda", device.index or 0)
-        torch.cuda.set_device(device)  # kernels run on the current one
+        use_device(device)
     return device
+
+
+def use_device(device: torch.device) -> None:
+    """Of this thread: kernels run on its current GPU."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def use_threads(num_threads: int) -> None:

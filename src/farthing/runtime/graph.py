@@ -180,7 +180,7 @@ def captured(run: Callable[[], None], pool: _Pool | None = None) -> torch.cuda.C
     run()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):  # others may ask what memory is free
         run()
     return graph
 

@@ -17,7 +17,7 @@ from farthing.kernels.reference import ReferenceKernels
 from farthing.models.memory import MemoryPlan
 from farthing.models.spec import ModelSpec
 from farthing.runtime.decoder import Decoder
-from farthing.runtime.device import Memory
+from farthing.runtime.device import Memory, use_device
 from farthing.runtime.graph import Steps, capture
 from farthing.runtime.inputs import InputBuffers, Limits
 from farthing.runtime.kv_cache import KVCache
@@ -87,6 +87,7 @@ class ModelRunner:
     @torch.inference_mode()
     def submit(self, batch: Batch) -> None:
         assert len(self.flights) < self.depth, "too many batches on their way"
+        use_device(self.buffers.device)  # whoever steps the engine may be on another thread than the last time
         self.steps.prepare()
         inputs = self.buffers.fill(batch, self.prompts.keys())
         if self.flights:

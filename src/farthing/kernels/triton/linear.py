@@ -89,7 +89,13 @@ def _by_library(
         return torch.nn.functional.linear(x_TK, weight.codes, bias_N)
     assert weight.scale_NG is not None
     return torch._scaled_mm(
-        x_TK, weight.codes.T, scale_a=scale_T[:, None], scale_b=weight.scale_NG.T, bias=bias_N, out_dtype=dtype
+        x_TK,
+        weight.codes.T,
+        scale_a=scale_T[:, None],
+        scale_b=weight.scale_NG.T,
+        bias=bias_N,
+        out_dtype=dtype,
+        use_fast_accum=True,
     )
 
 
