@@ -49,7 +49,8 @@ def test_a_shape_is_measured_once_in_a_process_and_once_on_a_machine(tmp_path: P
     chosen = chooser(tmp_path, first)
     plan = chosen.plan(weight_of("w4a16"), torch.bfloat16)
     count = first.count
-    assert count == sum(len(kernels) for _, _, kernels in candidates(weight_of("w4a16"), torch.bfloat16, CHIP))
+    choices = [len(kernels) for _, _, kernels in candidates(weight_of("w4a16"), torch.bfloat16, CHIP)]
+    assert count == sum(each for each in choices if each > 1) > 0  # of a single one nothing is measured
     assert chosen.plan(weight_of("w4a16"), torch.bfloat16) == plan and first.count == count
     assert chooser(tmp_path, later).plan(weight_of("w4a16"), torch.bfloat16) == plan and later.count == 0
 
@@ -98,6 +99,17 @@ def test_a_kernel_that_is_refused_is_not_taken(tmp_path: Path) -> None:
     plan = Chooser(Noted(CHIP), batch_invariant=False, folder=tmp_path, measure=measure).plan(weight, torch.bfloat16)
     kernels = next(iter(candidates(weight, torch.bfloat16, CHIP)))[2]
     assert plan.kernel(1) == kernels[1]
+
+
+def test_where_every_kernel_is_refused_that_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
+    def refuse(call: Callable[[], object]) -> float:
+        raise RuntimeError("the device is lost")
+
+    with pytest.raises(RuntimeError, match="no kernel multiplies"):
+        Chooser(Noted(CHIP), batch_invariant=False, folder=tmp_path, measure=refuse).plan(
+            weight_of("w8a16"), torch.bfloat16
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_where_rows_must_not_depend_on_their_batch_a_rule_says_it_and_nothing_is_measured(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ class Chooser:
 
     def _fastest(self, weight: Weight, dtype: torch.dtype, rows: int, kernels: Sequence[Kernel]) -> int:
         """Its place among them. A kernel that this chip or this torch refuses is none."""
+        if len(kernels) == 1:
+            return 0
         x_TK = torch.ones((rows, weight.in_features), dtype=dtype, device=weight.codes.device)
         seconds = []
         for kernel in kernels:
