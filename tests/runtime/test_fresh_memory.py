@@ -1,5 +1,6 @@
 """Zeros whose pages are taken beside their use: counted like all memory, then the process's own, and never changed."""
 
+import subprocess
 import sys
 import threading
 
@@ -44,3 +45,10 @@ def test_a_system_without_such_memory_writes_zeros_at_once(monkeypatch: pytest.M
     zeros = memory.zeros("kv", SHAPE, "bf16")
     taken(memory)
     assert not zeros.any() and zeros.shape == SHAPE and memory.bytes_by_use == {"kv": zeros.nbytes}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are taken so on Linux alone")
+def test_a_process_that_ends_while_pages_are_taken_ends_well() -> None:
+    lines = "from farthing.runtime.fresh_memory import fresh_zeros, take", "take([fresh_zeros(2**30)])"
+    ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr

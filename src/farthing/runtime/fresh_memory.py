@@ -26,14 +26,17 @@ def fresh_zeros(num_bytes: int) -> torch.Tensor | None:
 
 
 def take(fresh: Sequence[torch.Tensor]) -> None:
-    """All pages of `fresh_zeros`, on a thread beside whoever uses them already."""
+    """All pages of `fresh_zeros`, on a thread beside whoever uses them already. The interpreter waits for it at its end,
+    when it stops at the next piece: a thread inside torch must not outlive the interpreter."""
 
     def touch_all() -> None:
         for zeros in fresh:
             for piece in zeros.split(_PIECE_BYTES):
+                if not threading.main_thread().is_alive():
+                    return
                 _touch(piece)
 
-    threading.Thread(target=touch_all, daemon=True, name="farthing-memory").start()
+    threading.Thread(target=touch_all, name="farthing-memory").start()
 
 
 def _touch(piece: torch.Tensor) -> bool:
