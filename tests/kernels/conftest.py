@@ -1,6 +1,9 @@
 """Tests that ask for `kernels` run on every backend that this processor has."""
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 from native_kernels import native
 
 from farthing.kernels.reference import ReferenceKernels
@@ -11,3 +14,12 @@ from farthing.kernels.vendor import VendorKernels
 def kernels(request: pytest.FixtureRequest) -> ReferenceKernels:
     backend: ReferenceKernels = request.param()
     return backend
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """torch fills empty tensors with NaN, integers with their largest value: outputs, and what kernels hand on."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)

@@ -30,7 +30,7 @@ class EngineConfig:
         Weight format: auto, fp32, bf16, fp16, int8, int4, w8a8, w8a16, w4a8 (groups of 32), w4a8-g64,
         w4a8-g128, w4a16, w4a16-zp (zero points), fp8.
     kv_format
-        Format of the KV cache: auto (as the activations), fp32, bf16, fp16, int8.
+        Format of the KV cache: auto (as the activations), fp32, bf16, fp16, int8, and on GPUs from sm_89 on fp8.
     context
         Longest sequence in tokens; by default min(4096, the model's).
     memory

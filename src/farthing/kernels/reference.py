@@ -11,7 +11,7 @@ import torch
 
 from farthing.kernels.kv_rows import load_rows, store_rows
 from farthing.kernels.sequences import Sequences
-from farthing.kernels.weight import Weight, dequantize, largest_magnitude, quantize, round_activations
+from farthing.kernels.weight import Weight, dequantize, largest_stored, quantize, round_activations
 from farthing.kernels.wishes import Wishes
 
 ROWS = 1
@@ -40,15 +40,9 @@ class ReferenceKernels:
         """Round some rows of W to the format of `weight` and store them there, in this backend's layout. Returns the
         largest magnitude that the format gives them, a number on the device that nothing here waits for; it is not
         finite if one of them is not."""
-        rows = slice(first_row, first_row + w_RK.shape[0])
-        rounded = quantize(w_RK.to(weight.codes.device), weight.format)
-        weight.codes[rows].copy_(rounded.codes)
-        if weight.scale_NG is not None and rounded.scale_NG is not None:
-            weight.scale_NG[rows].copy_(rounded.scale_NG)
-            if weight.zero_NG is not None and rounded.zero_NG is not None:
-                weight.zero_NG[rows].copy_(rounded.zero_NG)
-            return rounded.scale_NG.abs().max().float() * weight.format.max_code
-        return largest_magnitude(rounded.codes)
+        part = weight.part(slice(first_row, first_row + w_RK.shape[0]))
+        part.store(quantize(w_RK.to(weight.codes.device), weight.format))
+        return largest_stored(part)
 
     def adopt(self, weight: Weight) -> None:
         """`weight` holds what `write_rows` once wrote, in this layout."""

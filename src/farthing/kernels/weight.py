@@ -7,7 +7,7 @@ Shapes: N out_features, K in_features, G groups of K.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -39,6 +39,19 @@ class Weight:
     scale_NG: torch.Tensor | None = None
     packed: bool = False
     zero_NG: torch.Tensor | None = None
+
+    def part(self, rows: slice) -> "Weight":
+        """Some of its rows, in the same memory."""
+        scales, zeros = (None if one is None else one[rows] for one in (self.scale_NG, self.zero_NG))
+        return replace(self, codes=self.codes[rows], scale_NG=scales, zero_NG=zeros)
+
+    def store(self, other: "Weight") -> None:
+        """Take over all that another one of the same format and shape holds."""
+        for into, held in zip(self._tensors(), other._tensors(), strict=True):
+            into.copy_(held)
+
+    def _tensors(self) -> list[torch.Tensor]:
+        return [one for one in (self.codes, self.scale_NG, self.zero_NG) if one is not None]
 
 
 def quantize(w_NK: torch.Tensor, weight_format: WeightFormat) -> Weight:
@@ -158,6 +171,13 @@ def round_activations(x_TK: torch.Tensor, weight_format: WeightFormat) -> torch.
     scaled_TK = x_TK.float() / scale_T1
     codes_TK = scaled_TK.to(torch.float8_e4m3fn).float() if weight_format.math == "fp8" else scaled_TK.round()
     return codes_TK * scale_T1
+
+
+def largest_stored(weight: Weight) -> torch.Tensor:
+    """The largest magnitude that a weight's format can give it; not finite if one of its values is not."""
+    if weight.scale_NG is None:
+        return largest_magnitude(weight.codes)
+    return weight.scale_NG.abs().max().float() * weight.format.max_code
 
 
 def largest_magnitude(x: torch.Tensor) -> torch.Tensor:

@@ -26,8 +26,8 @@ def fresh_zeros(num_bytes: int) -> torch.Tensor | None:
 
 
 def take(fresh: Sequence[torch.Tensor]) -> None:
-    """All pages of `fresh_zeros`, on a thread beside whoever uses them already. At its end the interpreter waits for it
-    - it stops at the next piece -: a thread inside torch must not outlive the interpreter."""
+    """All pages of `fresh_zeros`, on a thread beside whoever uses them already. An interpreter that ends waits for it,
+    which takes a piece: a thread inside torch must not outlive it."""
 
     def touch_all() -> None:
         for zeros in fresh:

@@ -1,9 +1,6 @@
 """Every test here runs on each level that the processor has, and what torch hands out unwritten is NaN."""
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 from native_kernels import levels_here, native
 
 from farthing.kernels.native.backend import NativeKernels
@@ -21,9 +18,5 @@ def kernels(level: str) -> NativeKernels:
 
 
 @pytest.fixture(autouse=True)
-def unwritten_memory_is_poisoned() -> Iterator[None]:
-    """torch fills empty tensors with NaN, integers with their largest value: outputs, and what kernels hand on."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(before)
+def unwritten_memory_is_poisoned(poisoned_memory: None) -> None:
+    """In every test of this folder."""

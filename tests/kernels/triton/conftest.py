@@ -1,8 +1,6 @@
 """Triton's kernels: in its interpreter on CPU tensors, or compiled on the GPU where there is one. What torch hands out
 unwritten is NaN, integers their largest value."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from triton_kernels import Kernels, open_kernels
@@ -32,8 +30,5 @@ def exact(device: str) -> Kernels:
 
 
 @pytest.fixture(autouse=True)
-def unwritten_memory_is_poisoned() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(before)
+def unwritten_memory_is_poisoned(poisoned_memory: None) -> None:
+    """In every test of this folder."""

@@ -16,7 +16,7 @@ from farthing.kernels.native.library import Pool
 from farthing.kernels.native.recorder import Immediate, Recorder, Target, Work
 from farthing.kernels.reference import CHUNK, ReferenceKernels
 from farthing.kernels.sequences import Sequences
-from farthing.kernels.weight import Weight
+from farthing.kernels.weight import Weight, largest_stored
 
 _KINDS = {"fp32": 0, "bf16": 0, "w8a8": 1, "w4a8": 2}  # how the words of a panel are packed (src/linear.cpp)
 _SUFFIXES = {torch.float32: "_fp32", torch.bfloat16: "_bf16"}
@@ -96,9 +96,8 @@ class NativeKernels(ReferenceKernels):
         w_RK = (w_RK if w_RK.dtype in _SUFFIXES else w_RK.float()).contiguous()
         op = ("quantize_w4" if weight.format.bits == 4 else "quantize_w8") + _SUFFIXES[w_RK.dtype]
         sizes = (columns, weight.format.group_size or columns)
-        scale_RG = weight.scale_NG[rows]
-        self._now(op, w_RK, (codes, scale_RG, w_RK), sizes, writes=2)
-        return scale_RG.abs().max().float() * weight.format.max_code
+        self._now(op, w_RK, (codes, weight.scale_NG[rows], w_RK), sizes, writes=2)
+        return largest_stored(weight.part(rows))
 
     def adopt(self, weight: Weight) -> None:
         self._packed[weight.codes.data_ptr()] = replace(weight, packed=True)

@@ -22,7 +22,7 @@ from farthing.kernels.triton.norms import largest, rms_norm, silu_mul
 from farthing.kernels.triton.paged_kv import PagedKV
 from farthing.kernels.triton.quantize import in_halves, write_rows
 from farthing.kernels.triton.sampling import sample
-from farthing.kernels.weight import TORCH_DTYPES, Weight, largest_magnitude
+from farthing.kernels.weight import TORCH_DTYPES, Weight
 from farthing.kernels.wishes import Wishes
 from farthing.quantization.base import resolve
 
@@ -69,12 +69,8 @@ class TritonKernels(ReferenceKernels):
         self._plans: dict[tuple[int, torch.dtype], Plan] = {}  # by address, and dtype of the activations
 
     def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> torch.Tensor:
-        write_rows(self._launch, weight, first_row, w_RK)
         self.adopt(weight)
-        rows = slice(first_row, first_row + w_RK.shape[0])
-        if weight.scale_NG is None:
-            return largest_magnitude(weight.codes[rows])
-        return weight.scale_NG[rows].abs().max().float() * weight.format.max_code
+        return write_rows(self._launch, weight, first_row, w_RK)
 
     def adopt(self, weight: Weight) -> None:
         self._laid_out.add(weight.codes.data_ptr())

@@ -13,7 +13,7 @@ import triton.language as tl
 from farthing.kernels.triton.arithmetic import nearest, rounded
 from farthing.kernels.triton.halves import to_halves
 from farthing.kernels.triton.launch import Launcher, meta
-from farthing.kernels.weight import CODES_OF_TOP, TORCH_DTYPES, Weight, quantize
+from farthing.kernels.weight import CODES_OF_TOP, TORCH_DTYPES, Weight, largest_stored, quantize
 from farthing.quantization.base import WeightFormat, formats
 
 _GROUPS_OF_A_BLOCK = 16
@@ -24,21 +24,18 @@ def in_halves(weight_format: WeightFormat) -> bool:
     return weight_format.bits == 4 and weight_format.activation_bits == 16 and not weight_format.zero_points
 
 
-def write_rows(launch: Launcher, weight: Weight, first_row: int, w_RK: torch.Tensor) -> None:
-    """Round some rows of W to the format of `weight` and store them there; only this piece goes to the device."""
+def write_rows(launch: Launcher, weight: Weight, first_row: int, w_RK: torch.Tensor) -> torch.Tensor:
+    """Round some rows of W to the format of `weight` and store them there; only this piece goes to the device.
+    Returns what kernels.write_rows does."""
     w_RK = w_RK.to(weight.codes.device, non_blocking=True).contiguous()
-    rows = slice(first_row, first_row + w_RK.shape[0])
-    scale_RG = None if weight.scale_NG is None else weight.scale_NG[rows]
-    to = Weight(weight.format, weight.in_features, weight.codes[rows], scale_RG)
+    to = weight.part(slice(first_row, first_row + w_RK.shape[0]))
     if in_halves(weight.format) and w_RK.shape[1] % (weight.format.group_size or 1) == 0:
         round_4_bits(launch, w_RK, to)
-        return
-    found = quantize(w_RK, weight.format)
-    to.codes.copy_(found.codes)
-    if scale_RG is not None and found.scale_NG is not None:
-        scale_RG.copy_(found.scale_NG)
-    if in_halves(weight.format):
-        to_halves(to)
+    else:
+        to.store(quantize(w_RK, weight.format))
+        if in_halves(weight.format):
+            to_halves(to)
+    return largest_stored(to)
 
 
 def round_4_bits(launch: Launcher, w_RK: torch.Tensor, weight: Weight) -> None:
