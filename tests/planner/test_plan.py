@@ -151,7 +151,8 @@ def test_devices_that_are_left_over_are_told():
         ("mixtral-8x7b", "h200-sxm", {}, "mixtral-8x7b"),
         ("llama-3.1-8b", "2x rtx-4090", {}, "more than one device"),
         ("llama-3.1-8b", "tpu-v6e", {}, "tpu-v6e"),
-        ("llama-3.1-8b", "rtx-4090", {"kv_format": "fp8"}, "kv-format fp8"),
+        ("llama-3.1-8b", "rtx-3090", {"kv_format": "fp8"}, "kv-format fp8"),
+        ("llama-3.1-8b", "epyc-9654", {"kv_format": "fp8", "memory": "256GiB"}, "kv-format fp8"),
     ],
 )
 def test_what_the_engine_does_not_run_is_only_planned_and_says_why(
@@ -163,6 +164,7 @@ def test_what_the_engine_does_not_run_is_only_planned_and_says_why(
 def test_what_the_engine_runs_is_not_marked():
     assert plan_of("llama-3.1-8b", "rtx-4090").plan_only == ()
     assert plan_of("llama-3.1-8b", "rtx-4090", kv_format="int8").plan_only == ()
+    assert plan_of("llama-3.1-8b", "rtx-4090", kv_format="fp8").plan_only == ()
 
 
 @pytest.mark.parametrize(

@@ -190,8 +190,7 @@ class _Case:
     def _kv_formats(self) -> Iterator[Remedy]:
         if self.plan.spec.precision.kv_dtype in ("fp32", "bf16", "fp16"):
             name = narrow_kv_format([rank.device for rank in self.plan.placement.ranks])
-            request = replace(self.request, kv_format=name)
-            note = "check the answers" if name == "int8" else "check the answers; Farthing's engine knows int8 alone"
+            request, note = replace(self.request, kv_format=name), "check the answers"
             yield from self._changed("kv-format", "KV cache in 8 bits", f"--kv-format {name}", request, note=note)
 
     def _splits(self) -> Iterator[Remedy]:

@@ -72,6 +72,11 @@ def narrow_kv_format(devices: Sequence[Device]) -> str:
     return "int8" if all(device.kind == "cpu" for device in devices) else "fp8"
 
 
+def keeps_kv_in_fp8(device: Device) -> bool:
+    """Whether Farthing's own engine does: on GPUs that convert fp8."""
+    return device.kind == "cuda" and "fp8" not in device.unsupported
+
+
 def precision_of(
     request: PlanRequest, weight_format: WeightFormat, config: ConfigReader, devices: Sequence[Device]
 ) -> Precision:

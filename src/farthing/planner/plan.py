@@ -14,7 +14,7 @@ from farthing.models.config_reader import ConfigReader
 from farthing.models.spec import ModelSpec
 from farthing.planner.alternatives import what_would_fit
 from farthing.planner.engines.engine_profile import GENERIC
-from farthing.planner.formats import candidate_formats, precision_of
+from farthing.planner.formats import candidate_formats, keeps_kv_in_fp8, precision_of
 from farthing.planner.hardware import Hardware
 from farthing.planner.layout import Layout, Placement, collective_bytes, layouts, place
 from farthing.planner.money.price import HourlyPrice, hourly_price
@@ -84,8 +84,9 @@ class Plan:
     def plan_only(self) -> tuple[str, ...]:
         """Why Farthing's own engine can't run this; empty if it can."""
         reasons = [f"{self.model}: the engine does not run this family yet"] if self.spec.plan_only else []
-        if self.spec.precision.kv_dtype == "fp8_e4m3":
-            reasons.append(f"--kv-format {self.request.kv_format}: of 8 bits the engine keeps KV in int8 only")
+        devices = [rank.device for rank in self.placement.ranks]
+        if self.spec.precision.kv_dtype == "fp8_e4m3" and not all(map(keeps_kv_in_fp8, devices)):
+            reasons.append(f"--kv-format {self.request.kv_format}: the engine keeps KV in int8 there, not in fp8")
         reasons += [f"{one.id}: the engine does not run on it" for one in self.accelerators if one.plan_only]
         if len(self.placement.ranks) > 1:
             reasons.append("more than one device: the engine does not run tensor or pipeline parallelism yet")

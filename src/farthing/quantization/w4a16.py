@@ -1,6 +1,7 @@
 """w4a16: int4 weights with a scale per 128 columns, widened to bf16 in the product (GPU decode).
 
-With a zero point for each scale, too (-zp): half a bit in a hundred more, and better where a group leans to one side.
+With a zero point for each scale, too (-zp): a sixteenth of a bit a weight more, and better where a group leans to one
+side.
 """
 
 from farthing.quantization.base import WeightFormat

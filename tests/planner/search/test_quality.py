@@ -55,7 +55,8 @@ def test_engines_run_what_their_documents_say():
     assert runs_with(part, dense, 2, 1) == ("vllm", "sglang")
     assert runs_with(part, dense, 1, 2) == ("vllm", "sglang", "llama.cpp")
     assert "farthing" not in runs_with(part, experts, 1, 1)
-    assert "farthing" not in runs_with(part, _model("llama-3.1-8b", "int4"), 1, 1)
+    assert "farthing" in runs_with(part, _model("llama-3.1-8b", "int4"), 1, 1)
+    assert "farthing" not in runs_with(part, _model("llama-3.1-8b", "int4"), 2, 1)
     assert runs_with(load_accelerator("maia-100"), dense, 1, 1) == ()
 
 
