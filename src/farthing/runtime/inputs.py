@@ -7,6 +7,7 @@ Knows the layout of the KV cache (slot = block * block_size + offset). Knows no 
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -35,6 +36,7 @@ class StepInputs:
     logit_rows: torch.Tensor
 
 
+_KEPT_VIEWS = 64
 NO_SLOT = -1
 """Of a row that computes nothing: its keys and values are not kept."""
 
@@ -52,6 +54,7 @@ class InputBuffers:
         self._table = IntBuffer(num_sequences, max_blocks, device=device, turns=depth)
         self._tables: list[tuple[int, ...]] = [()] * num_sequences  # what the rows of the block table hold
         self._pending = tuple(IntBuffer(num_sequences, device=device, turns=depth) for _ in range(2))
+        self.first = lru_cache(_KEPT_VIEWS)(self._first)
         self.whole = self.first(limits.max_tokens, num_sequences, limits.max_tokens)
 
     def fill(self, batch: Batch, all_rows_of: Set[int] = frozenset()) -> StepInputs:
@@ -117,8 +120,8 @@ class InputBuffers:
             described + idle,
         )
 
-    def first(self, num_tokens: int, num_sequences: int, num_logits: int) -> StepInputs:
-        """The beginnings of the buffers."""
+    def _first(self, num_tokens: int, num_sequences: int, num_logits: int) -> StepInputs:
+        """The beginnings of the buffers. Steps of the same sizes follow each other, and get the same views."""
         token_ids, positions, slots, logit_rows = (buffer.tensor for buffer in self._rows)
         first_rows, num_rows, starts = (column.tensor[:num_sequences] for column in self._columns)
         return StepInputs(
