@@ -15,7 +15,7 @@ from farthing.engine.accounts.step_record import Charge, Owner, StepRecord
 from farthing.scheduler.batch import Batch
 from farthing.scheduler.scheduler import Scheduler
 
-_MAX_NOTED = 64  # steps
+_MAX_NOTED = 16  # steps
 _MAX_NOTED_SECONDS = 0.25
 
 OnSettled = Callable[[Sequence[StepRecord], Sequence[Charge]], None]
