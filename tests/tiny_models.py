@@ -207,9 +207,10 @@ def load(
         max_batch_tokens=max_batch_tokens,
         max_model_len=num_blocks * block_size,
     )
-    tensors, frequencies = load_weights(spec, folder, memory, lambda done, total: None)
+    kernels = kernels or ReferenceKernels()
+    tensors, frequencies = load_weights(spec, folder, memory, lambda done, total: None, kernels)
     limits = Limits(max_batch_tokens, max_num_seqs, num_blocks * block_size)
-    runner = ModelRunner(spec, plan, tensors, frequencies, kernels or ReferenceKernels(), memory, limits, depth=depth)
+    runner = ModelRunner(spec, plan, tensors, frequencies, kernels, memory, limits, depth=depth)
     scheduler = Scheduler(
         num_blocks=num_blocks,
         block_size=block_size,

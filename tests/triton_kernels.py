@@ -33,29 +33,28 @@ class Kernels(ReferenceKernels):
     def rms_norm(self, *operands: Any) -> torch.Tensor:
         return self._call("rms_norm", *operands)
 
-    def rope(self, *operands: Any) -> torch.Tensor:
-        return self._call("rope", *operands)
-
     def silu_mul(self, *operands: Any) -> torch.Tensor:
         return self._call("silu_mul", *operands)
 
     def largest(self, *operands: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return self._call("largest", *operands)
 
-    def store_kv(
+    def rope_and_store(
         self,
+        q_THD: torch.Tensor,
         k_TJD: torch.Tensor,
         v_TJD: torch.Tensor,
-        k_cache_BSJD: torch.Tensor,
-        v_cache_BSJD: torch.Tensor,
+        angles: tuple[torch.Tensor, torch.Tensor],
+        cache: tuple[torch.Tensor, torch.Tensor],
         slots_T: torch.Tensor,
-    ) -> None:
-        k_there, v_there = k_cache_BSJD.to(self._device), v_cache_BSJD.to(self._device)
-        self.on_device.store_kv(
-            k_TJD.to(self._device), v_TJD.to(self._device), k_there, v_there, slots_T.to(self._device)
+    ) -> torch.Tensor:
+        rows, turned, written = (
+            tuple(x.to(self._device) for x in moved) for moved in ((q_THD, k_TJD, v_TJD), angles, cache)
         )
-        k_cache_BSJD.copy_(k_there)
-        v_cache_BSJD.copy_(v_there)
+        found_THD = self.on_device.rope_and_store(*rows, turned, written, slots_T.to(self._device))
+        for here, there in zip(cache, written, strict=True):
+            here.copy_(there)
+        return found_THD.cpu()
 
     def attention(
         self,

@@ -9,10 +9,12 @@ L positions of one sequence, C positions of a chunk.
 
 import torch
 
+from farthing.kernels.activations import Activations
 from farthing.kernels.kv_rows import load_rows, store_rows
 from farthing.kernels.sequences import Sequences
 from farthing.kernels.weight import Weight, dequantize, largest_stored, quantize, round_activations
 from farthing.kernels.wishes import Wishes
+from farthing.quantization.base import WeightFormat
 
 ROWS = 1
 """Rows of one matrix product. BLAS libraries pick the order of a sum by the number of rows, and within a block by a
@@ -33,6 +35,9 @@ class ReferenceKernels:
     widens_quantized = True
     """Whether weights in a quantized format are widened, a matrix at a time, in every step."""
 
+    joins = False
+    """Whether matrices that read the same rows should lie one after the other, to be multiplied by as one."""
+
     layout = "rows"  # of a written weight, for whoever keeps it on disk
     rows_together = 1  # weights are written by a multiple of so many rows, except at their end
 
@@ -51,8 +56,9 @@ class ReferenceKernels:
         """The weight as `linear` reads it best; a backend may lay it out anew in the same memory."""
         return weight
 
-    def linear(self, x_TK: torch.Tensor, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
-        """x_TK @ W_NK^T + b_N in the dtype of x; the sum of a row is a function of that row alone."""
+    def linear(self, x_TK: Activations, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
+        """x_TK @ W_NK^T + b_N in the dtype of activations; the sum of a row is a function of that row alone."""
+        assert isinstance(x_TK, torch.Tensor), "rows that are rounded here"
         operand_TK, w_NK = self._operands(x_TK, weight)
         y_TN = torch.cat([torch.nn.functional.linear(x_RK, w_NK) for x_RK in operand_TK.split(ROWS)]).to(x_TK.dtype)
         return y_TN if bias_N is None else y_TN + bias_N
@@ -79,6 +85,18 @@ class ReferenceKernels:
         normed_TK = wide_TK * torch.rsqrt(wide_TK.square().mean(-1, keepdim=True) + eps)
         return weight_K * normed_TK.to(x_TK.dtype)
 
+    def add_norm(
+        self,
+        x_TK: torch.Tensor,
+        added_TK: torch.Tensor | None,
+        weight_K: torch.Tensor,
+        eps: float,
+        weight_format: WeightFormat | None = None,
+    ) -> tuple[torch.Tensor, Activations]:
+        """x + added (x itself where nothing is), and RMSNorm of it as matrices of this format read it."""
+        sum_TK = x_TK if added_TK is None else x_TK + added_TK
+        return sum_TK, self.rms_norm(sum_TK, weight_K, eps)
+
     def rotary_angles(
         self, positions_T: torch.Tensor, frequencies_D2: torch.Tensor, factor: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -92,9 +110,25 @@ class ReferenceKernels:
         rotated = torch.cat((first * cos_T1D2 - second * sin_T1D2, second * cos_T1D2 + first * sin_T1D2), dim=-1)
         return rotated.to(x_THD.dtype)
 
-    def silu_mul(self, gate_TK: torch.Tensor, up_TK: torch.Tensor) -> torch.Tensor:
-        """Row by row: torch's vector loop rounds the elements left over at its end differently, and with several rows
-        the end lies elsewhere."""
+    def rope_and_store(
+        self,
+        q_THD: torch.Tensor,
+        k_TJD: torch.Tensor,
+        v_TJD: torch.Tensor,
+        angles: tuple[torch.Tensor, torch.Tensor],
+        cache: tuple[torch.Tensor, torch.Tensor],
+        slots_T: torch.Tensor,
+    ) -> torch.Tensor:
+        """q, rotated. k, rotated, and v are stored."""
+        q_THD, k_TJD = self.rope(q_THD, *angles), self.rope(k_TJD, *angles)
+        self.store_kv(k_TJD, v_TJD, *cache, slots_T)
+        return q_THD
+
+    def silu_mul(
+        self, gate_TK: torch.Tensor, up_TK: torch.Tensor, weight_format: WeightFormat | None = None
+    ) -> Activations:
+        """silu(gate) * up, the first factor rounded; as matrices of this format read it. Row by row: torch's vector
+        loop rounds the elements left over at its end differently, and with several rows the end lies elsewhere."""
         return torch.stack([torch.nn.functional.silu(gate_K) for gate_K in gate_TK]) * up_TK
 
     def store_kv(

@@ -6,22 +6,27 @@ reference. Shapes as in reference.py.
 
 import torch
 
+from farthing.kernels.activations import Activations
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.weight import Weight
+from farthing.quantization.base import WeightFormat
 
 
 class VendorKernels(ReferenceKernels):
     name = "vendor"
     batch_invariant = False
 
-    def linear(self, x_TK: torch.Tensor, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
+    def linear(self, x_TK: Activations, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
+        assert isinstance(x_TK, torch.Tensor)
         operand_TK, w_NK = self._operands(x_TK, weight)
         if weight.format.quantized:
             y_TN = torch.nn.functional.linear(operand_TK, w_NK).to(x_TK.dtype)
             return y_TN if bias_N is None else y_TN + bias_N
         return torch.nn.functional.linear(operand_TK, w_NK, bias_N)
 
-    def silu_mul(self, gate_TK: torch.Tensor, up_TK: torch.Tensor) -> torch.Tensor:
+    def silu_mul(
+        self, gate_TK: torch.Tensor, up_TK: torch.Tensor, weight_format: WeightFormat | None = None
+    ) -> torch.Tensor:
         return torch.nn.functional.silu(gate_TK) * up_TK
 
     def _attend_sequence(

@@ -6,7 +6,7 @@ kernel. Knows no model and no device.
 Shapes: N out_features, K in_features, G groups of K.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -52,6 +52,31 @@ class Weight:
 
     def _tensors(self) -> list[torch.Tensor]:
         return [one for one in (self.codes, self.scale_NG, self.zero_NG) if one is not None]
+
+
+def joined(weights: Sequence[Weight]) -> Weight | None:
+    """All rows as one matrix in the same memory; None where they do not lie one after the other."""
+    first = weights[0]
+    parts = [together(parts) for parts in zip(*(weight._tensors() for weight in weights), strict=True)]
+    if any(part is None for part in parts) or any(weight.format != first.format for weight in weights):
+        return None
+    named = iter(parts)
+    codes, scale_NG, zero_NG = (
+        None if one is None else next(named) for one in (first.codes, first.scale_NG, first.zero_NG)
+    )
+    assert codes is not None
+    return replace(first, codes=codes, scale_NG=scale_NG, zero_NG=zero_NG)
+
+
+def together(tensors: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """All rows as one tensor in the same memory; None where they do not lie one after the other."""
+    first, end = tensors[0], tensors[0].data_ptr()
+    for tensor in tensors:
+        same_memory = tensor.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if not (same_memory and tensor.is_contiguous() and tensor.data_ptr() == end):
+            return None
+        end += tensor.nbytes
+    return first.as_strided((sum(map(len, tensors)), *first.shape[1:]), first.stride())
 
 
 def quantize(w_NK: torch.Tensor, weight_format: WeightFormat) -> Weight:

@@ -187,6 +187,13 @@ class ModelSpec:
             total = total + part * count
         return total
 
+    def named_readers(self) -> Iterator[dict[str, Linear]]:
+        """Linear ops of a layer that read the same rows, by full name: q, k and v; gate and up."""
+        for index, layer in enumerate(self.layers, start=self.first_layer):
+            of_mlp = (layer.mlp.gate_proj, layer.mlp.up_proj) if isinstance(layer.mlp, DenseMlp) else ()
+            for ops in ((layer.q_proj, layer.k_proj, layer.v_proj), of_mlp):
+                yield {f"model.layers.{index}.{op.name}": op for op in ops}
+
     @property
     def num_ops(self) -> int:
         return sum(len(ops) * count for ops, count in self._distinct_ops)

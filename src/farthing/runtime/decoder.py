@@ -9,6 +9,8 @@ import torch
 
 from farthing.kernels.reference import ReferenceKernels
 from farthing.models.spec import DenseMlp, Layer, ModelSpec
+from farthing.ops import elementwise
+from farthing.ops import linear as linear_ops
 from farthing.runtime.inputs import StepInputs
 from farthing.runtime.kv_cache import KVCache
 from farthing.runtime.layers import MLP, Angles, Attention, Linear, RMSNorm, Tensors
@@ -25,16 +27,23 @@ class Block:
         kernels: ReferenceKernels,
         cache: tuple[torch.Tensor, torch.Tensor],
     ) -> None:
-        self.attention_norm = RMSNorm(layer.attention_norm, f"{prefix}.{layer.attention_norm.name}", tensors, kernels)
-        self.attention = Attention(layer, prefix, tensors, kernels, cache)
-        self.mlp_norm = RMSNorm(layer.mlp_norm, f"{prefix}.{layer.mlp_norm.name}", tensors, kernels)
         assert isinstance(layer.mlp, DenseMlp), "a model with experts is planned only"
+
+        def norm(op: elementwise.RMSNorm, read_by: linear_ops.Linear) -> RMSNorm:
+            return RMSNorm(op, f"{prefix}.{op.name}", tensors, kernels, read_by)
+
+        self.attention_norm = norm(layer.attention_norm, layer.q_proj)
+        self.attention = Attention(layer, prefix, tensors, kernels, cache)
+        self.mlp_norm = norm(layer.mlp_norm, layer.mlp.gate_proj)
         self.mlp = MLP(layer.mlp, prefix, tensors, kernels)
 
-    def __call__(self, x_TH: torch.Tensor, angles: Angles, inputs: StepInputs) -> torch.Tensor:
-        x_TH = x_TH + self.attention(self.attention_norm(x_TH), angles, inputs)
-        x_TH = x_TH + self.mlp(self.mlp_norm(x_TH))
-        return x_TH
+    def __call__(
+        self, x_TH: torch.Tensor, added_TH: torch.Tensor | None, angles: Angles, inputs: StepInputs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The residual stream, and what the next norm adds to it first; so of the block before."""
+        x_TH, normed_TH = self.attention_norm.add(x_TH, added_TH)
+        x_TH, normed_TH = self.mlp_norm.add(x_TH, self.attention(normed_TH, angles, inputs))
+        return x_TH, self.mlp(normed_TH)
 
 
 class Decoder:
@@ -71,6 +80,8 @@ class Decoder:
         """The normed last hidden states x_RH of the logit rows."""
         x_TH = self.embedding_VH[inputs.token_ids_T]
         angles = self.kernels.rotary_angles(inputs.positions_T, self.frequencies, self.rope_factor)
+        added_TH = None
         for block in self.blocks:
-            x_TH = block(x_TH, angles, inputs)
+            x_TH, added_TH = block(x_TH, added_TH, angles, inputs)
+        x_TH = x_TH if added_TH is None else x_TH + added_TH
         return self.norm(x_TH[inputs.logit_rows])

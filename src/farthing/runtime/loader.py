@@ -121,11 +121,7 @@ class _Loading:
         self._largest = torch.finfo(TORCH_DTYPES[spec.precision.activation_dtype]).max
         self._done = 0
         self._magnitudes: list[tuple[str, torch.Tensor]] = []  # not read yet, in the order of loading
-        self.tensors = {
-            f"{name}.{stored.suffix}": memory.empty("weights", stored.shape, stored.dtype)
-            for name, op in spec.named_ops()
-            for stored in op.stored()
-        }
+        self.tensors = _allocated(spec, memory, joins=kernels.joins)
 
     def rounded(self) -> dict[str, torch.Tensor]:
         """The tensors of quantized matrices: codes and scales."""
@@ -214,6 +210,22 @@ class _Loading:
                 dtype = self._spec.precision.activation_dtype
                 what = f"{source}: {full_name} holds NaN, infinity or numbers beyond {dtype}"
                 raise CheckpointError(what, fix="download the file again, or use --format bf16")
+
+
+def _allocated(spec: ModelSpec, memory: Memory, *, joins: bool) -> dict[str, torch.Tensor]:
+    """`joins`: tensors of matrices that read the same rows lie one after the other."""
+    tensors: dict[str, torch.Tensor] = {}
+    for readers in spec.named_readers() if joins else ():
+        for alike in zip(*(op.stored() for op in readers.values()), strict=False):
+            rows, kinds = [one.shape[0] for one in alike], {(one.suffix, one.dtype, one.shape[1:]) for one in alike}
+            if len(kinds) == 1:
+                ((suffix, dtype, columns),) = kinds
+                parts = memory.empty("weights", (sum(rows), *columns), dtype).split(rows)
+                tensors.update(zip((f"{name}.{suffix}" for name in readers), parts, strict=True))
+    for name, one in spec.stored_tensors().items():
+        if name not in tensors:
+            tensors[name] = memory.empty("weights", one.shape, one.dtype)
+    return tensors
 
 
 def _read_all(read: Read, pieces: Sequence[_Piece], num_threads: int) -> Iterator[torch.Tensor]:

@@ -23,6 +23,7 @@ from farthing.runtime.inputs import InputBuffers, Limits
 from farthing.runtime.kv_cache import KVCache
 from farthing.runtime.landing import Landing
 from farthing.runtime.sampler import RequestState, RowError, not_finite, sample, token_logprobs
+from farthing.runtime.warming import warm
 from farthing.runtime.wish_buffers import WishBuffers
 from farthing.sampling_params import TokenLogprobs
 from farthing.scheduler.batch import PENDING_TOKEN, Batch, BatchItem, Done
@@ -55,6 +56,8 @@ class ModelRunner:
         self._kernels = kernels
         self._wishes = WishBuffers(limits.max_sequences, device=memory.device, depth=depth)
         self.steps = self.captured(decoder, kernels, limits)
+        if memory.device.type == "cuda" and kernels.skips_padding:
+            warm(self.steps, self.buffers)
         memory.take()
         self.states: dict[int, RequestState] = {}
         self.prompts: dict[int, _PromptLogprobs] = {}

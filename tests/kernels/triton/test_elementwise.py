@@ -1,5 +1,5 @@
-"""RMSNorm, SiLU-mul, rotary positions, KV writes and the largest logit in Triton: those of the reference, and a row's
-bits are its own.
+"""RMSNorm, SiLU-mul, rotary positions with KV writes, and the largest logit in Triton: those of the reference, and a
+row's bits are its own.
 
 Shapes: T tokens, K features, H heads, J KV heads, D head_dim, B blocks, S slots of a block, R rows, V vocabulary.
 """
@@ -11,7 +11,8 @@ import torch
 from triton_kernels import Kernels, launcher
 
 from farthing.kernels.reference import ReferenceKernels
-from farthing.kernels.triton.kv_write import store_kv
+from farthing.kernels.triton.kv_write import rope_and_store
+from farthing.kernels.triton.norms import add_norm, rms_norm
 from farthing.kernels.triton.paged_kv import PagedKV
 
 REFERENCE = ReferenceKernels()
@@ -40,50 +41,77 @@ def test_rms_norm(kernels: Kernels, shape: tuple[int, ...], dtype: torch.dtype) 
 
 
 @DTYPES
-@pytest.mark.parametrize("shape", [(1, 7), (5, 576), (0, 64)], ids=str)
-def test_silu_mul(kernels: Kernels, shape: tuple[int, int], dtype: torch.dtype) -> None:
-    gate_TK, up_TK = 10 * normal(*shape, dtype=dtype), normal(shape[1], shape[0], dtype=dtype).T
-    found = kernels.silu_mul(gate_TK, up_TK)
-    if shape[0]:
-        assert_close(found, REFERENCE.silu_mul(gate_TK, up_TK))
-    assert found.shape == shape and torch.equal(kernels.silu_mul(gate_TK[-1:], up_TK[-1:]), found[-1:])
+def test_heads_are_normed_where_they_lie_in_wider_rows(kernels: Kernels, dtype: torch.dtype) -> None:
+    x_THD, weight_D = normal(5, 9, 24, dtype=dtype)[:, 2:6], normal(24, dtype=dtype)
+    found = kernels.rms_norm(x_THD, weight_D, 1e-5)
+    assert torch.equal(found, kernels.rms_norm(x_THD.contiguous(), weight_D, 1e-5))
+    assert_close(found, REFERENCE.rms_norm(x_THD, weight_D, 1e-5))
 
 
 @DTYPES
-@pytest.mark.parametrize("heads", [(1, 2), (3, 24), (33, 64), (5, 256)], ids=str)
-def test_rope_turns_heads_that_lie_in_wider_rows(kernels: Kernels, heads: tuple[int, int], dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("shape", [(1, 7), (5, 576), (3, 4096), (0, 64)], ids=str)
+def test_a_norm_of_a_sum_is_that_of_the_sum_as_it_is_stored(
+    device: str, shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    launch, weight_K = launcher(device), normal(shape[1], dtype=dtype).to(device)
+    x_TK, added_TK = normal(*shape, dtype=dtype).to(device), normal(shape[1], shape[0], dtype=dtype).T.to(device)
+    found_sum_TK, found_TK = add_norm(launch, x_TK, added_TK.contiguous(), weight_K, 1e-5, None)
+    assert torch.equal(found_sum_TK, x_TK + added_TK)
+    expected_TK = rms_norm(launch, x_TK + added_TK, weight_K, 1e-5)
+    assert isinstance(found_TK, torch.Tensor) and torch.equal(found_TK, expected_TK)
+    same_TK, alone_TK = add_norm(launch, x_TK, None, weight_K, 1e-5, None)
+    assert same_TK is x_TK
+    assert isinstance(alone_TK, torch.Tensor) and torch.equal(alone_TK, rms_norm(launch, x_TK, weight_K, 1e-5))
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(1, 7), (5, 576), (3, 2100), (0, 64)], ids=str)
+def test_silu_mul(kernels: Kernels, shape: tuple[int, int], dtype: torch.dtype) -> None:
+    """Of the halves of wider rows, as one product gives them, and of a transposed matrix."""
+    gate_TK, _, up_TK = (10 * normal(shape[0], 2 * shape[1] + 3, dtype=dtype)).split((shape[1], 3, shape[1]), 1)
+    for up in (up_TK, normal(shape[1], shape[0], dtype=dtype).T):
+        found = kernels.silu_mul(gate_TK, up)
+        if shape[0]:
+            assert_close(found, REFERENCE.silu_mul(gate_TK, up))
+        assert found.shape == shape and torch.equal(kernels.silu_mul(gate_TK[-1:], up[-1:]), found[-1:])
+
+
+def paged(heads: tuple[int, int], dtype: torch.dtype, *, fill: float = math.nan) -> tuple[torch.Tensor, torch.Tensor]:
+    """4 blocks of 3 slots."""
     num_heads, head_dim = heads
-    frequencies = 10_000 ** -(torch.arange(0, head_dim, 2) / head_dim)
-    angles = REFERENCE.rotary_angles(torch.tensor([0, 1, 70_000]), frequencies, 1.5)
-    x_THD = normal(3, num_heads + 2, head_dim, dtype=dtype)[:, 1:-1]
-    assert_close(kernels.rope(x_THD, *angles), REFERENCE.rope(x_THD, *angles))
+    row = head_dim + 4 if dtype == torch.int8 else head_dim
+    k_cache, v_cache = (torch.full((4, 3, num_heads, row), fill, dtype=dtype) for _ in "kv")
+    return k_cache, v_cache
 
 
 @DTYPES
 @pytest.mark.parametrize("fp8", [False, True])
-@pytest.mark.parametrize("heads", [(1, 2), (3, 24), (40, 128)], ids=str)
-def test_new_rows_are_written_at_their_slots_and_nowhere_else(
+@pytest.mark.parametrize("heads", [(1, 2), (3, 24), (10, 64), (2, 256)], ids=str)
+def test_heads_of_one_matrix_are_turned_and_new_rows_written_at_their_slots_and_nowhere_else(
     kernels: Kernels, heads: tuple[int, int], fp8: bool, dtype: torch.dtype
 ) -> None:
-    k_TJD, v_TJD = normal(5, *heads, dtype=dtype), 300 * normal(6, *heads, dtype=dtype)[1:]
+    num_heads, head_dim = heads
+    q_THD, k_TJD, v_TJD = normal(5, 6 * num_heads, head_dim, dtype=dtype).split([num_heads * n for n in (4, 1, 1)], 1)
+    frequencies = 10_000 ** -(torch.arange(0, head_dim, 2) / head_dim)
+    angles = REFERENCE.rotary_angles(torch.tensor([0, 1, 70_000, 3, 9]), frequencies, 1.5)
     slots_T = torch.tensor([11, 3, 4, 0, 7])
-    found, expected = (
-        [torch.full((4, 3, *heads), math.nan, dtype=torch.float8_e4m3fn if fp8 else dtype) for _ in range(2)]
-        for _ in range(2)
-    )
-    kernels.store_kv(k_TJD, v_TJD, *found, slots_T)
-    REFERENCE.store_kv(k_TJD, v_TJD, *expected, slots_T)
-    for cache, other in zip(found, expected, strict=True):
-        assert torch.equal(cache.float().nan_to_num(1e9), other.float().nan_to_num(1e9))
+    found, expected = (paged(heads, torch.float8_e4m3fn if fp8 else dtype) for _ in range(2))
+    found_q = kernels.rope_and_store(q_THD, k_TJD, 300 * v_TJD, angles, found, slots_T)
+    expected_q = REFERENCE.rope_and_store(q_THD, k_TJD, 300 * v_TJD, angles, expected, slots_T)
+    assert_close(found_q, expected_q)
+    for cache, other, tolerance in zip(found, expected, (TOLERANCE[dtype], 0.0), strict=True):  # v is not turned
+        difference = (cache.float().nan_to_num(1e9) - other.float().nan_to_num(1e9)).abs()
+        step = 0.13 * other.float().abs().nan_to_num(0) if fp8 and tolerance else torch.zeros(())
+        assert bool((difference <= tolerance * 4 + step).all())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int8], ids=str)
 def test_a_row_without_a_slot_is_written_nowhere_not_even_before_the_cache(dtype: torch.dtype, device: str) -> None:
-    launch, x_TJD = launcher(device), normal(2, 2, 8).to(device)
+    launch, x_TJD, angles_T1D2 = launcher(device), normal(2, 2, 8).to(device), torch.ones(2, 1, 4, device=device)
     row = 8 + 4 * (dtype == torch.int8)
     around = [torch.ones(3, 4, 4, 2, row, device=device).to(dtype) for _ in range(2)]
-    cache = PagedKV.of(around[0][1], around[1][1], 8)
-    store_kv(launch, x_TJD, x_TJD, cache, torch.tensor([-1, -1], device=device))
+    cache, no_slots_T = PagedKV.of(around[0][1], around[1][1], 8), torch.tensor([-1, -1], device=device)
+    rope_and_store(launch, x_TJD, x_TJD, x_TJD, angles_T1D2, angles_T1D2, cache, no_slots_T)
     assert all(bool((one == 1).all()) for one in around)
 
 
@@ -91,23 +119,27 @@ def test_a_row_without_a_slot_is_written_nowhere_not_even_before_the_cache(dtype
 def test_rows_of_int8_are_codes_and_the_scale_that_makes_the_largest_magnitude_127(
     kernels: Kernels, dtype: torch.dtype
 ) -> None:
-    """Also of zeros, of values too small for a scale, and of one that is not finite, whose scale is NaN."""
-    num_kv_heads, head_dim, block_size = 3, 24, 4
+    """Also of zeros, of values too small for a scale, and of one that is not finite, whose scale is NaN. Turned by
+    nothing, k is what it was."""
+    num_kv_heads, head_dim, block_size = 3, 24, 3
     x_TJD = normal(5, num_kv_heads, head_dim, dtype=dtype)
-    x_TJD[1], x_TJD[2, 0, 3], x_TJD[3, 1] = 0, math.inf, SMALLEST
+    x_TJD[1], x_TJD[3, 1] = 0, SMALLEST
+    v_TJD = -x_TJD
+    v_TJD[2, 0, 3] = math.inf
     slots_T = torch.tensor([11, 3, 4, 0, 7])
-    k_cache, v_cache = (torch.full((3, block_size, num_kv_heads, head_dim + 4), 77, dtype=torch.int8) for _ in "kv")
-    kernels.store_kv(x_TJD, -x_TJD, k_cache, v_cache, slots_T)
-    wide_TJD = x_TJD.float()
-    scale_TJ = wide_TJD.abs().amax(-1) / 127
-    scale_TJ[2, 0] = math.nan
-    inverse_TJ1 = torch.where(scale_TJ < SMALLEST, 0, 1 / scale_TJ)[..., None]
-    codes_TJD = (wide_TJD * inverse_TJ1).nan_to_num(0).round().to(torch.int8)
+    caches = paged((num_kv_heads, head_dim), torch.int8, fill=77)
+    angles = torch.ones(5, 1, head_dim // 2), torch.zeros(5, 1, head_dim // 2)
+    kernels.rope_and_store(x_TJD, x_TJD, v_TJD, angles, caches, slots_T)
     num_codes = block_size * num_kv_heads * head_dim
-    for cache, sign in ((k_cache, 1), (v_cache, -1)):
+    for cache, rows_TJD in zip(caches, (x_TJD, v_TJD), strict=True):
+        wide_TJD = rows_TJD.float()
+        scale_TJ = wide_TJD.abs().amax(-1) / 127
+        scale_TJ[~scale_TJ.isfinite()] = math.nan
+        inverse_TJ1 = torch.where(scale_TJ < SMALLEST, 0, 1 / scale_TJ)[..., None]
+        codes_TJD = (wide_TJD * inverse_TJ1).nan_to_num(0).round().to(torch.int8)
         codes_NJD = cache.flatten(1)[:, :num_codes].reshape(-1, num_kv_heads, head_dim)
         scale_NJ = cache.flatten(1)[:, num_codes:].contiguous().view(torch.float32).reshape(-1, num_kv_heads)
-        assert torch.equal(codes_NJD[slots_T], sign * codes_TJD)
+        assert torch.equal(codes_NJD[slots_T], codes_TJD)
         assert torch.equal(scale_NJ[slots_T].nan_to_num(-1), scale_TJ.nan_to_num(-1))
         others = [slot for slot in range(12) if slot not in slots_T.tolist()]
         assert (codes_NJD[others] == 77).all()

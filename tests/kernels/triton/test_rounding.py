@@ -4,10 +4,12 @@ import pytest
 import torch
 from triton_kernels import launcher
 
-from farthing.kernels.reference import ReferenceKernels
-from farthing.kernels.triton.activations import Rounded, normed_and_rounded, round_rows
+from farthing.kernels.activations import Activations, Rounded
+from farthing.kernels.triton.activations import round_rows
 from farthing.kernels.triton.halves import to_halves, to_pairs
+from farthing.kernels.triton.norms import add_norm
 from farthing.kernels.triton.quantize import in_halves, write_rows
+from farthing.kernels.triton.swiglu import silu_mul
 from farthing.kernels.weight import Weight, quantize, round_activations
 from farthing.quantization.base import WeightFormat, formats
 
@@ -70,7 +72,8 @@ def test_halves_hold_the_columns_of_a_group_and_can_be_undone(columns: int) -> N
     assert torch.equal(weight.codes, before)
 
 
-def back(rounded: Rounded) -> torch.Tensor:
+def back(rounded: Activations) -> torch.Tensor:
+    assert isinstance(rounded, Rounded)
     return rounded.codes_TK.float() * rounded.scale_T[:, None]
 
 
@@ -95,18 +98,17 @@ def test_every_fp8_number_and_the_middle_between_two_is_rounded_as_torch_does(de
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", ["w8a8", "fp8"])
-def test_a_norm_is_rounded_as_it_leaves(name: str, dtype: torch.dtype, device: str) -> None:
-    """Off by one code at most: the norm's own sum has another order."""
+def test_norms_and_swiglu_are_rounded_as_they_leave(name: str, dtype: torch.dtype, device: str) -> None:
+    """To the codes of what leaves them without rounding."""
     weight_format, x_TK, added_TK = formats()[name], spread(6, 200, dtype), spread(6, 200, dtype).flip(0)
-    weight_K = torch.rand(200).to(dtype)
-    launch, weight_there, x_there = launcher(device), weight_K.to(device), x_TK.to(device)
+    launch, x_TK, added_TK, weight_K = launcher(device), *(x.to(device) for x in (x_TK, added_TK, torch.rand(200)))
+    weight_K = weight_K.to(dtype)
     for added in (None, added_TK):
-        there = None if added is None else added.to(device)
-        found, sum_TK = normed_and_rounded(launch, x_there, weight_there, 1e-5, weight_format, there)
-        plain_TK = x_TK if added is None else x_TK + added
-        assert torch.equal(sum_TK.cpu(), plain_TK)
-        normed_TK = ReferenceKernels().rms_norm(plain_TK, weight_K, 1e-5)
-        expected = round_activations(normed_TK, weight_format)
-        step = normed_TK.float().abs().amax(-1, keepdim=True) / (448 / 32 if name == "fp8" else 127)
-        off = (back(found).cpu() - expected).abs()
-        assert bool((off <= step * 1.01 + 1e-6).all()) and float((off > 1e-5 * step).float().mean()) < 0.02
+        sum_TK, found = add_norm(launch, x_TK, added, weight_K, 1e-5, weight_format)
+        plain_sum_TK, plain_TK = add_norm(launch, x_TK, added, weight_K, 1e-5, None)
+        assert isinstance(plain_TK, torch.Tensor) and torch.equal(sum_TK, plain_sum_TK)
+        assert torch.equal(back(found).cpu(), round_activations(plain_TK.cpu(), weight_format))
+    plain_TK = silu_mul(launch, x_TK, added_TK, None)
+    assert isinstance(plain_TK, torch.Tensor)
+    rounded = silu_mul(launch, x_TK, added_TK, weight_format)
+    assert torch.equal(back(rounded).cpu(), round_activations(plain_TK.cpu(), weight_format))

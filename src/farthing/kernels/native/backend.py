@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from farthing.kernels.activations import Activations
 from farthing.kernels.native.library import Pool
 from farthing.kernels.native.recorder import Immediate, Recorder, Target, Work
 from farthing.kernels.reference import CHUNK, ReferenceKernels
 from farthing.kernels.sequences import Sequences
 from farthing.kernels.weight import Weight, largest_stored
+from farthing.quantization.base import WeightFormat
 
 _KINDS = {"fp32": 0, "bf16": 0, "w8a8": 1, "w4a8": 2}  # how the words of a panel are packed (src/linear.cpp)
 _SUFFIXES = {torch.float32: "_fp32", torch.bfloat16: "_bf16"}
@@ -117,8 +119,8 @@ class NativeKernels(ReferenceKernels):
         self._packed[codes.data_ptr()] = packed
         return packed
 
-    def linear(self, x_TK: torch.Tensor, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
-        assert weight.packed, "prepare the weight first"
+    def linear(self, x_TK: Activations, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
+        assert weight.packed and isinstance(x_TK, torch.Tensor), "prepare the weight first"
         num_outputs, columns = weight.codes.shape[0], x_TK.shape[1]
         y_TN = self._target.empty(x_TK, (num_outputs,), x_TK.dtype)
         sizes = (columns, num_outputs, weight.format.group_size or columns)
@@ -157,7 +159,9 @@ class NativeKernels(ReferenceKernels):
         self._call("rope", x_THD, (out_THD, x_THD, cos_T1D2, sin_T1D2), sizes=sizes)
         return out_THD
 
-    def silu_mul(self, gate_TK: torch.Tensor, up_TK: torch.Tensor) -> torch.Tensor:
+    def silu_mul(
+        self, gate_TK: torch.Tensor, up_TK: torch.Tensor, weight_format: WeightFormat | None = None
+    ) -> torch.Tensor:
         out_TK = self._target.empty(gate_TK, gate_TK.shape[1:], gate_TK.dtype)
         self._call("silu_mul", gate_TK, (out_TK, gate_TK, up_TK), sizes=(gate_TK.shape[1],))
         return out_TK

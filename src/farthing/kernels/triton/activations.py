@@ -1,106 +1,82 @@
-"""Activations rounded to 8 bits, row by row, for formats that multiply them so: as they are, or behind RMSNorm.
+"""Activations rounded to 8 bits, row by row, for formats that multiply them so: as they are, or by the kernel that
+computes them, as it stores them.
 
-The codes are those of kernels/weight.round_activations, to the bit; those of a norm are of its own rounding of the same
-sums. Knows no weights.
+The codes are those of kernels/weight.round_activations, to the bit. Knows no weights.
 Shapes: T rows, K columns.
 """
-
-from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 
+from farthing.kernels.activations import Activations, Rounded
 from farthing.kernels.triton.arithmetic import nearest, rounded
 from farthing.kernels.triton.launch import Launcher, meta
+from farthing.kernels.triton.order import after_others
 from farthing.kernels.triton.widen import e4m3_byte
 from farthing.quantization.base import WeightFormat
 
 _COLUMNS_OF_A_WARP = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Rounded:
-    """`codes_TK`, int8 or e4m3, times `scale_T` (fp32) are the activations."""
-
-    codes_TK: torch.Tensor
-    scale_T: torch.Tensor
+EIGHT_BITS = tuple(WeightFormat(math, math=math, bits=8, storage="int8", activation_bits=8) for math in ("int8", "fp8"))
+"""Formats for examples."""
 
 
 def round_rows(launch: Launcher, x_TK: torch.Tensor, weight_format: WeightFormat) -> Rounded:
     """x in the 8 bits of the format's math."""
-    return _round(launch, x_TK, None, None, None, 0.0, weight_format)
-
-
-def normed_and_rounded(
-    launch: Launcher,
-    x_TK: torch.Tensor,
-    weight_K: torch.Tensor,
-    eps: float,
-    weight_format: WeightFormat,
-    added_TK: torch.Tensor | None = None,
-) -> tuple[Rounded, torch.Tensor]:
-    """RMSNorm of x, or of x + added, in 8 bits; and that sum."""
-    sum_TK = x_TK if added_TK is None else torch.empty_like(x_TK)
-    return _round(launch, x_TK, added_TK, sum_TK, weight_K, eps, weight_format), sum_TK
-
-
-def _round(
-    launch: Launcher,
-    x_TK: torch.Tensor,
-    added_TK: torch.Tensor | None,
-    sum_TK: torch.Tensor | None,
-    weight_K: torch.Tensor | None,
-    eps: float,
-    weight_format: WeightFormat,
-) -> Rounded:
     rows, columns = x_TK.shape
-    fp8 = weight_format.math == "fp8"
-    codes_TK = x_TK.new_empty((rows, columns), dtype=torch.float8_e4m3fn if fp8 else torch.int8)
-    scale_T = x_TK.new_empty((rows,), dtype=torch.float32)
+    codes_TK, scale_T, found = outputs(x_TK, weight_format)
+    assert isinstance(found, Rounded)
     block = triton.next_power_of_2(columns)
-    bytes_TK = codes_TK.view(torch.uint8) if fp8 else codes_TK
-    launch(
-        _round_row,
-        (rows,),
-        bytes_TK, scale_T, x_TK, added_TK, None if added_TK is None else sum_TK, weight_K, columns, eps,
-        BLOCK=block,
-        num_warps=min(max(block // _COLUMNS_OF_A_WARP, 1), 16),
-    )  # fmt: skip
-    return Rounded(codes_TK, scale_T)
+    launch(_round_row, (rows,), codes_TK, scale_T, x_TK, columns, BLOCK=block, num_warps=warps(block))
+    return found
+
+
+def outputs(
+    x_TK: torch.Tensor, weight_format: WeightFormat | None
+) -> tuple[torch.Tensor, torch.Tensor | None, Activations]:
+    """What a kernel stores rows such as x in, for matrices of this format: numbers or codes, their scales, and both as
+    who reads them takes them."""
+    if weight_format is None or weight_format.activation_bits != 8:
+        plain_TK = x_TK.new_empty(x_TK.shape)
+        return plain_TK, None, plain_TK
+    fp8 = weight_format.math == "fp8"
+    codes_TK = x_TK.new_empty(x_TK.shape, dtype=torch.float8_e4m3fn if fp8 else torch.int8)
+    scale_T = x_TK.new_empty(x_TK.shape[:1], dtype=torch.float32)
+    return codes_TK.view(torch.uint8) if fp8 else codes_TK, scale_T, Rounded(codes_TK, scale_T, x_TK.dtype)
+
+
+def warps(block: int) -> int:
+    """Of a kernel that holds a row."""
+    return min(max(block // _COLUMNS_OF_A_WARP, 1), 16)
 
 
 @triton.jit
-def _round_row(codes, scales, x, added, sums, weight, num_columns, eps, BLOCK: tl.constexpr):
-    dtype: tl.constexpr = x.dtype.element_ty
-    column_K = tl.arange(0, BLOCK)
-    mask_K = column_K < num_columns
-    place_K = tl.program_id(0).to(tl.int64) * num_columns + column_K
-    x_K = tl.load(x + place_K, mask=mask_K, other=0.0).to(tl.float32)
-    if added is not None:
-        sum_K = rounded(x_K + tl.load(added + place_K, mask=mask_K, other=0.0).to(tl.float32), dtype)
-        tl.store(sums + place_K, sum_K, mask=mask_K)
-        x_K = sum_K.to(tl.float32)
-    if weight is not None:
-        mean = tl.div_rn(tl.sum(x_K * x_K, 0), num_columns.to(tl.float32))
-        normed_K = rounded(x_K * tl.div_rn(1.0, tl.sqrt_rn(mean + eps)), dtype).to(tl.float32)
-        weight_K = tl.load(weight + column_K, mask=mask_K, other=0.0).to(tl.float32)
-        x_K = rounded(normed_K * weight_K, dtype).to(tl.float32)
-    limit: tl.constexpr = 127.0 if codes.dtype.element_ty == tl.int8 else 448.0
-    scale = tl.div_rn(tl.maximum(tl.max(tl.abs(x_K), 0), 1e-12), limit)
-    scaled_K = tl.div_rn(x_K, scale)
-    if codes.dtype.element_ty == tl.int8:
-        code_K = nearest(scaled_K).to(tl.int8)
+def store_row(out, scales, row, place_K, x_K, mask_K):
+    """fp32 values of a row in the dtype of `out`; with `scales`, as codes. Then `mask_K` has the whole row."""
+    if scales is None:
+        tl.store(out + place_K, rounded(x_K, out.dtype.element_ty), mask=mask_K)
     else:
-        code_K = e4m3_byte(scaled_K)
-    tl.store(codes + place_K, code_K, mask=mask_K)
-    tl.store(scales + tl.program_id(0), scale)
+        limit: tl.constexpr = 127.0 if out.dtype.element_ty == tl.int8 else 448.0
+        scale = tl.div_rn(tl.maximum(tl.max(tl.abs(x_K), 0), 1e-12), limit)
+        scaled_K = tl.div_rn(x_K, scale)
+        if out.dtype.element_ty == tl.int8:
+            code_K = nearest(scaled_K).to(tl.int8)
+        else:
+            code_K = e4m3_byte(scaled_K)
+        tl.store(out + place_K, code_K, mask=mask_K)
+        tl.store(scales + row, scale)
+
+
+@triton.jit
+def _round_row(codes, scales, x, num_columns, BLOCK: tl.constexpr, EARLY: tl.constexpr):
+    after_others(EARLY)
+    row, column_K = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    mask_K = column_K < num_columns
+    place_K = row * num_columns + column_K
+    store_row(codes, scales, row, place_K, tl.load(x + place_K, mask=mask_K, other=0.0).to(tl.float32), mask_K)
 
 
 def examples(launch: Launcher) -> None:
-    """Both roundings, by themselves and behind a norm that adds."""
-    for math, columns in (("int8", 4096), ("fp8", 4096), ("fp8", 14336)):
-        weight_format = WeightFormat("x", math=math, bits=8, storage="int8", activation_bits=8)
-        x_TK, weight_K = meta(4, columns, dtype=torch.bfloat16), meta(columns, dtype=torch.bfloat16)
-        round_rows(launch, x_TK, weight_format)
-        normed_and_rounded(launch, x_TK, weight_K, 1e-5, weight_format, x_TK)
+    for weight_format in EIGHT_BITS:
+        for columns in (4096, 14336):
+            round_rows(launch, meta(4, columns, dtype=torch.bfloat16), weight_format)

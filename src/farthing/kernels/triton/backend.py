@@ -9,22 +9,25 @@ from dataclasses import replace
 
 import torch
 
+from farthing.kernels.activations import Activations
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.sequences import Sequences
 from farthing.kernels.triton.attention_decode import attend_few
 from farthing.kernels.triton.attention_prefill import attend_many
 from farthing.kernels.triton.choice import Chooser
 from farthing.kernels.triton.halves import LAYOUT, to_halves
-from farthing.kernels.triton.kv_write import rope, store_kv
+from farthing.kernels.triton.kv_write import rope_and_store
+from farthing.kernels.triton.largest import largest
 from farthing.kernels.triton.launch import Chip, Launcher, Now
 from farthing.kernels.triton.linear import Plan, linear, supports
-from farthing.kernels.triton.norms import largest, rms_norm, silu_mul
+from farthing.kernels.triton.norms import add_norm, rms_norm
 from farthing.kernels.triton.paged_kv import PagedKV
 from farthing.kernels.triton.quantize import in_halves, write_rows
 from farthing.kernels.triton.sampling import sample
+from farthing.kernels.triton.swiglu import silu_mul
 from farthing.kernels.weight import TORCH_DTYPES, Weight
 from farthing.kernels.wishes import Wishes
-from farthing.quantization.base import resolve
+from farthing.quantization.base import WeightFormat, resolve
 
 LEAST_CAPABILITY = 80
 
@@ -58,6 +61,7 @@ class TritonKernels(ReferenceKernels):
     layout = LAYOUT
     skips_padding = True
     widens_quantized = False
+    joins = True
     draws = True
 
     def __init__(self, launch: Launcher, *, batch_invariant: bool) -> None:
@@ -66,7 +70,7 @@ class TritonKernels(ReferenceKernels):
         self._launch = launch
         self._chooser = Chooser(launch, batch_invariant=batch_invariant)
         self._laid_out: set[int] = set()  # weights in halves, by address
-        self._plans: dict[tuple[int, torch.dtype], Plan] = {}  # by address, and dtype of the activations
+        self._plans: dict[tuple[int, int, torch.dtype], Plan] = {}  # by address, rows, dtype of activations
 
     def write_rows(self, weight: Weight, first_row: int, w_RK: torch.Tensor) -> torch.Tensor:
         self.adopt(weight)
@@ -82,12 +86,14 @@ class TritonKernels(ReferenceKernels):
             self._laid_out.add(address)
         return replace(weight, packed=True)
 
-    def linear(self, x_TK: torch.Tensor, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
+    def linear(self, x_TK: Activations, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
         assert weight.packed, "prepare the weight first"
-        key = weight.codes.data_ptr(), x_TK.dtype
+        key = weight.codes.data_ptr(), weight.codes.shape[0], x_TK.dtype
         if key not in self._plans:  # before any step is captured: a step runs once before that
             self._plans[key] = self._chooser.plan(weight, x_TK.dtype)
-        return linear(self._launch, x_TK.contiguous(), weight, bias_N, self._plans[key], x_TK.dtype)
+        if isinstance(x_TK, torch.Tensor):
+            x_TK = x_TK.contiguous()
+        return linear(self._launch, x_TK, weight, bias_N, self._plans[key])
 
     def draw(self, logits_RV: torch.Tensor, wishes: Wishes) -> tuple[torch.Tensor, torch.Tensor]:
         token_R, top_R = sample(self._launch, logits_RV, wishes, None)
@@ -99,22 +105,32 @@ class TritonKernels(ReferenceKernels):
     def rms_norm(self, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: float) -> torch.Tensor:
         return rms_norm(self._launch, x_TK, weight_K, eps)
 
-    def rope(self, x_THD: torch.Tensor, cos_T1D2: torch.Tensor, sin_T1D2: torch.Tensor) -> torch.Tensor:
-        return rope(self._launch, x_THD, cos_T1D2, sin_T1D2)
-
-    def silu_mul(self, gate_TK: torch.Tensor, up_TK: torch.Tensor) -> torch.Tensor:
-        return silu_mul(self._launch, gate_TK, up_TK)
-
-    def store_kv(
+    def add_norm(
         self,
+        x_TK: torch.Tensor,
+        added_TK: torch.Tensor | None,
+        weight_K: torch.Tensor,
+        eps: float,
+        weight_format: WeightFormat | None = None,
+    ) -> tuple[torch.Tensor, Activations]:
+        return add_norm(self._launch, x_TK, added_TK, weight_K, eps, weight_format)
+
+    def rope_and_store(
+        self,
+        q_THD: torch.Tensor,
         k_TJD: torch.Tensor,
         v_TJD: torch.Tensor,
-        k_cache_BSJD: torch.Tensor,
-        v_cache_BSJD: torch.Tensor,
+        angles: tuple[torch.Tensor, torch.Tensor],
+        cache: tuple[torch.Tensor, torch.Tensor],
         slots_T: torch.Tensor,
-    ) -> None:
-        cache = PagedKV.of(k_cache_BSJD, v_cache_BSJD, k_TJD.shape[-1])
-        store_kv(self._launch, k_TJD, v_TJD, cache, slots_T)
+    ) -> torch.Tensor:
+        paged = PagedKV.of(*cache, k_TJD.shape[-1])
+        return rope_and_store(self._launch, q_THD, k_TJD, v_TJD, *angles, paged, slots_T)
+
+    def silu_mul(
+        self, gate_TK: torch.Tensor, up_TK: torch.Tensor, weight_format: WeightFormat | None = None
+    ) -> Activations:
+        return silu_mul(self._launch, gate_TK, up_TK, weight_format)
 
     def attention(
         self,

@@ -79,7 +79,7 @@ class Chooser:
         x_TK = torch.ones((rows, weight.in_features), dtype=dtype, device=weight.codes.device)
         seconds = []
         for kernel in kernels:
-            call = functools.partial(linear, self._launch, x_TK, weight, None, Plan((), kernel), dtype)
+            call = functools.partial(linear, self._launch, x_TK, weight, None, Plan((), kernel))
             try:
                 seconds.append(self._measure(call))
             except (RuntimeError, TritonError):

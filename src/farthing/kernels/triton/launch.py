@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+import triton
 
 _SHARED_KIB = {80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 120: 99, 121: 99}
 """Shared memory that one block may take. Source: CUDA C++ programming guide, compute capabilities."""
@@ -31,13 +32,28 @@ class Chip:
         """Whether it converts and multiplies fp8_e4m3."""
         return self.capability >= 89
 
+    @property
+    def starts_early(self) -> bool:
+        """Whether a kernel may be started before the one before it has ended (programmatic dependent launch)."""
+        return self.capability >= 90
+
 
 FP_FUSION = False
 """Products fuse into sums only where the kernel says so (tl.fma): the same lines give the same bits in any kernel."""
 CHIPS = (Chip(80, 108), Chip(86, 82), Chip(89, 128), Chip(90, 132), Chip(120, 170))
 """A100, RTX 3090, RTX 4090, H100 and H200, RTX 5090: what the kernels are compiled for ahead of time."""
 
+EARLY = "EARLY"
+"""The constexpr argument of kernels that wait by themselves for the kernel before them, where they are started early
+(order.after_others)."""
+
 Operand = torch.Tensor | int | float | bool | None
+
+
+def constants_for(kernel: Any, chip: Chip, constants: Mapping[str, Any]) -> dict[str, Any]:
+    """All constexpr arguments: those of the call, and of what the chip can."""
+    can = {EARLY: chip.starts_early and not triton.knobs.runtime.interpret}
+    return {**constants, **{name: value for name, value in can.items() if name in kernel.arg_names}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +100,9 @@ class Now:
         **constants: Any,
     ) -> None:
         if all(grid):
+            constants = constants_for(kernel, self.chip, constants)
             options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": FP_FUSION}
-            kernel[grid](*operands, **constants, **options)
+            kernel[grid](*operands, **constants, **options, launch_pdl=constants.get(EARLY, False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +121,7 @@ class Noted:
         num_stages: int = 2,
         **constants: Any,
     ) -> None:
+        constants = constants_for(kernel, self.chip, constants)
         self.launches.append(Launch(kernel, grid, operands, constants, num_warps, num_stages))
 
 

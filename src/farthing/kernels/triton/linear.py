@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 import triton
 
-from farthing.kernels.triton.activations import Rounded, round_rows
+from farthing.kernels.activations import Activations, Rounded
+from farthing.kernels.triton.activations import round_rows
 from farthing.kernels.triton.gemm import Tile, tiled
 from farthing.kernels.triton.gemv import Strip, one_row
 from farthing.kernels.triton.launch import Chip, Launcher, meta
@@ -56,13 +57,13 @@ def supports(weight_format: WeightFormat, dtype: torch.dtype) -> bool:
 
 def linear(
     launch: Launcher,
-    x_TK: torch.Tensor | Rounded,
+    x_TK: Activations,
     weight: Weight,
     bias_N: torch.Tensor | None,
     plan: Plan,
-    dtype: torch.dtype,
 ) -> torch.Tensor:
-    """x W^T + b in `dtype`. x is contiguous; it is rounded here if the format asks for it and it is not yet."""
+    """x W^T + b in the dtype of x. x is contiguous; it is rounded here if the format asks for it and it is not yet."""
+    dtype = x_TK.dtype
     if not isinstance(x_TK, Rounded) and weight.format.activation_bits == 8:
         x_TK = round_rows(launch, x_TK, weight.format)
     operand_TK, scale_T = (x_TK.codes_TK, x_TK.scale_T) if isinstance(x_TK, Rounded) else (x_TK, None)
@@ -179,4 +180,4 @@ def examples(launch: Launcher) -> None:
         chosen += [(rows, by_rule(weight, dtype, launch.chip).more) for rows in (_LIMITS[-1], _MANY_ROWS)]
         for rows, kernel in chosen:
             if not isinstance(kernel, Library):
-                linear(launch, meta(rows, 4096, dtype=dtype), weight, None, Plan((), kernel), dtype)
+                linear(launch, meta(rows, 4096, dtype=dtype), weight, None, Plan((), kernel))

@@ -1,104 +1,97 @@
-"""Elementwise kernels and reductions of a row: RMSNorm, SiLU-mul, the largest logit.
+"""RMSNorm, behind the addition of the residual stream and in the 8 bits of the matrices that read it, where wanted.
 
-Additions of the residual stream and the gather of embeddings stay torch's. Shapes: T tokens, K features, R rows of
-logits, V vocabulary.
+Shapes: T tokens, K features.
 """
 
 import torch
 import triton
 import triton.language as tl
 
+from farthing.kernels.activations import Activations
+from farthing.kernels.triton.activations import EIGHT_BITS, outputs, store_row
 from farthing.kernels.triton.arithmetic import rounded
 from farthing.kernels.triton.launch import Launcher, meta
-
-_BLOCK = 1024  # values that a program of silu_mul holds
-_PART = 4096  # logits that one looks through
+from farthing.kernels.triton.order import after_others
+from farthing.quantization.base import WeightFormat
 
 
 def rms_norm(launch: Launcher, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: float) -> torch.Tensor:
-    """x / sqrt(mean(x^2) + eps) * w over the last dimension, in fp32, rounded before the weight is applied."""
-    x_TK = x_TK.contiguous()
-    out_TK = torch.empty_like(x_TK)
-    num_columns = x_TK.shape[-1]
-    width = triton.next_power_of_2(num_columns)
-    grid = (x_TK.numel() // num_columns,)
+    """x / sqrt(mean(x^2) + eps) * w over the last dimension, in fp32, rounded before the weight is applied. Of three
+    dimensions, the last two lie side by side; rows may be further apart."""
+    if not x_TK[0:1].is_contiguous():
+        x_TK = x_TK.contiguous()
+    out_TK = torch.empty(x_TK.shape, dtype=x_TK.dtype, device=x_TK.device)
+    _launch(launch, out_TK, None, None, x_TK, None, weight_K, eps)
+    return out_TK
+
+
+def add_norm(
+    launch: Launcher,
+    x_TK: torch.Tensor,
+    added_TK: torch.Tensor | None,
+    weight_K: torch.Tensor,
+    eps: float,
+    weight_format: WeightFormat | None,
+) -> tuple[torch.Tensor, Activations]:
+    """x + added, or x, and RMSNorm of it as matrices of this format read it."""
+    assert x_TK.is_contiguous() and (added_TK is None or added_TK.is_contiguous())
+    out_TK, scale_T, found = outputs(x_TK, weight_format)
+    sum_TK = None if added_TK is None else torch.empty_like(x_TK)
+    _launch(launch, out_TK, scale_T, sum_TK, x_TK, added_TK, weight_K, eps)
+    return x_TK if sum_TK is None else sum_TK, found
+
+
+def _launch(
+    launch: Launcher,
+    out_TK: torch.Tensor,
+    scale_T: torch.Tensor | None,
+    sum_TK: torch.Tensor | None,
+    x_TK: torch.Tensor,
+    added_TK: torch.Tensor | None,
+    weight_K: torch.Tensor,
+    eps: float,
+) -> None:
+    columns, width = x_TK.shape[-1], triton.next_power_of_2(x_TK.shape[-1])
+    grid = (x_TK.shape[0], x_TK[0:1].numel() // columns) if x_TK.shape[0] else (0,)
+    operands = out_TK, scale_T, sum_TK, x_TK, added_TK, weight_K, eps, x_TK.stride(0)
     num_warps = min(16, max(1, width // 512))
-    launch(normalize, grid, out_TK, x_TK, weight_K, eps, num_warps=num_warps, COLUMNS=num_columns, WIDTH=width)
-    return out_TK
-
-
-def silu_mul(launch: Launcher, gate_TK: torch.Tensor, up_TK: torch.Tensor) -> torch.Tensor:
-    """silu(gate) * up, the first factor rounded."""
-    gate_TK, up_TK = gate_TK.contiguous(), up_TK.contiguous()
-    out_TK = torch.empty_like(gate_TK)
-    num_values = gate_TK.numel()
-    launch(activate, (triton.cdiv(num_values, _BLOCK),), out_TK, gate_TK, up_TK, num_values, BLOCK=_BLOCK)
-    return out_TK
-
-
-def largest(launch: Launcher, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest value of each row and the lowest id that has it; NaN is larger than all."""
-    logits_RV = logits_RV.float().contiguous()
-    num_rows, vocab_size = logits_RV.shape
-    num_parts = triton.cdiv(vocab_size, _PART)
-    found_RP = torch.empty((num_rows, num_parts), dtype=torch.int64, device=logits_RV.device)
-    top_R = torch.empty(num_rows, dtype=torch.float32, device=logits_RV.device)
-    token_R = torch.empty(num_rows, dtype=torch.int64, device=logits_RV.device)
-    launch(largest_of_part, (num_rows, num_parts), found_RP, logits_RV, vocab_size, num_parts, PART=_PART)
-    operands = top_R, token_R, found_RP, logits_RV, vocab_size, num_parts
-    launch(largest_of_row, (num_rows,), *operands, num_warps=1, PARTS=triton.next_power_of_2(num_parts))
-    return top_R, token_R
+    launch(normalize, grid, *operands, num_warps=num_warps, COLUMNS=columns, WIDTH=width)
 
 
 def examples(launch: Launcher) -> None:
+    """Every dtype and some widths; of one of them, every rounding."""
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         for num_columns in (4096, 128, 16384):
-            rms_norm(launch, meta(16, num_columns, dtype=dtype), meta(num_columns, dtype=dtype), 1e-5)
-        silu_mul(launch, *(meta(16, 14336, dtype=dtype) for _ in range(2)))
-    largest(launch, meta(16, 128256, dtype=torch.float32))
+            x_TK, weight_K = meta(16, num_columns, dtype=dtype), meta(num_columns, dtype=dtype)
+            add_norm(launch, x_TK, x_TK, weight_K, 1e-5, None)
+            rms_norm(launch, x_TK, weight_K, 1e-5)
+    x_TK, weight_K = meta(16, 4096, dtype=torch.bfloat16), meta(4096, dtype=torch.bfloat16)
+    for weight_format in EIGHT_BITS:
+        for added_TK in (None, x_TK):
+            add_norm(launch, x_TK, added_TK, weight_K, 1e-5, weight_format)
 
 
 @triton.jit
-def normalize(out, x, weight, eps, COLUMNS: tl.constexpr, WIDTH: tl.constexpr):
-    """A row."""
+def normalize(
+    out, scales, sums, x, added, weight, eps, row_stride,
+    COLUMNS: tl.constexpr, WIDTH: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
+    """A row, or a head of it."""
+    after_others(EARLY)
+    row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     k_K = tl.arange(0, WIDTH)
-    row = tl.program_id(0).to(tl.int64) * COLUMNS
-    x_K = tl.load(x + row + k_K, k_K < COLUMNS, 0.0).to(tl.float32)
-    scale = 1 / tl.sqrt_rn(tl.div_rn(tl.sum(x_K * x_K, 0), 1.0 * COLUMNS) + eps)
+    there_K = k_K < COLUMNS
+    from_K = row * row_stride + head * COLUMNS + k_K
+    place_K = (row * tl.num_programs(1) + head) * COLUMNS + k_K
+    x_K = tl.load(x + from_K, there_K, 0.0).to(tl.float32)
+    if added is not None:
+        sum_K = rounded(x_K + tl.load(added + place_K, there_K, 0.0).to(tl.float32), x.dtype.element_ty)
+        tl.store(sums + place_K, sum_K, there_K)
+        x_K = sum_K.to(tl.float32)
+    scale = tl.div_rn(1.0, tl.sqrt_rn(tl.div_rn(tl.sum(x_K * x_K, 0), 1.0 * COLUMNS) + eps))
     normed_K = rounded(x_K * scale, x.dtype.element_ty).to(tl.float32)
-    weight_K = tl.load(weight + k_K, k_K < COLUMNS, 0.0)
-    tl.store(out + row + k_K, rounded(normed_K * weight_K.to(tl.float32), out.dtype.element_ty), k_K < COLUMNS)
-
-
-@triton.jit
-def activate(out, gate, up, num_values, BLOCK: tl.constexpr):
-    """Some values."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    there = at < num_values
-    x = tl.load(gate + at, there, 0.0).to(tl.float32)
-    factor = rounded(x / (1 + tl.exp(-x)), out.dtype.element_ty).to(tl.float32)
-    tl.store(out + at, rounded(factor * tl.load(up + at, there, 0.0).to(tl.float32), out.dtype.element_ty), there)
-
-
-@triton.jit
-def largest_of_part(found, logits, vocab_size, num_parts, PART: tl.constexpr):
-    """A part of a row. Values become integers of the same order, and of equal values the lowest id is the largest
-    number: value and id in one."""
-    row, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    id_P = part * PART + tl.arange(0, PART)
-    value_P = tl.load(logits + row * vocab_size + id_P, id_P < vocab_size, float("-inf"))
-    bits_P = tl.where(value_P == 0, 0.0, value_P).to(tl.int32, bitcast=True)  # zeros of either sign are equal
-    order_P = tl.where(bits_P < 0, bits_P ^ 0x7FFFFFFF, bits_P)
-    order_P = tl.where(value_P == value_P, order_P, 0x7FFFFFFF)
-    found_P = order_P.to(tl.int64) * 4294967296 + (0x7FFFFFFF - id_P)
-    tl.store(found + row * num_parts + part, tl.max(tl.where(id_P < vocab_size, found_P, -9223372036854775808), 0))
-
-
-@triton.jit
-def largest_of_row(top, token, found, logits, vocab_size, num_parts, PARTS: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    part_P = tl.arange(0, PARTS)
-    best = tl.max(tl.load(found + row * num_parts + part_P, part_P < num_parts, -9223372036854775808), 0)
-    id = 0x7FFFFFFF - (best & 0x7FFFFFFF)
-    tl.store(token + row, id)
-    tl.store(top + row, tl.load(logits + row * vocab_size + id))
+    weight_K = tl.load(weight + k_K, there_K, 0.0).to(tl.float32)
+    x_K = normed_K * weight_K
+    if scales is not None:
+        x_K = rounded(x_K, x.dtype.element_ty).to(tl.float32)
+    store_row(out, scales, row, place_K, x_K, there_K)
