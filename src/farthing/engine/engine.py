@@ -71,8 +71,8 @@ class Engine:
         self.scheduler = Scheduler(
             num_blocks=plan.memory.num_blocks,
             block_size=plan.memory.block_size,
-            max_num_seqs=config.max_num_seqs,
-            max_batch_tokens=config.max_batch_tokens,
+            max_num_seqs=config.sizes.max_num_seqs,
+            max_batch_tokens=config.sizes.max_batch_tokens,
             max_model_len=plan.context,
             max_tokens_in_flight=self.runner.depth - 1,
             enable_prefix_caching=config.prefix_caching,
@@ -279,7 +279,7 @@ def _load_runner(
         tensors, frequencies = load_weights(
             plan.spec, plan.path, memory, progress, plan.kernels, cache=plan.config.cache
         )
-    limits = Limits(plan.config.max_batch_tokens, plan.config.max_num_seqs, plan.context)
+    limits = Limits(plan.config.sizes.max_batch_tokens, plan.config.sizes.max_num_seqs, plan.context)
     return memory, runner_type(plan.spec, plan.memory, tensors, frequencies, plan.kernels, memory, limits, depth=depth)
 
 

@@ -48,10 +48,11 @@ def plan_line(plan: EnginePlan) -> str:
     why = why_device(plan.config.device, plan.device.type, num_gpus=num_gpus(), has_driver=_DRIVER.exists())
     threads = f", {plan.num_threads} thread{'s' * (plan.num_threads > 1)}" if plan.device.type == "cpu" else ""
     held = f" ({plan.room.held_text})" if plan.room.held_text else ""
+    chunk = f", steps of up to {plan.config.sizes.max_batch_tokens:,}" if plan.device.type == "cuda" else ""
     return (
         f"{plan.name} · {weight_format.name} on {plan.key.name} ({plan.device}{threads}{why}) · "
         f"{format_bytes(memory.total_bytes)} of {format_bytes(memory.budget_bytes)}{held}, "
-        f"KV room {memory.kv_tokens:,} tokens · {kernels.name} kernels, {invariance} · "
+        f"KV room {memory.kv_tokens:,} tokens{chunk} · {kernels.name} kernels, {invariance} · "
         f"{speed}"
     )
 
