@@ -43,7 +43,9 @@ def refused(config: EngineConfig, room: Room) -> DoesNotFitError:
 
 def test_the_plan_of_a_gpu_has_a_line_for_its_graphs_and_stays_below_what_is_free() -> None:
     spec, context, memory = planned(EngineConfig(), card(24))
-    assert memory.graph_bytes == graph_bytes(spec, max_num_seqs=64, max_model_len=context, widens=False) > 0
+    pool_tokens = memory.budget_bytes // spec.kv_bytes_per_token
+    limits = {"max_num_seqs": 64, "max_model_len": context, "pool_tokens": pool_tokens}
+    assert memory.graph_bytes == graph_bytes(spec, **limits, widens=False) > 0
     assert memory.total_bytes <= memory.budget_bytes == int(24 * GIB * 0.9)
     parts = (memory.weights_bytes, memory.kv_bytes, memory.activation_bytes, memory.graph_bytes, memory.reserve_bytes)
     assert sum(parts) == memory.total_bytes
