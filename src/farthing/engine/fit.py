@@ -57,7 +57,7 @@ def fit_here(name: str, config: ConfigReader, engine_config: EngineConfig) -> Fi
     )
     engine_config = resolve_sizes(engine_config, spec, room, name=device, calibration=calibration)
     memory, problem = None, None
-    widens = kind != "cpu" or spec.precision.format.math != "int8"  # a processor's kernels multiply these as they are
+    widens = kind == "cpu" and spec.precision.format.math != "int8"  # all others are multiplied as they are
     try:
         memory = engine_memory(spec, context, engine_config, room, widens=widens, captures=kind == "cuda")
     except DoesNotFitError as error:
