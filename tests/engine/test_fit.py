@@ -54,6 +54,12 @@ def test_a_processor_keeps_room_for_what_its_kernels_do_not_multiply() -> None:
     assert memories["fp8"].activation_bytes > memories["int8"].activation_bytes
 
 
+def test_the_freest_gpu_is_asked_and_of_equals_the_first(machine: Callable[[Cards], None]) -> None:
+    machine([(H200, 143771, 1000), (RTX_4090, 24564, 24000), ("NVIDIA L40S", 46068, 24000)])
+    assert [gpu.uuid for gpu in gpus()] == ["GPU-0", "GPU-1", "GPU-2"]
+    assert (fit().device, fit().available_bytes) == (RTX_4090, 24000 * MIB)
+
+
 def test_sizes_are_those_of_the_card(machine: Callable[[Cards], None]) -> None:
     machine([(H200, 143771, 143000)])
     assert sequences_here(EngineConfig()) == fit().sizes.max_num_seqs == 256

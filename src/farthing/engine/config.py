@@ -37,7 +37,7 @@ class EngineConfig:
     memory
         Memory the process may take, of the GPU where it runs on one: 20GiB, 85%, auto.
     device
-        auto (a GPU where there is one), cpu, cuda, cuda:N.
+        auto (the freest GPU where there is one), cpu, cuda, cuda:N.
     threads
         CPU threads of the whole process; by default all cores, or one for a model so small that they would only wait.
     weights

@@ -11,7 +11,7 @@ from farthing.engine.room import Room
 from farthing.engine.step_sizes import StepSizes, ridge_of_gpu, step_sizes
 from farthing.errors import DoesNotFitError
 from farthing.hardware.calibration import Calibration, saved_here
-from farthing.hardware.machine import fast_dtype, gpus, memory_bytes, processor
+from farthing.hardware.machine import fast_dtype, freest, gpus, memory_bytes, processor
 from farthing.models.auto import stored_dtype
 from farthing.models.config_reader import ConfigReader
 from farthing.models.graph_memory import graph_bytes, prompt_partial_bytes
@@ -46,7 +46,7 @@ class Fit:
 
 
 def fit_here(name: str, config: ConfigReader, engine_config: EngineConfig) -> Fit:
-    """On the first GPU where there is one, else on the processor. UnsupportedError if Farthing does not run the model.
+    """On the freest GPU where there is one, else on the processor. UnsupportedError if Farthing does not run the model.
 
     UsageError for a format or context that makes no sense with it.
     """
@@ -77,7 +77,7 @@ def _device_here(asked: str) -> tuple[str, Room, Calibration | None]:
     if not found:
         cpu = processor()
         return f"{cpu.name} ({cpu.num_cores} cores)", Room("cpu", *memory_bytes(), PROCESS_BYTES), None
-    gpu = found[0]
+    gpu = freest(found)
     measured = (one for one in saved_here() if (one.device.kind, one.device.name) == ("cuda", gpu.name))
     return gpu.name, Room("cuda", gpu.total_bytes, gpu.free_bytes, CONTEXT_BYTES), next(measured, None)
 

@@ -62,7 +62,7 @@ def why_device(asked: str, kind: str, *, num_gpus: int, has_driver: bool) -> str
     if kind == "cuda":
         if asked != "auto":
             return ", as asked for"
-        return ", the GPU that is here" if num_gpus == 1 else f", the first of {num_gpus} GPUs"
+        return ", the GPU that is here" if num_gpus == 1 else f", the freest of {num_gpus} GPUs"
     if asked == "auto" and has_driver:
         return ", for torch reaches no GPU though NVIDIA's driver is here: farthing doctor"
     return ""
