@@ -17,13 +17,14 @@ from farthing.runtime.probe import probe
 from farthing.units import format_bytes
 
 _DRIVER = Path("/proc/driver/nvidia/version")
+_MEASURING = {"cpu": "about 5 s", "cuda": "30 to 60 s, for its kernels are compiled"}
 
 
 def measured(plan: EnginePlan) -> EnginePlan:
     """The plan with this machine's limits: those that are known, else measured now and kept for the next time."""
     if plan.calibration is not None:
         return plan
-    _say(f"measuring {plan.device} once (about 5 s; farthing probe measures it in full) ...")
+    _say(f"measuring {plan.device} once ({_MEASURING[plan.device.type]}; farthing probe measures it in full) ...")
     calibration = probe(
         str(plan.device), quick=True, progress=lambda what, share: None, compiled=not plan.kernels.widens_quantized
     )
