@@ -39,8 +39,8 @@ _COMPILING_SECONDS = 0.01  # of waiting, when there is nothing else to do, befor
 
 
 class Engine:
-    """Not thread-safe. `progress(done_bytes, all_bytes)` is called while weights are read. `with_template=False`: the
-    conversations are rendered elsewhere, and no helper process is started for it."""
+    """Not thread-safe. `progress(done_bytes, all_bytes)` is called while weights are read or drawn.
+    `with_template=False`: the conversations are rendered elsewhere, and no helper process is started for it."""
 
     def __init__(
         self,
@@ -274,7 +274,7 @@ def _load_runner(
     """Weights into memory, and the runner over them."""
     memory = Memory(plan.device)
     if plan.config.weights == "random":
-        tensors, frequencies = random_weights(plan.spec, plan.config.weights_seed, memory, plan.kernels)
+        tensors, frequencies = random_weights(plan.spec, plan.config.weights_seed, memory, plan.kernels, progress)
     else:
         tensors, frequencies = load_weights(
             plan.spec, plan.path, memory, progress, plan.kernels, cache=plan.config.cache
