@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from farthing.hardware.calibration import Calibration, DeviceKey, cpu_key, cuda_key
-from farthing.kernels.peaks import compiled_version
+from farthing.kernels.peaks import compiled_version, gpu_version
 from farthing.runtime import probe_compiled, probe_graph, probe_torch
 from farthing.runtime.device import open_device
 from farthing.runtime.probe_call import host_seconds, seconds_per_call
@@ -118,7 +118,8 @@ def _now() -> str:
 
 
 def device_key(device: torch.device, *, compiled: bool) -> DeviceKey:
-    """`compiled`: the kernels that are compiled for a processor run on it, if they can be."""
+    """`compiled`: the kernels that are compiled for a processor run on it, if they can be. Those of a GPU do where they
+    can, whatever the format that is asked for."""
     if device.type == "cpu":
         return cpu_key(compiled_version() if compiled else "")
     try:
@@ -126,7 +127,8 @@ def device_key(device: torch.device, *, compiled: bool) -> DeviceKey:
     except OSError:
         driver = None
     name = torch.cuda.get_device_name(device)
-    return cuda_key(name, cuda=str(torch.version.cuda), driver=driver.group() if driver else "unknown")
+    driver_version = driver.group() if driver else "unknown"
+    return cuda_key(name, cuda=str(torch.version.cuda), driver=driver_version, kernels=gpu_version(device))
 
 
 def _measure_fixed_memory(device: torch.device) -> tuple[int, int]:
