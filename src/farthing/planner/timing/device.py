@@ -96,6 +96,11 @@ class Device:
             return "recorded" if self.records else "torch"
         return "recorded" if self.kind == "cpu" else "fused"
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether the engine here makes the next step while one computes, before it knows that one's tokens."""
+        return self.is_here and self.kind == "cuda"
+
     def widens(self, weight_format: WeightFormat) -> bool:
         """Whether the engine here has no kernel for a format, so that it widens a matrix at a time, slowly."""
         has_kernel = self.records and (self.kind == "cuda" or weight_format.math == "int8")
