@@ -40,7 +40,7 @@ def main() -> None:
     asked = parser.parse_args()
     config = EngineConfig(format=asked.format, weights=asked.weights, speculation="off")
     plain_plan = measured(plan_engine(asked.model, config))
-    plan = replace(plain_plan, config=replace(config, speculation="auto"))
+    plan = replace(plain_plan, config=replace(plain_plan.config, speculation="auto"))
     print(f"{plan.name}, {plan.spec.precision.format.name}, {plan.kernels.name}, {plan.num_threads} threads\n")
     print("| text | off | auto | auto / off | drafted | of these right |\n|---|--:|--:|--:|--:|--:|")
     with LLM(engine=Engine(plain_plan)) as plain, LLM(engine=Engine(plan)) as drafting:

@@ -116,7 +116,7 @@ def test_with_nvidia_smi_alone_it_says_what_is_not_known(
     monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], tmp_path: Any
 ):
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771, 143000, 535.10'\n")
+    program.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771, 143000, 535.10, GPU-1'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     no_nvml(monkeypatch)

@@ -64,7 +64,7 @@ def test_a_format_with_kernels_keeps_no_room_for_a_widened_matrix(tmp_path: Path
 
 def test_the_line_says_why_a_device_was_chosen() -> None:
     assert why_device("auto", "cuda", num_gpus=1, has_driver=True) == ", the GPU that is here"
-    assert why_device("auto", "cuda", num_gpus=4, has_driver=True) == ", the first of 4 GPUs"
+    assert why_device("auto", "cuda", num_gpus=4, has_driver=True) == ", the freest of 4 GPUs"
     assert why_device("cuda:1", "cuda", num_gpus=4, has_driver=True) == ", as asked for"
     assert "torch reaches no GPU" in why_device("auto", "cpu", num_gpus=0, has_driver=True)
     assert why_device("cpu", "cpu", num_gpus=4, has_driver=True) == ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from farthing.engine.config import EngineConfig
-from farthing.engine.fit import engine_memory, resolve_spec
+from farthing.engine.fit import engine_memory, resolve_sizes, resolve_spec
 from farthing.engine.plan import plan_engine
 from farthing.engine.refusal import Planned, refusal, what_would_fit
 from farthing.engine.room import Room
@@ -27,6 +27,7 @@ def card(free_gib: float, total_gib: float | None = None) -> Room:
 
 def planned(config: EngineConfig, room: Room) -> Planned:
     spec, context = resolve_spec(LLAMA, config, "8b", kind=room.kind, plain_dtype="bf16")
+    config = resolve_sizes(config, spec, room, name="NVIDIA GeForce RTX 4090", calibration=None)
     return spec, context, engine_memory(spec, context, config, room, widens=False, captures=True)
 
 
@@ -34,14 +35,17 @@ def refused(config: EngineConfig, room: Room) -> DoesNotFitError:
     with pytest.raises(DoesNotFitError) as error:
         planned(config, room)
     spec, context = resolve_spec(LLAMA, config, "8b", kind=room.kind, plain_dtype="bf16")
-    fits = what_would_fit(config, context, lambda other: planned(other, room))
+    seats = config.max_num_seqs or 64
+    fits = what_would_fit(config, lambda other: planned(other, room), context=context, max_num_seqs=seats)
     what = f"8b does not fit cuda in {spec.precision.format.name}"
     return refusal(error.value, what=what, held=room.held_text, fits=fits)
 
 
 def test_the_plan_of_a_gpu_has_a_line_for_its_graphs_and_stays_below_what_is_free() -> None:
     spec, context, memory = planned(EngineConfig(), card(24))
-    assert memory.graph_bytes == graph_bytes(spec, max_num_seqs=16, max_model_len=context, widens=False) > 0
+    pool_tokens = memory.budget_bytes // spec.kv_bytes_per_token
+    limits = {"max_num_seqs": 64, "max_model_len": context, "pool_tokens": pool_tokens}
+    assert memory.graph_bytes == graph_bytes(spec, **limits, widens=False) > 0
     assert memory.total_bytes <= memory.budget_bytes == int(24 * GIB * 0.9)
     parts = (memory.weights_bytes, memory.kv_bytes, memory.activation_bytes, memory.graph_bytes, memory.reserve_bytes)
     assert sum(parts) == memory.total_bytes

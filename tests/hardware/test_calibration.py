@@ -150,6 +150,16 @@ def test_a_gpu_is_keyed_by_its_driver():
     assert cuda_key("GPU", cuda="12.8", driver="570.1") != cuda_key("GPU", cuda="12.8", driver="580.2")
 
 
+def test_a_gpu_with_other_kernels_is_another_and_without_any_is_as_it_was(tmp_path: Path):
+    measured, plain = (cuda_key("GPU", cuda="12.8", driver="570.1", kernels=name) for name in ("kernels triton-a", ""))
+    assert measured.versions == f"{plain.versions}, kernels triton-a"
+    assert plain == cuda_key("GPU", cuda="12.8", driver="570.1")
+    save(replace(CALIBRATION, device=measured), tmp_path)
+    assert load(measured, tmp_path) is not None
+    for other in ("kernels triton-b", ""):
+        assert load(cuda_key("GPU", cuda="12.8", driver="570.1", kernels=other), tmp_path) is None
+
+
 def test_the_json_object_names_its_schema():
     assert to_json_object(CALIBRATION)["schema"] == SCHEMA == "farthing.calibration/2"
 

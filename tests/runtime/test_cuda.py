@@ -5,7 +5,7 @@ import torch
 
 from farthing import LLM, SamplingParams
 from farthing.engine.config import EngineConfig
-from farthing.runtime.probe import probe
+from farthing.runtime.probe import device_key, probe
 from farthing.runtime.probe_graph_calls import graph_seconds
 
 pytestmark = [
@@ -42,6 +42,7 @@ def test_every_format_answers_with_all_sampling_options(weight_format: str) -> N
 def test_the_device_is_measured() -> None:
     calibration = probe("cuda", quick=True, progress=lambda what, share: None)
     assert calibration.read_bandwidth(2**28) > 0 and calibration.flops_per_second("bf16", 128) > 0
+    assert calibration.device == device_key(torch.device("cuda", 0), compiled=True), "an engine meets it again"
 
 
 def test_a_call_in_a_graph_and_an_empty_step_take_microseconds() -> None:

@@ -238,6 +238,14 @@ def test_random_weights_have_every_described_tensor_and_come_from_the_seed_alone
         assert not torch.equal(drawn(spec, other)[Q_PROJ], first[Q_PROJ])
 
 
+@pytest.mark.parametrize("name", ["fp32", "w4a16"])
+def test_random_weights_tell_how_far_they_are(name: str, tmp_path: Path) -> None:
+    spec, told = described(saved(tmp_path, TIED), name), list[tuple[int, int]]()
+    random_weights(spec, 0, Memory(torch.device("cpu")), progress=lambda done, total: told.append((done, total)))
+    assert len(told) > len(spec.layers) and told == sorted(told)
+    assert told[-1] == (spec.weight_bytes, spec.weight_bytes) and {total for _, total in told} == {spec.weight_bytes}
+
+
 def test_random_weights_keep_activations_near_one(tmp_path: Path) -> None:
     tensors = drawn(described(saved(tmp_path)), 3)
     assert torch.equal(tensors[NORM], torch.ones(32))

@@ -11,6 +11,7 @@ from typing import Any
 from farthing import discover
 from farthing.client.batch_forecast import Rates, Survey
 from farthing.engine.config import EngineConfig
+from farthing.engine.fit import fit_here
 from farthing.errors import FarthingError
 from farthing.hub.cache import cached_weights, find_anywhere
 from farthing.models.auto import read_config
@@ -31,19 +32,20 @@ class PlannedRates:
 def planned_here(model: str, config: EngineConfig, found: Survey, batch: int, *, prompt_tokens: int) -> PlannedRates:
     """A plan of this machine for rows like those, `batch` at a time."""
     rows = max(1, found.num_to_ask)
-    request = PlanRequest(
-        format=config.format,
-        kv_format=config.kv_format,
-        batch=max(1, min(batch, config.max_num_seqs, rows)),
-        input_tokens=max(1, prompt_tokens // rows),
-        output_tokens=max(1, found.max_output_tokens // rows),
-        memory="1TiB",  # whether it fits, the engine says; here only its speed is asked
-        max_num_seqs=config.max_num_seqs,
-        max_batch_tokens=config.max_batch_tokens,
-        block_size=config.block_size,
-    )
     try:
         model_config = read_config(_files(model))
+        sizes = fit_here(model, model_config, config).sizes
+        request = PlanRequest(
+            format=config.format,
+            kv_format=config.kv_format,
+            batch=max(1, min(batch, sizes.max_num_seqs, rows)),
+            input_tokens=max(1, prompt_tokens // rows),
+            output_tokens=max(1, found.max_output_tokens // rows),
+            memory="1TiB",  # whether it fits, the engine says; here only its speed is asked
+            max_num_seqs=sizes.max_num_seqs,
+            max_batch_tokens=sizes.max_batch_tokens,
+            block_size=config.block_size,
+        )
         hardware = find_hardware(request)
         try:
             made = make_plan(model, model_config, hardware, request)

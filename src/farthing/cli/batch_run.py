@@ -36,6 +36,7 @@ from farthing.client.connection import Server
 from farthing.client.presence import Presence, ServerAwayError
 from farthing.client.private_server import private_server
 from farthing.engine.config import EngineConfig
+from farthing.engine.fit import sequences_here
 from farthing.errors import FarthingError, UsageError
 from farthing.server.config import ServerConfig
 
@@ -69,8 +70,10 @@ class Order:
 
     def width(self, found: Survey) -> int:
         """Rows asked at a time. Twice what runs at a time keeps the queue of one's own server from running dry."""
-        usual = 2 * self.config.max_num_seqs if self.server is None else _ROWS_AT_A_SERVER
-        return max(1, min(self.concurrency or usual, found.num_to_ask))
+        asked = self.concurrency
+        if asked is None:
+            asked = 2 * sequences_here(self.config) if self.server is None else _ROWS_AT_A_SERVER
+        return max(1, min(asked, found.num_to_ask))
 
 
 def dry_run(order: Order, journal: Journal | None = None) -> int:

@@ -128,18 +128,18 @@ class EngineBench:
         if work.kind == "decode":
             yield BatchShape.decode(work.tokens + _WARM_STEPS + work.repeats // 2, work.batch)
             return
-        chunk = self._plan.config.max_batch_tokens
+        chunk = self._plan.config.sizes.max_batch_tokens
         for start in range(0, work.tokens, chunk):
             yield BatchShape.of([(min(chunk, work.tokens - start), start)])
 
     def _wanted(self) -> Iterator[Work]:
         """A prompt; one sequence; as many as run at a time and have room. All start in one step."""
-        memory, config, context = self._plan.memory, self._plan.config, self._plan.context
+        memory, sizes, context = self._plan.memory, self._plan.config.sizes, self._plan.context
         yield Work("prefill", 1, min(_PREFILL_TOKENS, max(1, context - 2)), 1)
         longest = min(context, _DECODE_PROMPT + _WARM_STEPS + _MOST_STEPS + 1)
         room = max(1, memory.num_blocks // -(-longest // memory.block_size))
-        for batch in sorted({1, min(config.max_num_seqs, room)}):
-            prompt = max(1, min(_DECODE_PROMPT, context // 4, config.max_batch_tokens // batch))
+        for batch in sorted({1, min(sizes.max_num_seqs, room)}):
+            prompt = max(1, min(_DECODE_PROMPT, context // 4, sizes.max_batch_tokens // batch))
             work = Work("decode", batch, prompt, _FEWEST_STEPS)
             yield replace(work, repeats=min(_FEWEST_STEPS, self._most_repeats(work)))
 

@@ -34,8 +34,10 @@ _BUSY_SPREAD = 0.25
 class ProbeFlags:
     """What `farthing probe` is told."""
 
-    device: Annotated[str, Parameter(help="auto (a GPU where there is one), cpu, cuda, cuda:1.")] = "auto"
-    quick: Annotated[bool, Parameter(help="5 seconds with fewer sizes, instead of a minute.")] = False
+    device: Annotated[str, Parameter(help="auto (the freest GPU where there is one), cpu, cuda, cuda:1.")] = "auto"
+    quick: Annotated[
+        bool, Parameter(help="Fewer sizes: 5 seconds instead of a minute; on a GPU 30 to 60, for kernels are compiled.")
+    ] = False
     json: Annotated[bool, Parameter(help="Print the measured figures as one JSON object.")] = False
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from farthing.engine.step_sizes import CPU_SEQUENCES, StepSizes
 from farthing.errors import UnsupportedError, UsageError
 from farthing.models.spec import ModelSpec, Precision
 from farthing.planner.timing.device import SHARE_HERE
@@ -36,16 +37,16 @@ class EngineConfig:
     memory
         Memory the process may take, of the GPU where it runs on one: 20GiB, 85%, auto.
     device
-        auto (a GPU where there is one), cpu, cuda, cuda:N.
+        auto (the freest GPU where there is one), cpu, cuda, cuda:N.
     threads
         CPU threads of the whole process; by default all cores, or one for a model so small that they would only wait.
     weights
         auto: from the model's files; random: the name of a published model or a folder that holds only config.json
         will do, and nothing is downloaded.
     max_num_seqs
-        Sequences that run at a time.
+        Sequences that run at a time; by default 16 on a CPU, on a GPU 256, or 64 of less than 40 GB.
     max_batch_tokens
-        Tokens of one step; long prompts are computed in chunks of it.
+        Tokens of one step, the chunks of long prompts; by default 512 on a CPU, on a GPU 512 to 8192, by its speed.
     block_size
         Tokens of one KV block.
     speculation
@@ -70,8 +71,8 @@ class EngineConfig:
     device: str = "auto"
     threads: int | None = None
     weights: str = "auto"
-    max_num_seqs: int = 16
-    max_batch_tokens: int = 512
+    max_num_seqs: int | None = None
+    max_batch_tokens: int | None = None
     block_size: int = 16
     speculation: str = "auto"
     prefix_caching: Annotated[bool, Parameter(negative="--no-prefix-caching")] = True
@@ -89,11 +90,18 @@ class EngineConfig:
             raise UsageError(f"--weights is {self.weights!r}", fix="use auto or random")
         if self.speculation not in ("auto", "off") and not re.fullmatch("[1-9][0-9]*", self.speculation):
             raise UsageError(f"--speculation is {self.speculation!r}", fix="use auto, off or the most tokens to guess")
-        if self.max_batch_tokens < self.max_num_seqs:
+        least_sequences = self.max_num_seqs or CPU_SEQUENCES  # by themselves no device has fewer
+        if self.max_batch_tokens is not None and self.max_batch_tokens < least_sequences:
             raise UsageError(
-                f"--max-batch-tokens {self.max_batch_tokens} is below --max-num-seqs {self.max_num_seqs}",
+                f"--max-batch-tokens {self.max_batch_tokens} is below --max-num-seqs {least_sequences}",
                 fix="a step must hold one token of every running sequence",
             )
+
+    @property
+    def sizes(self) -> StepSizes:
+        """Of a configuration whose sizes are resolved (engine/fit.py)."""
+        assert self.max_num_seqs is not None and self.max_batch_tokens is not None, "sizes are not resolved"
+        return StepSizes(self.max_num_seqs, self.max_batch_tokens)
 
 
 def resolve_precision(config: EngineConfig, *, device_kind: str, fast_dtype: str) -> Precision:

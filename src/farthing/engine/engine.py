@@ -39,8 +39,8 @@ _COMPILING_SECONDS = 0.01  # of waiting, when there is nothing else to do, befor
 
 
 class Engine:
-    """Not thread-safe. `progress(done_bytes, all_bytes)` is called while weights are read. `with_template=False`: the
-    conversations are rendered elsewhere, and no helper process is started for it."""
+    """Not thread-safe. `progress(done_bytes, all_bytes)` is called while weights are read or drawn.
+    `with_template=False`: the conversations are rendered elsewhere, and no helper process is started for it."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class Engine:
         self.scheduler = Scheduler(
             num_blocks=plan.memory.num_blocks,
             block_size=plan.memory.block_size,
-            max_num_seqs=config.max_num_seqs,
-            max_batch_tokens=config.max_batch_tokens,
+            max_num_seqs=config.sizes.max_num_seqs,
+            max_batch_tokens=config.sizes.max_batch_tokens,
             max_model_len=plan.context,
             max_tokens_in_flight=self.runner.depth - 1,
             enable_prefix_caching=config.prefix_caching,
@@ -274,12 +274,12 @@ def _load_runner(
     """Weights into memory, and the runner over them."""
     memory = Memory(plan.device)
     if plan.config.weights == "random":
-        tensors, frequencies = random_weights(plan.spec, plan.config.weights_seed, memory, plan.kernels)
+        tensors, frequencies = random_weights(plan.spec, plan.config.weights_seed, memory, plan.kernels, progress)
     else:
         tensors, frequencies = load_weights(
             plan.spec, plan.path, memory, progress, plan.kernels, cache=plan.config.cache
         )
-    limits = Limits(plan.config.max_batch_tokens, plan.config.max_num_seqs, plan.context)
+    limits = Limits(plan.config.sizes.max_batch_tokens, plan.config.sizes.max_num_seqs, plan.context)
     return memory, runner_type(plan.spec, plan.memory, tensors, frequencies, plan.kernels, memory, limits, depth=depth)
 
 

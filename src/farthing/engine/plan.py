@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from farthing.engine.config import EngineConfig, resolve_threads
-from farthing.engine.fit import engine_memory, resolve_spec
+from farthing.engine.fit import engine_memory, resolve_sizes, resolve_spec
 from farthing.engine.model_files import model_files
 from farthing.engine.refusal import Planned, refusal, what_would_fit
 from farthing.engine.room import Room
@@ -33,7 +33,7 @@ from farthing.runtime.process_memory import process_bytes
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """Everything resolved: nothing here says "auto"."""
+    """Everything resolved: where `config` may still say "auto", another field has what it came to."""
 
     name: str
     path: Path
@@ -86,19 +86,21 @@ def plan_engine(model: str, config: EngineConfig) -> EnginePlan:
 
     def planned(other: EngineConfig) -> Planned:
         spec, context = resolve_spec(model_config, other, model, kind=device.type, plain_dtype=fast)
+        other = resolve_sizes(other, spec, room, name=key.name, calibration=calibration)
         return spec, context, engine_memory(spec, context, other, room, widens=widens, captures=captures)
 
+    sized = resolve_sizes(config, spec, room, name=key.name, calibration=calibration)
     try:
-        memory = engine_memory(spec, context, config, room, widens=widens, captures=captures)
+        memory = engine_memory(spec, context, sized, room, widens=widens, captures=captures)
     except DoesNotFitError as error:
         what = f"{model} does not fit {device} in {spec.precision.format.name}"
-        fits = what_would_fit(config, context, planned)
+        fits = what_would_fit(config, planned, context=context, max_num_seqs=sized.sizes.max_num_seqs)
         raise refusal(error, what=what, held=room.held_text, fits=fits) from None
     return EnginePlan(
         name=model,
         path=path,
         model_config=model_config,
-        config=config,
+        config=sized,
         device=device,
         spec=spec,
         memory=memory,

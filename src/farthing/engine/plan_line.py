@@ -17,13 +17,14 @@ from farthing.runtime.probe import probe
 from farthing.units import format_bytes
 
 _DRIVER = Path("/proc/driver/nvidia/version")
+_MEASURING = {"cpu": "about 5 s", "cuda": "30 to 60 s, for its kernels are compiled"}
 
 
 def measured(plan: EnginePlan) -> EnginePlan:
     """The plan with this machine's limits: those that are known, else measured now and kept for the next time."""
     if plan.calibration is not None:
         return plan
-    _say(f"measuring {plan.device} once (about 5 s; farthing probe measures it in full) ...")
+    _say(f"measuring {plan.device} once ({_MEASURING[plan.device.type]}; farthing probe measures it in full) ...")
     calibration = probe(
         str(plan.device), quick=True, progress=lambda what, share: None, compiled=not plan.kernels.widens_quantized
     )
@@ -48,10 +49,11 @@ def plan_line(plan: EnginePlan) -> str:
     why = why_device(plan.config.device, plan.device.type, num_gpus=num_gpus(), has_driver=_DRIVER.exists())
     threads = f", {plan.num_threads} thread{'s' * (plan.num_threads > 1)}" if plan.device.type == "cpu" else ""
     held = f" ({plan.room.held_text})" if plan.room.held_text else ""
+    chunk = f", steps of up to {plan.config.sizes.max_batch_tokens:,}" if plan.device.type == "cuda" else ""
     return (
         f"{plan.name} · {weight_format.name} on {plan.key.name} ({plan.device}{threads}{why}) · "
         f"{format_bytes(memory.total_bytes)} of {format_bytes(memory.budget_bytes)}{held}, "
-        f"KV room {memory.kv_tokens:,} tokens · {kernels.name} kernels, {invariance} · "
+        f"KV room {memory.kv_tokens:,} tokens{chunk} · {kernels.name} kernels, {invariance} · "
         f"{speed}"
     )
 
@@ -61,7 +63,7 @@ def why_device(asked: str, kind: str, *, num_gpus: int, has_driver: bool) -> str
     if kind == "cuda":
         if asked != "auto":
             return ", as asked for"
-        return ", the GPU that is here" if num_gpus == 1 else f", the first of {num_gpus} GPUs"
+        return ", the GPU that is here" if num_gpus == 1 else f", the freest of {num_gpus} GPUs"
     if asked == "auto" and has_driver:
         return ", for torch reaches no GPU though NVIDIA's driver is here: farthing doctor"
     return ""

@@ -19,11 +19,11 @@ Planned = tuple[ModelSpec, int, MemoryPlan]
 
 
 def what_would_fit(
-    engine_config: EngineConfig, context: int, plan: Callable[[EngineConfig], Planned]
+    engine_config: EngineConfig, plan: Callable[[EngineConfig], Planned], *, context: int, max_num_seqs: int
 ) -> tuple[str, ...]:
-    """A phrase each, with the flags that do it; empty if nothing of this kind helps. `context`: what did not fit.
-    `plan`: DoesNotFitError if a configuration doesn't, either."""
-    return tuple(_phrases(engine_config, context, plan))
+    """A phrase each, with the flags that do it; empty if nothing of this kind helps. `context` and `max_num_seqs`: what
+    did not fit, said or not. `plan`: DoesNotFitError if a configuration doesn't, either."""
+    return tuple(_phrases(engine_config, plan, context, max_num_seqs))
 
 
 def refusal(error: DoesNotFitError, *, what: str, held: str, fits: tuple[str, ...]) -> DoesNotFitError:
@@ -34,7 +34,9 @@ def refusal(error: DoesNotFitError, *, what: str, held: str, fits: tuple[str, ..
     return DoesNotFitError(reason, fix=f"the largest that fit: {'; '.join(fits)}")
 
 
-def _phrases(engine_config: EngineConfig, context: int, plan: Callable[[EngineConfig], Planned]) -> Iterator[str]:
+def _phrases(
+    engine_config: EngineConfig, plan: Callable[[EngineConfig], Planned], context: int, max_num_seqs: int
+) -> Iterator[str]:
     here = _planned(engine_config, plan)
     assert here is None, "it fits"
     narrower = None
@@ -43,10 +45,9 @@ def _phrases(engine_config: EngineConfig, context: int, plan: Callable[[EngineCo
         if narrower is not None:
             yield f"--format {name} ({narrower[0].precision.format.name}: {_room(narrower)})"
             break
-    if engine_config.max_num_seqs > 1:
-        fewer = _first(engine_config, plan)
-        if fewer is not None:
-            yield f"--max-num-seqs {fewer}"
+    fewer = _fewer(engine_config, max_num_seqs, plan)
+    if fewer is not None:
+        yield f"--max-num-seqs {fewer}"
     shorter = _longest_context(engine_config, context, plan)
     if shorter:
         yield f"--context {shorter}"
@@ -57,9 +58,9 @@ def _phrases(engine_config: EngineConfig, context: int, plan: Callable[[EngineCo
             yield f"--format {_FORMATS[-1]} --kv-format int8 --context {min(shorter, context)}"
 
 
-def _first(engine_config: EngineConfig, plan: Callable[[EngineConfig], Planned]) -> int | None:
-    """The most sequences at a time with which it fits, of halves of what was asked for."""
-    count = engine_config.max_num_seqs // 2
+def _fewer(engine_config: EngineConfig, max_num_seqs: int, plan: Callable[[EngineConfig], Planned]) -> int | None:
+    """The most sequences at a time with which it fits, of halves of those with which it doesn't."""
+    count = max_num_seqs // 2
     while count:
         if _planned(replace(engine_config, max_num_seqs=count), plan) is not None:
             return count

@@ -270,9 +270,10 @@ def cpu_key(kernels: str = "") -> DeviceKey:
     return DeviceKey("cpu", cpu_name(), num_cores(), ", ".join(filter(None, (_torch_version(), kernels))))
 
 
-def cuda_key(device_name: str, *, cuda: str, driver: str) -> DeviceKey:
-    """The key of a GPU as torch names it ("NVIDIA H200"), in a host with this many cores."""
-    return DeviceKey("cuda", device_name, num_cores(), f"{_torch_version()}, CUDA {cuda}, driver {driver}")
+def cuda_key(device_name: str, *, cuda: str, driver: str, kernels: str = "") -> DeviceKey:
+    """The key of a GPU as torch names it ("NVIDIA H200"), in a host with this many cores; `kernels` as of `cpu_key`."""
+    versions = (_torch_version(), f"CUDA {cuda}", f"driver {driver}", kernels)
+    return DeviceKey("cuda", device_name, num_cores(), ", ".join(filter(None, versions)))
 
 
 def _torch_version() -> str:

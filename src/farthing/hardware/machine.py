@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +35,13 @@ _MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """As nvidia-smi tells: memory in bytes."""
+    """As nvidia-smi tells: memory in bytes. `uuid` begins with "GPU-"."""
 
     name: str
     total_bytes: int
     free_bytes: int
     driver: str
+    uuid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +116,23 @@ def memory_bytes() -> tuple[int, int]:
 
 def gpus() -> tuple[Gpu, ...]:
     """The NVIDIA GPUs; none where there is no driver."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader,nounits"]
+    figures = "name,memory.total,memory.free,driver_version,uuid"
+    query = ["nvidia-smi", f"--query-gpu={figures}", "--format=csv,noheader,nounits"]
     try:
         lines = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return ()
-    rows = [[cell.strip() for cell in line.rsplit(",", 3)] for line in lines]
+    rows = [[cell.strip() for cell in line.rsplit(",", 4)] for line in lines]
     return tuple(
-        Gpu(name, int(total) * _MIB, int(free) * _MIB, driver)
-        for name, total, free, driver in (row for row in rows if len(row) == 4)
+        Gpu(name, int(total) * _MIB, int(free) * _MIB, driver, uuid)
+        for name, total, free, driver, uuid in (row for row in rows if len(row) == 5)
         if total.isdecimal() and free.isdecimal()
     )
+
+
+def freest(found: Sequence[Gpu]) -> Gpu:
+    """That with the most free memory, the first among equals. `found`: at least one."""
+    return max(found, key=lambda gpu: gpu.free_bytes)
 
 
 def _text(file: Path) -> str:

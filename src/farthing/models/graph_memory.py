@@ -1,7 +1,9 @@
-"""What recorded decodes keep on a GPU: CUDA graphs, a number of sequences each, and the memory that they compute in.
+"""What the kernels of a GPU keep beside weights, KV pool and activations: the graphs of recorded decodes, with the
+memory that they compute in, and attention's partial sums.
 
-The line of the memory plan beside activations: those of a step that runs call by call come and go. Knows no tensors;
-runtime/graph.py captures what is planned here.
+Lines of the memory plan: graphs stand beside activations, which come and go with a step that runs call by call; partial
+sums count in both, for graphs share no memory with what is called. Knows no tensors; runtime/graph.py captures what is
+planned here, kernels/triton/attention_decode.py takes the sums.
 """
 
 from farthing.models.memory import activation_peak_bytes
@@ -9,7 +11,8 @@ from farthing.models.spec import ModelSpec
 from farthing.quantization.base import DTYPE_BYTES
 
 _CHUNK = 256  # positions whose attention one block of threads computes, before all of a sequence are combined
-_CALLS_PER_LAYER, _CALLS_AROUND = 14, 8
+_FEW_ROWS = 8  # new rows of a sequence up to which a step with prompts computes it by chunks
+_CALLS_PER_LAYER, _CALLS_AROUND = 10, 8
 _BYTES_PER_CALL = 64 * 2**10
 """Of the device, kept by the driver for each call of a graph: 500 more calls took 33 MB, 1,000 more 63 MB (driver
 470, forums.developer.nvidia.com/t/244901). Newer drivers are said to take less."""
@@ -24,13 +27,30 @@ def bucket_sizes(most: int) -> list[int]:
     return [*sorted(size for size in sizes if size < most), most]
 
 
-def graph_bytes(spec: ModelSpec, *, max_num_seqs: int, max_model_len: int, widens: bool) -> int:
+def graph_bytes(spec: ModelSpec, *, max_num_seqs: int, max_model_len: int, pool_tokens: int, widens: bool) -> int:
     """All graphs share the memory of the largest: its intermediates, with its results (hidden states, logits and the
-    largest of them) and the partial sums of attention; each has its calls."""
-    attention, width = spec.layers[0].attention, DTYPE_BYTES[spec.precision.activation_dtype]
+    largest of them) and the partial sums of attention; each has its calls. `pool_tokens`: the most that the KV pool may
+    hold."""
+    width = DTYPE_BYTES[spec.precision.activation_dtype]
     intermediates = activation_peak_bytes(spec, max_num_seqs, max_num_seqs, 0, widens=widens)
-    partials = -(-max_model_len // _CHUNK) * attention.num_heads * (attention.head_dim + 2) * 4
-    results = spec.hidden_size * width + 4 + 8
+    partials = _partial_bytes(spec, max_num_seqs, max_model_len, pool_tokens)
+    results = max_num_seqs * (spec.hidden_size * width + 4 + 8)
     num_calls = len(spec.layers) * _CALLS_PER_LAYER + _CALLS_AROUND
     calls = len(bucket_sizes(max_num_seqs)) * num_calls * _BYTES_PER_CALL
-    return intermediates + max_num_seqs * (partials + results) + calls + _WORKSPACE_BYTES
+    return intermediates + partials + results + calls + _WORKSPACE_BYTES
+
+
+def prompt_partial_bytes(
+    spec: ModelSpec, *, max_num_seqs: int, max_batch_tokens: int, max_model_len: int, pool_tokens: int
+) -> int:
+    """Partial sums of a step with prompts, of its sequences with few new rows; the others need none."""
+    num_rows = min(max_batch_tokens, _FEW_ROWS * max_num_seqs)
+    return _partial_bytes(spec, num_rows, max_model_len, pool_tokens)
+
+
+def _partial_bytes(spec: ModelSpec, num_rows: int, max_model_len: int, pool_tokens: int) -> int:
+    """Of one layer, in fp32: maximum, sum and output of each row and chunk of what it attends to, but no more than the
+    pool has chunks, and one for each row that begins its own."""
+    attention = spec.layers[0].attention
+    num_parts = min(num_rows * -(-max_model_len // _CHUNK), pool_tokens // _CHUNK + num_rows)
+    return num_parts * attention.num_heads * (attention.head_dim + 2) * 4

@@ -50,13 +50,16 @@ def plan_memory(
     max_model_len: int,
     widens: bool = True,
     graph_bytes: int = 0,
+    partial_bytes: int | None = None,
 ) -> MemoryPlan:
     """As much KV room as `max_num_seqs` full contexts can use, or as the budget leaves. `graph_bytes`: kept by recorded
-    steps on a GPU.
+    steps on a GPU. `partial_bytes`: of attention's partial sums, where it reads the pool in place.
 
     DoesNotFitError, with the arithmetic, if one sequence of `max_model_len` tokens does not fit.
     """
-    activation_bytes = activation_peak_bytes(spec, max_batch_tokens, max_num_seqs, max_model_len, widens=widens)
+    activation_bytes = activation_peak_bytes(
+        spec, max_batch_tokens, max_num_seqs, max_model_len, widens=widens, partial_bytes=partial_bytes
+    )
     blocks_per_sequence = -(-max_model_len // block_size)
     room = budget_bytes - spec.weight_bytes - activation_bytes - graph_bytes - reserve_bytes
     block_bytes = spec.kv_bytes_per_token * block_size
@@ -82,21 +85,30 @@ def plan_memory(
 
 
 def activation_peak_bytes(
-    spec: ModelSpec, max_batch_tokens: int, max_logits: int, max_context: int, *, widens: bool = True
+    spec: ModelSpec,
+    max_batch_tokens: int,
+    max_logits: int,
+    max_context: int,
+    *,
+    widens: bool = True,
+    partial_bytes: int | None = None,
 ) -> int:
     """Largest sum of intermediates that live at once in one step of the eager decoder.
 
     Residual and normed stream (the norm in fp32), then either attention (q, k, v, output, and the gathered K and V of
-    one sequence in fp32) or the widest MLP; plus fp32 logits with three working copies in the sampler; plus, where
-    the engine `widens` (it has no kernel for a quantized format), the largest matrix in fp32, with two working copies.
+    one sequence in fp32, or `partial_bytes` where they are read in place) or the widest MLP; plus fp32 logits with
+    three working copies in the sampler; plus, where the engine `widens` (it has no kernel for a quantized format), the
+    largest matrix in fp32, with two working copies.
     """
     width = DTYPE_BYTES[spec.precision.activation_dtype]
     layer, mlps = spec.layers[0], {layer.mlp for layer, _ in spec.distinct_layers}
     attention = layer.attention
     stream = max_batch_tokens * spec.hidden_size * (2 * width + 8)
     query_key_value = (2 * attention.num_heads + 2 * attention.num_kv_heads) * attention.head_dim
-    gathered = 2 * max_context * attention.num_kv_heads * attention.head_dim * 4
-    in_attention = max_batch_tokens * query_key_value * width + gathered
+    beside = partial_bytes
+    if beside is None:
+        beside = 2 * max_context * attention.num_kv_heads * attention.head_dim * 4
+    in_attention = max_batch_tokens * query_key_value * width + beside
     in_mlp = max(_mlp_values_per_token(mlp) for mlp in mlps) * max_batch_tokens * width
     logits = 4 * max_logits * (spec.vocab_size if spec.head else 0) * 4  # gathered: every rank samples
     if spec.head is not None and spec.head_gather is not None:

@@ -10,7 +10,7 @@ from farthing.errors import FarthingError, UsageError
 from farthing.hardware.accelerator import Accelerator
 from farthing.hardware.calibration import Calibration, saved_here
 from farthing.hardware.cluster import Cluster
-from farthing.hardware.machine import gpus, memory_bytes
+from farthing.hardware.machine import freest, gpus, memory_bytes
 from farthing.hardware.names import parse_hardware
 from farthing.planner.request import PlanRequest
 from farthing.planner.timing.device import SHARE_HERE, Device, calibrated_device, catalogue_device
@@ -79,10 +79,8 @@ def _this_machine(request: PlanRequest) -> Device:
     if calibration.device.kind == "cpu":
         whole: int | None = memory_bytes()[1]
     else:
-        whole = next(
-            (gpu.free_bytes for gpu in gpus() if gpu.name == calibration.device.name),
-            nearest.memory_bytes if nearest else None,
-        )
+        found = [gpu for gpu in gpus() if gpu.name == calibration.device.name]
+        whole = freest(found).free_bytes if found else nearest.memory_bytes if nearest else None
     budget = request.budget_bytes(whole, SHARE_HERE[calibration.device.kind])
     if budget is None:
         raise UsageError(f"the memory of {calibration.device.name} is not known", fix="say --memory 24GiB")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from farthing.errors import DoesNotFitError, UnsupportedError
 from farthing.hardware.defaults import default
-from farthing.models.graph_memory import graph_bytes
+from farthing.models.graph_memory import graph_bytes, prompt_partial_bytes
 from farthing.models.memory import MemoryPlan, activation_peak_bytes, plan_memory
 from farthing.models.parallel import parallelize
 from farthing.models.spec import ModelSpec
@@ -155,8 +155,14 @@ def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context:
     reserve = device.reserve_bytes + (collective_bytes(tp) if tp > 1 and device.kind == "cuda" else 0)
     widens = device.widens(spec.precision.format)
     graphs = 0
-    if device.kind == "cuda" and device.calls == "recorded":
-        graphs = graph_bytes(spec, max_num_seqs=request.max_num_seqs, max_model_len=context, widens=widens)
+    partials: int | None = None
+    if device.captures:
+        limits = {"max_num_seqs": request.max_num_seqs, "max_model_len": context}
+        pool_tokens = device.memory_bytes // spec.kv_bytes_per_token
+        graphs = graph_bytes(spec, **limits, pool_tokens=pool_tokens, widens=widens)
+        partials = prompt_partial_bytes(
+            spec, **limits, max_batch_tokens=request.max_batch_tokens, pool_tokens=pool_tokens
+        )
     try:
         return plan_memory(
             spec,
@@ -168,10 +174,11 @@ def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context:
             max_model_len=context,
             widens=widens,
             graph_bytes=graphs,
+            partial_bytes=partials,
         )
     except DoesNotFitError:
         activations = activation_peak_bytes(
-            spec, request.max_batch_tokens, request.max_num_seqs, context, widens=widens
+            spec, request.max_batch_tokens, request.max_num_seqs, context, widens=widens, partial_bytes=partials
         )
         return MemoryPlan(
             device.memory_bytes,

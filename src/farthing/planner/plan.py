@@ -197,7 +197,7 @@ def _assumptions(
         notes.append(f"{idle} of {len(hardware.devices)} devices stay idle, and are paid")
     if choices and _is_capped(choices[0].placement, request):
         notes.append(f"KV room is what --max-num-seqs {request.max_num_seqs} sequences of the context can use, not all")
-    if request.engine is not None or any(device.calls == "fused" for device in hardware.devices):
+    if request.engine is not None or any(device.kind == "cuda" and not device.is_here for device in hardware.devices):
         notes.append(_engine_note(request))
     notes.append("requests start together; no speculation, no cached prefix")
     notes.append(price.note)

@@ -6,11 +6,12 @@ the plan.
 
 import math
 import re
+from collections.abc import Sequence
 
 import torch
 
 from farthing.errors import UsageError
-from farthing.hardware.machine import memory_bytes
+from farthing.hardware.machine import Gpu, freest, gpus, memory_bytes
 from farthing.kernels.weight import TORCH_DTYPES
 from farthing.runtime.fresh_memory import fresh_zeros, take
 from farthing.runtime.process_memory import available_bytes
@@ -58,10 +59,10 @@ class Memory:
 
 
 def open_device(name: str) -> torch.device:
-    """'auto' (the first GPU where there is one), 'cpu', 'cuda', 'cuda:1'; a GPU becomes the one that kernels run on.
-    UsageError if this machine has no such device."""
+    """'auto' (the GPU with the most free memory where there is one), 'cpu', 'cuda', 'cuda:1'; a GPU becomes the one
+    that kernels run on. UsageError if this machine has no such device."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = f"cuda:{_freest_gpu()}" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
         raise UsageError(f"device {name!r} is not known", fix="use cpu, cuda or cuda:N")
     device = torch.device(name)
@@ -71,6 +72,27 @@ def open_device(name: str) -> torch.device:
         device = torch.device("cuda", device.index or 0)
         use_device(device)
     return device
+
+
+def _freest_gpu() -> int:
+    """Its number; the first among equals. CUDA, asked for free memory, takes some of each GPU for as long as the
+    process lives, so nvidia-smi is asked, whose GPUs may be more and come in another order."""
+    numbers = range(torch.cuda.device_count())
+    if len(numbers) == 1:
+        return 0
+    uuids = [str(torch.cuda.get_device_properties(number).uuid) for number in numbers]
+    number = freest_of([f"GPU-{uuid.removeprefix('GPU-')}" for uuid in uuids], gpus())
+    if number is None:
+        number = max(numbers, key=lambda number: torch.cuda.mem_get_info(number)[0])
+    return number
+
+
+def freest_of(uuids: Sequence[str], found: Sequence[Gpu]) -> int | None:
+    """Which of the GPUs with these uuids has the most free memory; None if one of them was not found."""
+    by_uuid = {gpu.uuid: gpu for gpu in found}
+    if not all(uuid in by_uuid for uuid in uuids):
+        return None
+    return uuids.index(freest([by_uuid[uuid] for uuid in uuids]).uuid)
 
 
 def use_device(device: torch.device) -> None:

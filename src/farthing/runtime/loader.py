@@ -75,7 +75,11 @@ def load_weights(
 
 
 def random_weights(
-    spec: ModelSpec, seed: int, memory: Memory, kernels: ReferenceKernels = _REFERENCE
+    spec: ModelSpec,
+    seed: int,
+    memory: Memory,
+    kernels: ReferenceKernels = _REFERENCE,
+    progress: Progress = lambda done, total: None,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The same tensors drawn from (seed, name): norms 1, matrices of a scale that keeps activations near 1.
 
@@ -96,7 +100,7 @@ def random_weights(
             case _:
                 return torch.randn(num_rows, generator=generator, device=device) * 0.1
 
-    loading = _Loading(spec, memory, kernels, lambda done, total: None)
+    loading = _Loading(spec, memory, kernels, progress)
     loading.fill(draw, "random weights", num_threads=1 if device.type == "cuda" else torch.get_num_threads())
     return loading.tensors, _frequencies(spec, None, memory)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from farthing.hardware.calibration import Calibration, DeviceKey, cpu_key, cuda_key
-from farthing.kernels.peaks import compiled_version
+from farthing.kernels.peaks import compiled_version, gpu_version
 from farthing.runtime import probe_compiled, probe_graph, probe_torch
 from farthing.runtime.device import open_device
 from farthing.runtime.probe_call import host_seconds, seconds_per_call
@@ -28,7 +28,8 @@ _HOST_SECONDS = 0.3  # of each of three cases
 
 
 def probe(device: str = "cpu", *, quick: bool, progress: Progress, compiled: bool = True) -> Calibration:
-    """Measure `device` ("cpu", "cuda", "cuda:1", "auto") in about 5 s (`quick`) or 60 s.
+    """Measure `device` ("cpu", "cuda", "cuda:1", "auto") in about 5 s (`quick`) or 60 s; on a GPU, whose kernels are
+    compiled for it, in 30 to 60 s at the least.
 
     `progress(what, fraction)` is called all along. `compiled` False: as if nothing could be compiled. UsageError if
     there is no such device. Torch's thread count is changed while it runs and put back.
@@ -117,7 +118,8 @@ def _now() -> str:
 
 
 def device_key(device: torch.device, *, compiled: bool) -> DeviceKey:
-    """`compiled`: the kernels that are compiled for a processor run on it, if they can be."""
+    """`compiled`: the kernels that are compiled for a processor run on it, if they can be. Those of a GPU do where they
+    can, whatever the format that is asked for."""
     if device.type == "cpu":
         return cpu_key(compiled_version() if compiled else "")
     try:
@@ -125,7 +127,8 @@ def device_key(device: torch.device, *, compiled: bool) -> DeviceKey:
     except OSError:
         driver = None
     name = torch.cuda.get_device_name(device)
-    return cuda_key(name, cuda=str(torch.version.cuda), driver=driver.group() if driver else "unknown")
+    driver_version = driver.group() if driver else "unknown"
+    return cuda_key(name, cuda=str(torch.version.cuda), driver=driver_version, kernels=gpu_version(device))
 
 
 def _measure_fixed_memory(device: torch.device) -> tuple[int, int]:

@@ -48,6 +48,11 @@ def small_pool(deployment: Deployment, num_blocks: int) -> Deployment:
     return replace(deployment, replicas=tuple(replace(shape, num_blocks=num_blocks) for shape in deployment.replicas))
 
 
+def here(**changes: float) -> Device:
+    """A GPU of this machine, under Farthing's own engine."""
+    return replace(device(**changes), is_here=True, records=True)
+
+
 def figures(workload: Workload, deployment: Deployment, objective: Objective | None = None) -> Simulation:
     return summarize(simulate(workload, deployment), deployment, objective)
 
@@ -123,6 +128,29 @@ def test_stages_compute_different_batches_at_the_same_time():
     found = summarize(run, deployment)
     assert found.utilisation.busy == pytest.approx(1.0)
     assert 0 < found.utilisation.waiting < 0.4
+
+
+def test_the_engine_on_a_gpu_here_makes_a_step_while_one_computes():
+    (shape,) = deployed([here()]).replicas
+    assert shape.overlaps and not deployed([device()]).replicas[0].overlaps
+    assert not deployed([replace(here(), kind="cpu")]).replicas[0].overlaps
+    workload = by_rate(300.0, 60, FEW, SOME, prefixes=Prefixes(32, 2))
+    for deployment in (deployed([here()]), small_pool(deployed([here()]), 20)):
+        run = simulate(workload, deployment)
+        assert run.replicas[0].executor.depth == 2
+        check_conservation(run, workload, deployment)
+
+
+def test_a_request_that_comes_during_a_step_waits_for_the_one_that_is_made_already():
+    """Alone on the device a request takes as long as ever; one that comes in the first step of another is behind its
+    second, which was made before."""
+    load = recorded([(0.0, 100, 4), (1e-9, 100, 1)], "x")
+    plain, overlapping = (simulate(load, deployed([one])).outcomes for one in (replace(here(), kind="cpu"), here()))
+    alone = simulate(recorded([(0.0, 100, 4)], "x"), deployed([here()])).outcomes
+    assert alone[0].request_seconds == pytest.approx(
+        simulate(recorded([(0.0, 100, 4)], "x"), deployed([replace(here(), kind="cpu")])).outcomes[0].request_seconds
+    )
+    assert overlapping[1].ttft_seconds > plain[1].ttft_seconds * 1.01
 
 
 def test_littles_law_holds():

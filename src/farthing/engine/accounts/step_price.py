@@ -23,7 +23,7 @@ from farthing.models.step_cost import StepCost
 from farthing.ops.attention import Attention
 from farthing.ops.batch import BatchShape, causal_pairs, touched_tokens
 from farthing.ops.linear import Linear
-from farthing.planner.timing.calls import Calls, num_calls
+from farthing.planner.timing.calls import Calls, calls_of, num_calls
 from farthing.planner.timing.device import calibrated_device
 from farthing.planner.timing.forecast import StepForecast, forecast_step
 from farthing.planner.timing.op_lines import BatchSums, op_lines
@@ -143,7 +143,7 @@ class StepPricer:
             limit += one.count * time.limit
             if self._fewer is not None:
                 with_fewer += one.count * op_seconds(one.op, moved, flops, size, self._fewer).seconds
-        calls: Calls = "recorded" if machine.records else "torch"
+        calls = calls_of(machine.device.kind, records=machine.records)
         overhead = machine.overhead_seconds_per_op
         return _Needs(
             **seconds,

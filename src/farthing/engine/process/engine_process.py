@@ -92,7 +92,7 @@ class EngineProcess:
                     str(plan.path),
                     plan.context,
                     plan.spec.vocab_size,
-                    plan.config.max_num_seqs,
+                    plan.config.sizes.max_num_seqs,
                     memory.kv_tokens,
                     memory.block_size,
                     plan.key.name,

@@ -48,6 +48,7 @@ def deployment_of(
                 max_num_seqs=request.max_num_seqs,
                 max_batch_tokens=request.max_batch_tokens,
                 context=placement.context,
+                overlaps=all(rank.device.overlaps for rank in placement.ranks),
             )
         )
     return Deployment(tuple(replicas), dealing)

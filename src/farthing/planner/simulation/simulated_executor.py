@@ -18,20 +18,20 @@ from farthing.scheduler.loop import Clock
 class SimulatedExecutor:
     """`stages`: of each stage the pricers of its different devices. `step_seconds`: of the host, before each batch.
 
-    As many batches are in flight as there are stages. `busy`: seconds of all stages together, by what they went to.
+    As many batches are in flight as there are stages, and as many again where the engine `overlaps`. `busy`: seconds of
+    all stages together, by what they went to.
     """
 
-    def __init__(self, stages: Sequence[Sequence[Pricer]], clock: Clock, *, step_seconds: float = 0.0) -> None:
+    def __init__(
+        self, stages: Sequence[Sequence[Pricer]], clock: Clock, *, step_seconds: float = 0.0, overlaps: bool = False
+    ) -> None:
         assert stages and step_seconds >= 0
         self.busy = StageTime(0.0, 0.0, 0.0, 0.0)
         self.num_batches = 0
+        self.depth = len(stages) * (1 + overlaps)
         self._stages, self._clock, self._step_seconds = stages, clock, step_seconds
         self._free_at = [0.0] * len(stages)
         self._flying: deque[Done] = deque()
-
-    @property
-    def depth(self) -> int:
-        return len(self._stages)
 
     @property
     def in_flight(self) -> int:

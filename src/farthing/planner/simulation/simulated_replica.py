@@ -21,7 +21,7 @@ from farthing.scheduler.sequence import Sequence
 class ReplicaShape:
     """`stages`: of each pipeline stage the pricers of its different devices. `num_blocks` KV blocks of `block_size`
     tokens: those of the rank with the least room. `context`: tokens of the longest sequence. `step_seconds`: of the
-    host before each batch."""
+    host before each batch. `overlaps`: the next batch is made while one computes, before its tokens are known."""
 
     stages: tuple[tuple[Pricer, ...], ...]
     num_blocks: int
@@ -30,6 +30,7 @@ class ReplicaShape:
     max_batch_tokens: int
     context: int
     step_seconds: float = 0.0
+    overlaps: bool = False
 
 
 @dataclass(slots=True)
@@ -83,13 +84,16 @@ class SimulatedReplica:
         self.totals = Totals()
         self._number, self._shape, self._workload = number, shape, workload
         self._clock = VirtualClock()
-        self.executor = SimulatedExecutor(shape.stages, self._clock, step_seconds=shape.step_seconds)
+        self.executor = SimulatedExecutor(
+            shape.stages, self._clock, step_seconds=shape.step_seconds, overlaps=shape.overlaps
+        )
         self.scheduler = Scheduler(
             num_blocks=shape.num_blocks,
             block_size=shape.block_size,
             max_num_seqs=shape.max_num_seqs,
             max_batch_tokens=shape.max_batch_tokens,
             max_model_len=shape.context,
+            max_tokens_in_flight=int(shape.overlaps),
         )
         self._queue: deque[tuple[Request, float]] = deque()  # behind those that the scheduler has
         self._live: dict[int, tuple[Sequence, Outcome]] = {}

@@ -13,11 +13,18 @@ from farthing.planner.timing.step_work import num_fused_kernels
 
 Calls = Literal["torch", "recorded", "fused"]
 """A call of torch for every operator of the eager decoder; a recorded call that is replayed with all others of a step;
-a kernel of a good GPU engine."""
+a kernel of a good GPU engine, as Farthing's own is."""
 
 # torch calls of the eager kernels, counted with a dispatch mode, and recorded calls: tests/engine/accounts/
 # test_forecast_calls.py holds them to 20 %.
 _TORCH_CALLS, _TORCH_CALLS_PER_SEQUENCE = 5, 28
+
+
+def calls_of(kind: str, *, records: bool) -> Calls:
+    """Of Farthing's engine on a device of a kind ("cpu", "cuda"). `records`: it replays whole steps there."""
+    if not records:
+        return "torch"
+    return "recorded" if kind == "cpu" else "fused"
 
 
 def num_calls(op: Op, num_sequences: int, calls: Calls) -> int:

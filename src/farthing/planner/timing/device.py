@@ -13,7 +13,7 @@ from farthing.errors import UnsupportedError, UsageError
 from farthing.hardware.accelerator import Accelerator
 from farthing.hardware.calibration import Calibration
 from farthing.hardware.defaults import default
-from farthing.planner.timing.calls import Calls
+from farthing.planner.timing.calls import Calls, calls_of
 from farthing.planner.timing.roofline import Machine
 from farthing.quantization.base import WeightFormat
 from farthing.units import format_bytes, format_count
@@ -92,9 +92,17 @@ class Device:
     @property
     def calls(self) -> Calls:
         """What Farthing's own engine makes of a step here and on any CPU, and a good engine on any GPU."""
-        if self.is_here:
-            return "recorded" if self.records else "torch"
-        return "recorded" if self.kind == "cpu" else "fused"
+        return calls_of(self.kind, records=self.records or not self.is_here)
+
+    @property
+    def captures(self) -> bool:
+        """Whether the engine here keeps graphs of its steps."""
+        return self.is_here and self.kind == "cuda" and self.records
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the engine here makes the next step while one computes, before it knows that one's tokens."""
+        return self.is_here and self.kind == "cuda"
 
     def widens(self, weight_format: WeightFormat) -> bool:
         """Whether the engine here has no kernel for a format, so that it widens a matrix at a time, slowly."""
