@@ -6,7 +6,7 @@ import pytest
 import torch
 from triton_kernels import launcher
 
-from farthing.kernels.triton.activations import Rounded
+from farthing.kernels.activations import Rounded
 from farthing.kernels.triton.gemm import Tile
 from farthing.kernels.triton.gemv import Strip
 from farthing.kernels.triton.launch import CHIPS, Chip, Launcher, meta
@@ -49,7 +49,7 @@ def compare(name: str, device: str, shape: tuple[int, int, int], kernel: Tile | 
     tolerance = float(exact.abs().max() + bias_N.abs().max()) * (2 * ulp if ulp > 1e-5 else 1e-5)
     for bias in (None, bias_N):
         there = None if bias is None else bias.to(device)
-        y_TN = linear(launch, x_TK.to(device), weight, there, Plan((), kernel), x_TK.dtype).cpu()
+        y_TN = linear(launch, x_TK.to(device), weight, there, Plan((), kernel)).cpu()
         assert y_TN.dtype == x_TK.dtype
         expected = exact if bias is None else exact + bias.double()
         assert torch.allclose(y_TN.double(), expected, rtol=0, atol=tolerance)
@@ -78,9 +78,9 @@ def test_by_rule_a_row_has_the_same_bits_alone_and_in_any_batch(name: str, devic
     tile = by_rule(weight, x_TK.dtype, CHIPS[3]).more
     assert isinstance(tile, Tile) and tile.splits > 1
     plan, x_TK = Plan((), tile), x_TK.to(device)
-    whole = linear(launch, x_TK, weight, None, plan, x_TK.dtype)
+    whole = linear(launch, x_TK, weight, None, plan)
     for first, count in ((0, 1), (66, 1), (3, 18), (1, 65)):
-        part = linear(launch, x_TK[first : first + count].contiguous(), weight, None, plan, x_TK.dtype)
+        part = linear(launch, x_TK[first : first + count].contiguous(), weight, None, plan)
         assert torch.equal(part, whole[first : first + count])
 
 
@@ -90,7 +90,7 @@ def test_rows_that_were_rounded_before_are_taken_as_they_are(name: str, device: 
     weight, plan = stored(launch, w_NK, name, device), Plan((), TILE)
     scale_T = torch.full((3,), 0.5, device=device)
     codes_TK = x_TK.clamp(-1, 1).round().to(weight.codes.dtype).to(device)
-    found = linear(launch, Rounded(codes_TK, scale_T), weight, None, plan, torch.float32).cpu()
+    found = linear(launch, Rounded(codes_TK, scale_T, torch.float32), weight, None, plan).cpu()
     expected = (x_TK.clamp(-1, 1).round().double() / 2) @ dequantize(quantize(w_NK, weight.format), torch.float64).T
     assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-5)
 
@@ -98,15 +98,15 @@ def test_rows_that_were_rounded_before_are_taken_as_they_are(name: str, device: 
 def test_no_rows_give_no_rows(device: str) -> None:
     launch, (x_TK, w_NK, _) = launcher(device), operands("bf16", 1, 64, 12)
     weight = stored(launch, w_NK, "bf16", device)
-    assert linear(launch, x_TK[:0].to(device), weight, None, Plan((), TILE), x_TK.dtype).shape == (0, 12)
+    assert linear(launch, x_TK[:0].to(device), weight, None, Plan((), TILE)).shape == (0, 12)
 
 
 def test_infinities_and_nan_do_not_reach_other_rows(device: str) -> None:
     launch, (x_TK, w_NK, _) = launcher(device), operands("bf16", 6, 200, 20)
     weight, plan = stored(launch, w_NK, "bf16", device), Plan((), TILE)
-    clean = linear(launch, x_TK.to(device), weight, None, plan, x_TK.dtype)
+    clean = linear(launch, x_TK.to(device), weight, None, plan)
     x_TK[2], x_TK[4] = float("nan"), float("inf")
-    poisoned = linear(launch, x_TK.to(device), weight, None, plan, x_TK.dtype)
+    poisoned = linear(launch, x_TK.to(device), weight, None, plan)
     assert torch.equal(poisoned[[0, 1, 3, 5]], clean[[0, 1, 3, 5]]) and poisoned[2].isnan().all()
 
 

@@ -13,6 +13,7 @@ import triton.language as tl
 from farthing.kernels.triton.arithmetic import rounded
 from farthing.kernels.triton.gemm import operand
 from farthing.kernels.triton.launch import Launcher
+from farthing.kernels.triton.order import after_others
 from farthing.kernels.triton.widen import e4m3, nibbles
 from farthing.kernels.weight import Weight
 
@@ -57,20 +58,18 @@ def one_row(
 @triton.jit
 def _one_row(
     y, x, codes, scales, row_scale, bias, num_outputs, num_columns, row_bytes,
-    OUTPUTS: tl.constexpr, COLUMNS: tl.constexpr, WHOLE: tl.constexpr,
+    OUTPUTS: tl.constexpr, COLUMNS: tl.constexpr, WHOLE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     output_O = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
     codes_O1 = codes + tl.minimum(output_O, num_outputs - 1).to(tl.int64)[:, None] * row_bytes
+    column_C = tl.arange(0, COLUMNS)
+    w_OC = _codes(codes_O1, column_C, num_columns, WHOLE)
+    after_others(EARLY)  # nobody writes the weights, so the first of them are on their way by now
     sums_OC = tl.zeros((OUTPUTS, COLUMNS), dtype=tl.float32)
-    for start in range(0, num_columns, COLUMNS):
-        column_C = start + tl.arange(0, COLUMNS)
-        if WHOLE:
-            x_C, w_OC = tl.load(x + column_C), tl.load(codes_O1 + column_C[None, :])
-        else:
-            inside_C = column_C < num_columns
-            x_C = tl.load(x + column_C, mask=inside_C, other=0)
-            w_OC = tl.load(codes_O1 + column_C[None, :], mask=inside_C[None, :], other=0)
-        sums_OC = tl.fma(_number(w_OC), tl.broadcast_to(_number(x_C)[None, :], OUTPUTS, COLUMNS), sums_OC)
+    sums_OC = _with_products(sums_OC, w_OC, x, column_C, num_columns, WHOLE)
+    for start in range(COLUMNS, num_columns, COLUMNS):
+        w_OC = _codes(codes_O1, start + column_C, num_columns, WHOLE)
+        sums_OC = _with_products(sums_OC, w_OC, x, start + column_C, num_columns, WHOLE)
     sums_O = tl.sum(sums_OC, 1)
     mask_O = output_O < num_outputs
     if row_scale is not None:
@@ -81,9 +80,26 @@ def _one_row(
 
 
 @triton.jit
+def _codes(codes_O1, column_C, num_columns, WHOLE: tl.constexpr):
+    if WHOLE:
+        return tl.load(codes_O1 + column_C[None, :])
+    else:
+        return tl.load(codes_O1 + column_C[None, :], mask=(column_C < num_columns)[None, :], other=0)
+
+
+@triton.jit
+def _with_products(sums_OC, w_OC, x, column_C, num_columns, WHOLE: tl.constexpr):
+    if WHOLE:
+        x_C = tl.load(x + column_C)
+    else:
+        x_C = tl.load(x + column_C, mask=column_C < num_columns, other=0)
+    return tl.fma(_number(w_OC), tl.broadcast_to(_number(x_C)[None, :], sums_OC.shape), sums_OC)
+
+
+@triton.jit
 def _one_row_of_groups(
     y, x, codes, scales, row_scale, bias, num_outputs, num_columns, row_bytes,
-    OUTPUTS: tl.constexpr, COLUMNS: tl.constexpr, WHOLE: tl.constexpr, GROUP: tl.constexpr,
+    OUTPUTS: tl.constexpr, COLUMNS: tl.constexpr, WHOLE: tl.constexpr, GROUP: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """4 bits: scales come to the products of their group."""
     HALF: tl.constexpr = GROUP // 2
@@ -91,31 +107,54 @@ def _one_row_of_groups(
     output_O = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
     held_O = tl.minimum(output_O, num_outputs - 1).to(tl.int64)
     num_groups = tl.cdiv(num_columns, GROUP)
-    at_GH = tl.arange(0, HALF)[None, :]
+    codes_O, scales_O, group_G = codes + held_O * row_bytes, scales + held_O * num_groups, tl.arange(0, GROUPS)
+    packed_OGH, scale_OG = _packed(codes_O, scales_O, group_G, num_columns, num_groups, HALF, WHOLE)
+    after_others(EARLY)  # as above
     sums_OGH = tl.zeros((OUTPUTS, GROUPS, HALF), dtype=tl.float32)
-    for first in range(0, num_groups, GROUPS):
-        group_G = first + tl.arange(0, GROUPS)
-        start_G1 = (group_G * GROUP)[:, None]
-        code_OGH = codes + held_O[:, None, None] * row_bytes + ((group_G * HALF)[:, None] + at_GH)[None, :, :]
-        scale_OG = scales + held_O[:, None] * num_groups + group_G[None, :]
-        if WHOLE:
-            low_GH, high_GH = tl.load(x + start_G1 + at_GH), tl.load(x + start_G1 + HALF + at_GH)
-            packed_OGH, scale_OG = tl.load(code_OGH), tl.load(scale_OG)
-        else:
-            bytes_G1 = tl.minimum((num_columns - start_G1 + 1) // 2, HALF)  # below 1 behind the last group
-            there_GH = at_GH < bytes_G1
-            second_GH = start_G1 + bytes_G1 + at_GH
-            low_GH = tl.load(x + start_G1 + at_GH, mask=there_GH, other=0)
-            high_GH = tl.load(x + second_GH, mask=there_GH & (second_GH < num_columns), other=0)
-            packed_OGH = tl.load(code_OGH, mask=there_GH[None, :, :], other=0)
-            scale_OG = tl.load(scale_OG, mask=(group_G < num_groups)[None, :], other=0)
-        low_OGH, high_OGH = nibbles(packed_OGH, x.dtype.element_ty)
-        low_GH, high_GH = low_GH.to(tl.float32), high_GH.to(tl.float32)
-        products = low_OGH.to(tl.float32) * low_GH[None, :, :]
-        shape: tl.constexpr = (OUTPUTS, GROUPS, HALF)
-        products = tl.fma(high_OGH.to(tl.float32), tl.broadcast_to(high_GH[None, :, :], shape), products)
-        sums_OGH = tl.fma(products, tl.broadcast_to(scale_OG.to(tl.float32)[:, :, None], shape), sums_OGH)
+    sums_OGH = _with_groups(sums_OGH, packed_OGH, scale_OG, x, group_G, num_columns, HALF, WHOLE)
+    for first in range(GROUPS, num_groups, GROUPS):
+        packed_OGH, scale_OG = _packed(codes_O, scales_O, first + group_G, num_columns, num_groups, HALF, WHOLE)
+        sums_OGH = _with_groups(sums_OGH, packed_OGH, scale_OG, x, first + group_G, num_columns, HALF, WHOLE)
     _store(y, output_O, tl.sum(tl.sum(sums_OGH, 2), 1), bias, output_O < num_outputs)
+
+
+@triton.jit
+def _packed(codes_O, scales_O, group_G, num_columns, num_groups, HALF: tl.constexpr, WHOLE: tl.constexpr):
+    """Bytes and scales of some groups."""
+    at_GH = tl.arange(0, HALF)[None, :]
+    code_OGH = codes_O[:, None, None] + ((group_G * HALF)[:, None] + at_GH)[None, :, :]
+    scale_OG = scales_O[:, None] + group_G[None, :]
+    if WHOLE:
+        return tl.load(code_OGH), tl.load(scale_OG)
+    else:
+        there_GH = at_GH < _bytes_of(group_G, num_columns, HALF)
+        there_1G = (group_G < num_groups)[None, :]
+        return tl.load(code_OGH, mask=there_GH[None, :, :], other=0), tl.load(scale_OG, mask=there_1G, other=0)
+
+
+@triton.jit
+def _bytes_of(group_G, num_columns, HALF: tl.constexpr):
+    """Of each group, [G, 1]; below 1 behind the last."""
+    return tl.minimum((num_columns - (group_G * 2 * HALF)[:, None] + 1) // 2, HALF)
+
+
+@triton.jit
+def _with_groups(sums_OGH, packed_OGH, scale_OG, x, group_G, num_columns, HALF: tl.constexpr, WHOLE: tl.constexpr):
+    at_GH = tl.arange(0, HALF)[None, :]
+    start_G1 = (group_G * 2 * HALF)[:, None]
+    if WHOLE:
+        low_GH, high_GH = tl.load(x + start_G1 + at_GH), tl.load(x + start_G1 + HALF + at_GH)
+    else:
+        bytes_G1 = _bytes_of(group_G, num_columns, HALF)
+        there_GH = at_GH < bytes_G1
+        second_GH = start_G1 + bytes_G1 + at_GH
+        low_GH = tl.load(x + start_G1 + at_GH, mask=there_GH, other=0)
+        high_GH = tl.load(x + second_GH, mask=there_GH & (second_GH < num_columns), other=0)
+    low_OGH, high_OGH = nibbles(packed_OGH, x.dtype.element_ty)
+    low_GH, high_GH = low_GH.to(tl.float32), high_GH.to(tl.float32)
+    products = low_OGH.to(tl.float32) * low_GH[None, :, :]
+    products = tl.fma(high_OGH.to(tl.float32), tl.broadcast_to(high_GH[None, :, :], sums_OGH.shape), products)
+    return tl.fma(products, tl.broadcast_to(scale_OG.to(tl.float32)[:, :, None], sums_OGH.shape), sums_OGH)
 
 
 @triton.jit
