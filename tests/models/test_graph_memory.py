@@ -7,7 +7,7 @@ from farthing.engine.fit import engine_memory, resolve_spec
 from farthing.engine.room import Room
 from farthing.hardware.calibration import BandwidthPoint, Calibration, DeviceKey, GemmPoint
 from farthing.models.auto import config_of
-from farthing.models.graph_memory import bucket_sizes, graph_bytes
+from farthing.models.graph_memory import bucket_sizes, graph_bytes, history_bytes, num_histories
 from farthing.models.memory import activation_peak_bytes
 from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec
@@ -56,6 +56,12 @@ def test_it_is_the_largest_step_of_decodes_with_workspace_and_calls() -> None:
 def test_it_grows_with_sequences_and_context(most: int) -> None:
     assert bytes_of(most) < bytes_of(most + 1) and bytes_of(most) < bytes_of(most, 32768)
     assert bytes_of(most) > len(bucket_sizes(most)) * MIB
+
+
+def test_histories_are_those_of_all_sequences_up_to_a_number() -> None:
+    assert [num_histories(most) for most in (1, 16, 64, 65, 1000)] == [1, 16, 64, 64, 64]
+    assert history_bytes(1000, 2) == 2 * (3 * 4 + 1000 * 9)
+    assert history_bytes(152_000, 1000) == history_bytes(152_000, 64) < 84 * MIB
 
 
 @pytest.mark.parametrize("weight_format", ["bf16", "int4"])

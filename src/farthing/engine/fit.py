@@ -12,7 +12,7 @@ from farthing.errors import DoesNotFitError
 from farthing.hardware.machine import fast_dtype, gpus, memory_bytes, processor
 from farthing.models.auto import stored_dtype
 from farthing.models.config_reader import ConfigReader
-from farthing.models.graph_memory import graph_bytes
+from farthing.models.graph_memory import graph_bytes, history_bytes
 from farthing.models.memory import MemoryPlan, plan_memory
 from farthing.models.runnable import describe_runnable
 from farthing.models.spec import ModelSpec
@@ -81,6 +81,7 @@ def engine_memory(
     graphs of the device. DoesNotFitError, with the arithmetic, if there is none."""
     max_num_seqs = engine_config.max_num_seqs
     graphs = graph_bytes(spec, max_num_seqs=max_num_seqs, max_model_len=context, widens=widens) if captures else 0
+    histories = history_bytes(spec.vocab_size, max_num_seqs) if captures else 0
     return plan_memory(
         spec,
         budget_bytes=room.budget(engine_config.memory),
@@ -90,5 +91,5 @@ def engine_memory(
         max_batch_tokens=engine_config.max_batch_tokens,
         max_model_len=context,
         widens=widens,
-        graph_bytes=graphs,
+        graph_bytes=graphs + histories,
     )

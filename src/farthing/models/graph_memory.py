@@ -1,4 +1,5 @@
-"""What recorded decodes keep on a GPU: CUDA graphs, a number of sequences each, and the memory that they compute in.
+"""What recorded decodes keep on a GPU: CUDA graphs, a number of sequences each, and the memory that they compute in;
+and what sequences have said, for penalties.
 
 The line of the memory plan beside activations: those of a step that runs call by call come and go. Knows no tensors;
 runtime/graph.py captures what is planned here.
@@ -16,6 +17,7 @@ _BYTES_PER_CALL = 64 * 2**10
 _WORKSPACE_BYTES = 2 * 32 * 2**20
 """Workspaces of products, of the stream that computes and of that which captures; on Hopper, the most that torch gives
 them (its notes on CUDA semantics)."""
+_MOST_HISTORIES = 64  # at 152,000 tokens 87 MB
 
 
 def bucket_sizes(most: int) -> list[int]:
@@ -34,3 +36,14 @@ def graph_bytes(spec: ModelSpec, *, max_num_seqs: int, max_model_len: int, widen
     num_calls = len(spec.layers) * _CALLS_PER_LAYER + _CALLS_AROUND
     calls = len(bucket_sizes(max_num_seqs)) * num_calls * _BYTES_PER_CALL
     return intermediates + max_num_seqs * (partials + results) + calls + _WORKSPACE_BYTES
+
+
+def num_histories(max_num_seqs: int) -> int:
+    """Sequences whose penalties, bias and masks a GPU keeps and applies; the host draws the tokens of more."""
+    return min(max_num_seqs, _MOST_HISTORIES)
+
+
+def history_bytes(vocab_size: int, max_num_seqs: int) -> int:
+    """Of each such sequence its three penalties; of each token whether the prompt has it, how often the output has it,
+    and its bias: kernels/histories.py."""
+    return num_histories(max_num_seqs) * (3 * 4 + vocab_size * (1 + 4 + 4))

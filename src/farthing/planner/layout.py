@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from farthing.errors import DoesNotFitError, UnsupportedError
 from farthing.hardware.defaults import default
-from farthing.models.graph_memory import graph_bytes
+from farthing.models.graph_memory import graph_bytes, history_bytes
 from farthing.models.memory import MemoryPlan, activation_peak_bytes, plan_memory
 from farthing.models.parallel import parallelize
 from farthing.models.spec import ModelSpec
@@ -157,6 +157,7 @@ def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context:
     graphs = 0
     if device.kind == "cuda" and device.calls == "recorded":
         graphs = graph_bytes(spec, max_num_seqs=request.max_num_seqs, max_model_len=context, widens=widens)
+        graphs += history_bytes(spec.vocab_size, request.max_num_seqs)
     try:
         return plan_memory(
             spec,

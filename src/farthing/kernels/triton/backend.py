@@ -9,8 +9,10 @@ from dataclasses import replace
 
 import torch
 
+from farthing.kernels.histories import History
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.sequences import Sequences
+from farthing.kernels.triton.adjusting import count_drawn
 from farthing.kernels.triton.attention_decode import attend_few
 from farthing.kernels.triton.attention_prefill import attend_many
 from farthing.kernels.triton.choice import Chooser
@@ -89,8 +91,12 @@ class TritonKernels(ReferenceKernels):
             self._plans[key] = self._chooser.plan(weight, x_TK.dtype)
         return linear(self._launch, x_TK.contiguous(), weight, bias_N, self._plans[key], x_TK.dtype)
 
-    def draw(self, logits_RV: torch.Tensor, wishes: Wishes) -> tuple[torch.Tensor, torch.Tensor]:
-        token_R, top_R = sample(self._launch, logits_RV, wishes, None)
+    def draw(
+        self, logits_RV: torch.Tensor, wishes: Wishes, history: History | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        token_R, top_R = sample(self._launch, logits_RV, wishes, history)
+        if history is not None:
+            count_drawn(self._launch, history, token_R)
         return top_R, token_R
 
     def largest(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
