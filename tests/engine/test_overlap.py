@@ -10,14 +10,18 @@ from farthing.engine.engine import Engine
 from farthing.engine.plan import plan_engine
 from farthing.engine.request import Request
 from farthing.runtime.model_runner import ModelRunner
-from farthing.sampling_params import SamplingParams
+from farthing.sampling_params import Grammar, SamplingParams
 
-TEXTS = ["Once upon a time", "The dog was", "Lily and her mom went to the park", "One day"]
+TEXTS = ["Once upon a time", "The dog was", "Lily and her mom went to the park", "One day", "Tom said", "A cat"]
 ASKED = [
     SamplingParams(max_tokens=30, temperature=0.0),
     SamplingParams(max_tokens=30, temperature=0.8, top_k=20, seed=5, n=2),
     SamplingParams(max_tokens=30, temperature=0.0, stop=("the",)),
     SamplingParams(max_tokens=30, temperature=0.0, logprobs=2, frequency_penalty=0.5),
+    SamplingParams(
+        max_tokens=12, temperature=0.7, seed=1, grammar=Grammar("regex", "[a-z ]{5,20}"), presence_penalty=0.3
+    ),
+    SamplingParams(max_tokens=30, temperature=0.9, seed=2, min_tokens=20, prompt_logprobs=1, logit_bias={5: 1.0}),
 ]
 
 

@@ -13,7 +13,7 @@ from farthing.engine.refusal import Planned, refusal, what_would_fit
 from farthing.engine.room import Room
 from farthing.errors import DoesNotFitError
 from farthing.models.auto import config_of
-from farthing.models.graph_memory import graph_bytes
+from farthing.models.graph_memory import graph_bytes, history_bytes
 from farthing.models.reference import find_model
 
 GIB = 2**30
@@ -45,7 +45,8 @@ def test_the_plan_of_a_gpu_has_a_line_for_its_graphs_and_stays_below_what_is_fre
     spec, context, memory = planned(EngineConfig(), card(24))
     pool_tokens = memory.budget_bytes // spec.kv_bytes_per_token
     limits = {"max_num_seqs": 64, "max_model_len": context, "pool_tokens": pool_tokens}
-    assert memory.graph_bytes == graph_bytes(spec, **limits, widens=False) > 0
+    graphs = graph_bytes(spec, **limits, widens=False)
+    assert memory.graph_bytes == graphs + history_bytes(spec.vocab_size, 64) > graphs > 0
     assert memory.total_bytes <= memory.budget_bytes == int(24 * GIB * 0.9)
     parts = (memory.weights_bytes, memory.kv_bytes, memory.activation_bytes, memory.graph_bytes, memory.reserve_bytes)
     assert sum(parts) == memory.total_bytes

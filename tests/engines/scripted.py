@@ -14,7 +14,8 @@ from pathlib import Path
 import farthing
 from farthing.engine.process.engine_process import main
 from farthing.engine.tokenization.tokenizer import load_tokenizer
-from farthing.runtime.model_runner import InFlight, ModelRunner
+from farthing.runtime.drawing import InFlight
+from farthing.runtime.model_runner import ModelRunner
 from farthing.runtime.sampler import RequestState
 from farthing.scheduler.batch import Batch, Done
 

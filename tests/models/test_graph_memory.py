@@ -8,7 +8,13 @@ from farthing.engine.fit import engine_memory, resolve_sizes, resolve_spec
 from farthing.engine.room import Room
 from farthing.hardware.calibration import BandwidthPoint, Calibration, DeviceKey, GemmPoint
 from farthing.models.auto import config_of
-from farthing.models.graph_memory import bucket_sizes, graph_bytes, prompt_partial_bytes
+from farthing.models.graph_memory import (
+    bucket_sizes,
+    graph_bytes,
+    history_bytes,
+    num_histories,
+    prompt_partial_bytes,
+)
 from farthing.models.memory import activation_peak_bytes
 from farthing.models.reference import find_model
 from farthing.models.spec import ModelSpec
@@ -92,6 +98,12 @@ def test_partial_sums_of_prompts_stand_in_the_plan_in_place_of_gathered_keys() -
     slow = engine_memory(spec, context, config, room, widens=False, captures=False)
     assert slow.activation_bytes == activation_peak_bytes(spec, 512, 64, context, widens=False)
     assert memory.activation_bytes == slow.activation_bytes - gathered + partials, "neither is below the MLP"
+
+
+def test_histories_are_those_of_all_sequences_up_to_a_number() -> None:
+    assert [num_histories(most) for most in (1, 16, 64, 65, 1000)] == [1, 16, 64, 64, 64]
+    assert history_bytes(1000, 2) == 2 * (3 * 4 + 1000 * 9)
+    assert history_bytes(152_000, 1000) == history_bytes(152_000, 64) < 84 * MIB
 
 
 @pytest.mark.parametrize("weight_format", ["bf16", "int4"])

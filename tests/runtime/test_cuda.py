@@ -7,6 +7,7 @@ from farthing import LLM, SamplingParams
 from farthing.engine.config import EngineConfig
 from farthing.runtime.probe import device_key, probe
 from farthing.runtime.probe_graph_calls import graph_seconds
+from farthing.sampling_params import Grammar
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,6 +24,24 @@ def test_greedy_text_in_fp32_is_that_of_the_cpu(batch_invariant: bool) -> None:
         config = EngineConfig(device=device, format="fp32", batch_invariant=batch_invariant)
         with LLM("bundled", config) as llm:
             texts.append([output.text for output in llm.generate(PROMPTS, params)])
+    assert texts[0] == texts[1]
+
+
+def test_what_the_device_and_the_host_draw_in_one_batch_is_the_text_of_the_cpu() -> None:
+    """Three times over, so that slots are taken again."""
+    asked = [
+        SamplingParams(max_tokens=24, temperature=0.0, repetition_penalty=1.3, frequency_penalty=0.2),
+        SamplingParams(max_tokens=40, temperature=0.0, min_tokens=30, logit_bias={5: 1.5}),
+        SamplingParams(max_tokens=24, temperature=0.0, logprobs=2, presence_penalty=0.5),
+        SamplingParams(max_tokens=24, temperature=0.0, grammar=Grammar("regex", "[a-z ]{5,40}")),
+        SamplingParams(max_tokens=24, temperature=0.0),
+    ] * 3
+    texts = []
+    for device in ("cpu", "cuda"):
+        config = EngineConfig(device=device, format="fp32", batch_invariant=True, speculation="off", max_num_seqs=4)
+        with LLM("bundled", config) as llm:
+            outputs = llm.generate([f"{PROMPTS[index % 3]} {index}" for index in range(len(asked))], asked)
+            texts.append([output.text for output in outputs])
     assert texts[0] == texts[1]
 
 

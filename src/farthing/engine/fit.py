@@ -14,7 +14,7 @@ from farthing.hardware.calibration import Calibration, saved_here
 from farthing.hardware.machine import fast_dtype, freest, gpus, memory_bytes, processor
 from farthing.models.auto import stored_dtype
 from farthing.models.config_reader import ConfigReader
-from farthing.models.graph_memory import graph_bytes, prompt_partial_bytes
+from farthing.models.graph_memory import kernel_memory
 from farthing.models.memory import MemoryPlan, plan_memory
 from farthing.models.runnable import describe_runnable
 from farthing.models.spec import ModelSpec
@@ -118,14 +118,15 @@ def engine_memory(
     """The memory plan of the engine, whose sizes are resolved. `widens`: its kernels widen quantized weights;
     `captures`: decodes are replayed as graphs of the device. DoesNotFitError, with the arithmetic, if there is none."""
     sizes, budget_bytes = engine_config.sizes, room.budget(engine_config.memory)
-    graphs = 0
-    partials: int | None = None
+    graphs, partials = 0, None
     if captures:
-        limits = {"max_num_seqs": sizes.max_num_seqs, "max_model_len": context}
-        pool_tokens = budget_bytes // spec.kv_bytes_per_token
-        graphs = graph_bytes(spec, **limits, pool_tokens=pool_tokens, widens=widens)
-        partials = prompt_partial_bytes(
-            spec, **limits, max_batch_tokens=sizes.max_batch_tokens, pool_tokens=pool_tokens
+        graphs, partials = kernel_memory(
+            spec,
+            max_num_seqs=sizes.max_num_seqs,
+            max_batch_tokens=sizes.max_batch_tokens,
+            max_model_len=context,
+            budget_bytes=budget_bytes,
+            widens=widens,
         )
     return plan_memory(
         spec,

@@ -10,6 +10,7 @@ L positions of one sequence, C positions of a chunk.
 import torch
 
 from farthing.kernels.activations import Activations
+from farthing.kernels.histories import History
 from farthing.kernels.kv_rows import load_rows, store_rows
 from farthing.kernels.sequences import Sequences
 from farthing.kernels.weight import Weight, dequantize, largest_stored, quantize, round_activations
@@ -74,9 +75,11 @@ class ReferenceKernels:
         top_R, token_R = logits_RV.max(-1)
         return top_R, token_R
 
-    def draw(self, logits_RV: torch.Tensor, wishes: Wishes) -> tuple[torch.Tensor, torch.Tensor]:
-        """The largest value of each row and the token that is drawn from it; where the largest is not finite, that
-        token means nothing."""
+    def draw(
+        self, logits_RV: torch.Tensor, wishes: Wishes, history: History | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The largest value of each row, with penalties and bias of its history, and the token that is drawn from it,
+        which that history counts from then on; where the largest is not finite, that token means nothing."""
         raise NotImplementedError("runtime/sampler.py draws, where `draws` is False")
 
     def rms_norm(self, x_TK: torch.Tensor, weight_K: torch.Tensor, eps: float) -> torch.Tensor:

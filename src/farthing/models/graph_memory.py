@@ -1,5 +1,5 @@
 """What the kernels of a GPU keep beside weights, KV pool and activations: the graphs of recorded decodes, with the
-memory that they compute in, and attention's partial sums.
+memory that they compute in, attention's partial sums, and what sequences have said, for penalties.
 
 Lines of the memory plan: graphs stand beside activations, which come and go with a step that runs call by call; partial
 sums count in both, for graphs share no memory with what is called. Knows no tensors; runtime/graph.py captures what is
@@ -19,6 +19,7 @@ _BYTES_PER_CALL = 64 * 2**10
 _WORKSPACE_BYTES = 2 * 32 * 2**20
 """Workspaces of products, of the stream that computes and of that which captures; on Hopper, the most that torch gives
 them (its notes on CUDA semantics)."""
+_MOST_HISTORIES = 64  # at 152,000 tokens 87 MB
 
 
 def bucket_sizes(most: int) -> list[int]:
@@ -40,6 +41,23 @@ def graph_bytes(spec: ModelSpec, *, max_num_seqs: int, max_model_len: int, pool_
     return intermediates + partials + results + calls + _WORKSPACE_BYTES
 
 
+def kernel_memory(
+    spec: ModelSpec,
+    *,
+    max_num_seqs: int,
+    max_batch_tokens: int,
+    max_model_len: int,
+    budget_bytes: int,
+    widens: bool,
+) -> tuple[int, int]:
+    """What is kept, graphs and histories; and attention's partial sums in a step with prompts. `budget_bytes`: of all
+    memory, more than the KV pool can have."""
+    pool_tokens = budget_bytes // spec.kv_bytes_per_token
+    limits = {"max_num_seqs": max_num_seqs, "max_model_len": max_model_len, "pool_tokens": pool_tokens}
+    kept = graph_bytes(spec, **limits, widens=widens) + history_bytes(spec.vocab_size, max_num_seqs)
+    return kept, prompt_partial_bytes(spec, **limits, max_batch_tokens=max_batch_tokens)
+
+
 def prompt_partial_bytes(
     spec: ModelSpec, *, max_num_seqs: int, max_batch_tokens: int, max_model_len: int, pool_tokens: int
 ) -> int:
@@ -54,3 +72,14 @@ def _partial_bytes(spec: ModelSpec, num_rows: int, max_model_len: int, pool_toke
     attention = spec.layers[0].attention
     num_parts = min(num_rows * -(-max_model_len // _CHUNK), pool_tokens // _CHUNK + num_rows)
     return num_parts * attention.num_heads * (attention.head_dim + 2) * 4
+
+
+def num_histories(max_num_seqs: int) -> int:
+    """Sequences whose penalties, bias and masks a GPU keeps and applies; the host draws the tokens of more."""
+    return min(max_num_seqs, _MOST_HISTORIES)
+
+
+def history_bytes(vocab_size: int, max_num_seqs: int) -> int:
+    """Of each such sequence its three penalties; of each token whether the prompt has it, how often the output has it,
+    and its bias: kernels/histories.py."""
+    return num_histories(max_num_seqs) * (3 * 4 + vocab_size * (1 + 4 + 4))

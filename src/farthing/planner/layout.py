@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from farthing.errors import DoesNotFitError, UnsupportedError
 from farthing.hardware.defaults import default
-from farthing.models.graph_memory import graph_bytes, prompt_partial_bytes
+from farthing.models.graph_memory import kernel_memory
 from farthing.models.memory import MemoryPlan, activation_peak_bytes, plan_memory
 from farthing.models.parallel import parallelize
 from farthing.models.spec import ModelSpec
@@ -157,11 +157,13 @@ def _rank_memory(spec: ModelSpec, device: Device, request: PlanRequest, context:
     graphs = 0
     partials: int | None = None
     if device.captures:
-        limits = {"max_num_seqs": request.max_num_seqs, "max_model_len": context}
-        pool_tokens = device.memory_bytes // spec.kv_bytes_per_token
-        graphs = graph_bytes(spec, **limits, pool_tokens=pool_tokens, widens=widens)
-        partials = prompt_partial_bytes(
-            spec, **limits, max_batch_tokens=request.max_batch_tokens, pool_tokens=pool_tokens
+        graphs, partials = kernel_memory(
+            spec,
+            max_num_seqs=request.max_num_seqs,
+            max_batch_tokens=request.max_batch_tokens,
+            max_model_len=context,
+            budget_bytes=device.memory_bytes,
+            widens=widens,
         )
     try:
         return plan_memory(

@@ -63,6 +63,9 @@ def not_finite(largest: float) -> RowError:
     return RowError(f"the model computed {largest} where a probability was due")
 
 
+NOTHING_LEFT = RowError("penalties, bias and constraint together leave no token to draw")
+
+
 class RequestState:
     """What the sampler keeps of one running sequence. `stop_ids` are masked while min_tokens is not reached.
 
@@ -93,12 +96,15 @@ class RequestState:
         self.constraint = constraint
         self.room = min((limit for limit in (room, params.max_tokens) if limit is not None), default=None)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether tokens follow from the logits as they are, and nothing else is asked for."""
+    def masks_stops(self, output_index: int) -> bool:
+        """Whether the token of this index must not be a stop."""
+        return output_index < self.params.min_tokens and self.stop_ids.numel() > 0
+
+    def adjusts(self, output_index: int) -> bool:
+        """Whether the token of this index follows from other logits than the model's."""
         params = self.params
-        asks_more = params.needs_history or params.logit_bias or params.min_tokens or params.logprobs is not None
-        return not asks_more and self.constraint is None
+        changes = params.needs_history or bool(params.logit_bias) or self.masks_stops(output_index)
+        return changes or self.constraint is not None
 
     def saw(self, token_id: int) -> None:
         """A token was drawn for this sequence. RequestError if its constraint can't go on from there."""
@@ -123,7 +129,7 @@ def sample(
     for row, (state, output_index) in enumerate(zip(states, output_indices, strict=True)):
         if not math.isfinite(largest[row]):
             tokens.append(not_finite(largest[row]))
-        elif state.params.greedy and not _adjusts(state, output_index):
+        elif state.params.greedy and not state.adjusts(output_index):
             tokens.append(greedy[row])
         else:
             tokens.append(_sample_adjusted(logits_RV[row], state, output_index))
@@ -137,13 +143,8 @@ def _sample_adjusted(logits_V: torch.Tensor, state: RequestState, output_index: 
         return RowError(str(error))
     largest, token = logits_V.max(-1)
     if not math.isfinite(largest):
-        return RowError("penalties, bias and constraint together leave no token to draw")
+        return NOTHING_LEFT
     return int(token) if state.params.greedy else _draw(logits_V, state, output_index)
-
-
-def _adjusts(state: RequestState, output_index: int) -> bool:
-    masks_stop = output_index < state.params.min_tokens and state.stop_ids.numel() > 0
-    return state.params.needs_history or bool(state.params.logit_bias) or masks_stop or state.constraint is not None
 
 
 def _adjusted(logits_V: torch.Tensor, state: RequestState, output_index: int) -> torch.Tensor:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from triton_kernels import launcher
 
+from farthing.kernels.histories import NO_HISTORY, History
 from farthing.kernels.philox import uniform
-from farthing.kernels.triton.adjusting import History, adjusted, largest
+from farthing.kernels.triton.adjusting import adjusted, count_drawn, largest
 from farthing.kernels.triton.sampling import sample
 from farthing.kernels.wishes import Wishes
 from farthing.runtime import sampler
@@ -138,7 +139,7 @@ def test_a_row_that_cannot_be_drawn_from_tells_so_and_leaves_the_others_alone(br
 
 
 def history_of(states: Sequence[RequestState], vocabulary: int, device: str) -> History:
-    """Slots in another order than the rows; the rows without a wish have none of their own."""
+    """Slots in another order than the rows; those of rows without a wish are as nobody left them."""
     rows = len(states)
     sizes = (rows, vocabulary)
     prompt_SV, counts_SV, bias_SV = (torch.zeros(sizes, dtype=d) for d in (torch.int8, torch.int32, torch.float32))
@@ -149,13 +150,14 @@ def history_of(states: Sequence[RequestState], vocabulary: int, device: str) -> 
             counts_SV[slot, token] = count
         bias_SV[slot, state.bias_ids] = state.biases
         bias_SV[slot, state.stop_ids] = float("-inf")
-    of_row = [
-        torch.tensor([getattr(state.params, name) for state in states], dtype=torch.float32)
+        if not state.adjusts(0):
+            bias_SV[slot] = float("nan")
+    of_slot = [
+        torch.tensor([getattr(state.params, name) for state in reversed(states)], dtype=torch.float32)
         for name in ("repetition_penalty", "presence_penalty", "frequency_penalty")
     ]
-    slots_R = torch.arange(rows - 1, -1, -1)
-    adjusts_R = torch.tensor([sampler._adjusts(state, 0) for state in states], dtype=torch.int8)
-    columns = (slots_R, adjusts_R, *of_row, prompt_SV, counts_SV, bias_SV)
+    slots = [rows - 1 - row if state.adjusts(0) else NO_HISTORY for row, state in enumerate(states)]
+    columns = (torch.tensor(slots), *of_slot, prompt_SV, counts_SV, bias_SV)
     return History(*(column.to(device) for column in columns))
 
 
@@ -184,8 +186,22 @@ def test_penalties_bias_and_masks_are_the_samplers_to_the_bit(device: str) -> No
     assert token_R.tolist() == sampler.sample(logits_RV, states, [0] * 7)
 
 
-def test_the_logits_stay_as_they_were(device: str) -> None:
+def test_a_token_is_counted_where_its_row_has_a_history(device: str) -> None:
+    states = [state_of(SamplingParams(frequency_penalty=wish)) for wish in (0.5, 0.0, 0.5)]
+    history = history_of(states, 70, device)
+    history.counts_SV[0, 69] = 4
+    before = history.counts_SV.clone()
+    for _ in range(2):
+        count_drawn(launcher(device), history, torch.tensor([3, 5, 69], device=device))
+    changed = (history.counts_SV - before).nonzero().tolist()
+    assert changed == [[0, 69], [2, 3]]
+    assert history.counts_SV[0, 69] == 6 and history.counts_SV[2, 3] == 2
+
+
+@pytest.mark.parametrize("adjusts", [False, True])
+def test_the_logits_stay_as_they_were(adjusts: bool, device: str) -> None:
     logits_RV = normal(2, 50).to(device)
-    before = logits_RV.clone()
-    sample(launcher(device), logits_RV, wishes_of(random_states(1, 2), [0, 0], 50, device), None)
+    before, states = logits_RV.clone(), [state_of(SamplingParams(frequency_penalty=0.5))] * 2
+    history = history_of(states, 50, device) if adjusts else None
+    sample(launcher(device), logits_RV, wishes_of(random_states(1, 2), [0, 0], 50, device), history)
     assert torch.equal(logits_RV, before)

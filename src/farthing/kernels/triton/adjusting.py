@@ -1,9 +1,9 @@
-"""Logits as requests want them before a token is drawn: penalties for what was there before, bias and masks; and the
-largest of a row, with the lowest id that has it.
+"""Logits as requests want them before a token is drawn: penalties for what was there before, bias and masks; the
+largest of a row, with the lowest id that has it; and the token that was drawn, counted for the next time.
 
 Everything is a row's own, and stays on the device: what a request wants are rows of tensors. The arithmetic is that of
 runtime/sampler.py. Knows no temperature: sampling.py comes next.
-Shapes: R rows, V vocabulary, C chunks of it, S sequences that have a history.
+Shapes: R rows, V vocabulary, C chunks of it.
 """
 
 from dataclasses import dataclass
@@ -12,28 +12,10 @@ import torch
 import triton
 import triton.language as tl
 
+from farthing.kernels.histories import History
 from farthing.kernels.triton.launch import Launcher, meta
 
 CHUNK = 2048  # tokens of a block
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What was there before, of sequences that have penalties, a bias or masks, and where the rows' lies.
-
-    `slots_R` (int64): the row of a sequence in the other tensors; `adjusts_R` (int8): whether there is one at all.
-    `prompt_SV` (int8): 1 for tokens of the prompt; `counts_SV` (int32): how often the output has them. `bias_SV`
-    (fp32) is added last; negative infinity there is a mask.
-    """
-
-    slots_R: torch.Tensor
-    adjusts_R: torch.Tensor
-    repetition_R: torch.Tensor
-    presence_R: torch.Tensor
-    frequency_R: torch.Tensor
-    prompt_SV: torch.Tensor
-    counts_SV: torch.Tensor
-    bias_SV: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +34,16 @@ def adjusted(launch: Launcher, logits_RV: torch.Tensor, history: History | None)
         logits_RV.new_empty((rows, chunks), dtype=torch.float32), logits_RV.new_empty((rows, chunks), dtype=torch.int64)
     )
     out_RV = logits_RV if history is None else torch.empty_like(logits_RV)
-    row_tensors: tuple[torch.Tensor | None, ...] = (None,) * 8
+    of_slots: tuple[torch.Tensor | None, ...] = (None,) * 7
     if history is not None:
-        row_tensors = (
-            history.slots_R, history.adjusts_R, history.repetition_R, history.presence_R, history.frequency_R,
+        of_slots = (
+            history.slots_R, history.repetition_S, history.presence_S, history.frequency_S,
             history.prompt_SV, history.counts_SV, history.bias_SV,
         )  # fmt: skip
     launch(
         _adjust,
         (rows, chunks),
-        tops.value_RC, tops.token_RC, out_RV, logits_RV, *row_tensors, vocabulary,
+        tops.value_RC, tops.token_RC, out_RV, logits_RV, *of_slots, vocabulary,
         CHUNK=CHUNK,
     )  # fmt: skip
     return out_RV, tops
@@ -80,9 +62,15 @@ def largest(launch: Launcher, tops: Tops) -> tuple[torch.Tensor, torch.Tensor]:
     return value_R, token_R
 
 
+def count_drawn(launch: Launcher, history: History, token_R: torch.Tensor) -> None:
+    """The token of each row that has a history once more in it."""
+    rows, vocabulary = len(token_R), history.counts_SV.shape[1]
+    launch(_count, (rows,), history.counts_SV, history.slots_R, token_R, vocabulary, num_warps=1)
+
+
 @triton.jit
 def _adjust(
-    tops, tokens, out, logits, slots, adjusts, repetitions, presences, frequencies, prompts, counts, biases,
+    tops, tokens, out, logits, slots, repetitions, presences, frequencies, prompts, counts, biases,
     vocabulary, CHUNK: tl.constexpr,
 ):  # fmt: skip
     row, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -90,14 +78,15 @@ def _adjust(
     mask_C = token_C < vocabulary
     logit_C = tl.load(logits + row * vocabulary + token_C, mask=mask_C, other=float("-inf"))
     if slots is not None:
-        if tl.load(adjusts + row) != 0:
-            place_C = tl.load(slots + row) * vocabulary + token_C
+        slot = tl.load(slots + row)
+        if slot >= 0:
+            place_C = slot * vocabulary + token_C
             count_C = tl.load(counts + place_C, mask=mask_C, other=0)
             seen_C = (count_C > 0) | (tl.load(prompts + place_C, mask=mask_C, other=0) != 0)
-            repetition_C = tl.full((CHUNK,), tl.load(repetitions + row), tl.float32)
+            repetition_C = tl.full((CHUNK,), tl.load(repetitions + slot), tl.float32)
             penalized_C = tl.where(logit_C > 0, tl.div_rn(logit_C, repetition_C), logit_C * repetition_C)
             logit_C = tl.where(seen_C, penalized_C, logit_C)
-            penalty_C = tl.load(frequencies + row) * count_C.to(tl.float32) + tl.load(presences + row)
+            penalty_C = tl.load(frequencies + slot) * count_C.to(tl.float32) + tl.load(presences + slot)
             logit_C = tl.where(count_C > 0, logit_C - penalty_C, logit_C)
             logit_C += tl.load(biases + place_C, mask=mask_C, other=0.0)
         tl.store(out + row * vocabulary + token_C, logit_C, mask=mask_C)
@@ -119,6 +108,15 @@ def _largest(values, tokens, tops, top_tokens, num_chunks, CHUNKS: tl.constexpr)
 
 
 @triton.jit
+def _count(counts, slots, tokens, vocabulary):
+    row = tl.program_id(0)
+    slot = tl.load(slots + row)
+    if slot >= 0:
+        place = counts + slot * vocabulary + tl.load(tokens + row)
+        tl.store(place, tl.load(place) + 1)
+
+
+@triton.jit
 def _first_of_the_largest(value_C, token_C):
     """NaN is larger than all. Tokens beyond the vocabulary come last, so that they never are the first."""
     strange_C = value_C != value_C
@@ -131,10 +129,11 @@ def _first_of_the_largest(value_C, token_C):
 
 def examples(launch: Launcher) -> None:
     """With a history and without."""
-    rows, sequences, vocabulary = 8, 8, 128_256
+    rows, slots, vocabulary = 8, 8, 128_256
     logits_RV = meta(rows, vocabulary, dtype=torch.float32)
-    of_row = [meta(rows, dtype=torch.float32) for _ in range(3)]
-    of_token = [meta(sequences, vocabulary, dtype=dtype) for dtype in (torch.int8, torch.int32, torch.float32)]
-    slots_R, adjusts_R = meta(rows, dtype=torch.int64), meta(rows, dtype=torch.int8)
-    for history in (None, History(slots_R, adjusts_R, *of_row, *of_token)):
-        largest(launch, adjusted(launch, logits_RV, history)[1])
+    of_slot = [meta(slots, dtype=torch.float32) for _ in range(3)]
+    of_token = [meta(slots, vocabulary, dtype=dtype) for dtype in (torch.int8, torch.int32, torch.float32)]
+    history = History(meta(rows, dtype=torch.int64), *of_slot, *of_token)
+    for given in (None, history):
+        largest(launch, adjusted(launch, logits_RV, given)[1])
+    count_drawn(launch, history, meta(rows, dtype=torch.int64))

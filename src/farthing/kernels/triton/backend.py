@@ -10,8 +10,10 @@ from dataclasses import replace
 import torch
 
 from farthing.kernels.activations import Activations
+from farthing.kernels.histories import History
 from farthing.kernels.reference import ReferenceKernels
 from farthing.kernels.sequences import Sequences
+from farthing.kernels.triton.adjusting import count_drawn
 from farthing.kernels.triton.attention_decode import attend_few
 from farthing.kernels.triton.attention_prefill import attend_many
 from farthing.kernels.triton.choice import Chooser
@@ -95,8 +97,12 @@ class TritonKernels(ReferenceKernels):
             x_TK = x_TK.contiguous()
         return linear(self._launch, x_TK, weight, bias_N, self._plans[key])
 
-    def draw(self, logits_RV: torch.Tensor, wishes: Wishes) -> tuple[torch.Tensor, torch.Tensor]:
-        token_R, top_R = sample(self._launch, logits_RV, wishes, None)
+    def draw(
+        self, logits_RV: torch.Tensor, wishes: Wishes, history: History | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        token_R, top_R = sample(self._launch, logits_RV, wishes, history)
+        if history is not None:
+            count_drawn(self._launch, history, token_R)
         return top_R, token_R
 
     def largest(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

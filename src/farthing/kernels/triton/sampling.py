@@ -17,7 +17,8 @@ import torch
 import triton
 import triton.language as tl
 
-from farthing.kernels.triton.adjusting import CHUNK, History, adjusted, largest
+from farthing.kernels.histories import History
+from farthing.kernels.triton.adjusting import CHUNK, adjusted, largest
 from farthing.kernels.triton.launch import Launcher, meta
 from farthing.kernels.wishes import Wishes
 
@@ -41,11 +42,13 @@ def sample(
     """(token, largest adjusted logit) of each row, int64 and fp32. A largest that is not finite tells of a row that
     can't be drawn from; its token means nothing."""
     rows, vocabulary = logits_RV.shape
-    logits_RV, tops = adjusted(launch, logits_RV, history)
+    given_RV = logits_RV
+    logits_RV, tops = adjusted(launch, given_RV, history)
     value_R, token_R = largest(launch, tops)
     chunks = tops.value_RC.shape[1]
-    sizes_RV, gathered_RV = logits_RV.new_empty((2, rows, vocabulary), dtype=torch.int32).unbind(0)
-    tokens_RV = torch.empty_like(gathered_RV)
+    gathered_RV, tokens_RV = logits_RV.new_empty((2, rows, vocabulary), dtype=torch.int32).unbind(0)
+    # A size takes the place of its logit, unless that is the caller's.
+    sizes_RV = torch.empty_like(gathered_RV) if logits_RV is given_RV else logits_RV.view(torch.int32)
     coarse = _Coarse(
         logits_RV.new_empty((rows, chunks, _PIVOTS), dtype=torch.int32),
         logits_RV.new_empty((rows, chunks, _PIVOTS), dtype=torch.int64),
