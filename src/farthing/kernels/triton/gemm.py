@@ -14,6 +14,7 @@ import triton.language as tl
 
 from farthing.kernels.triton.arithmetic import INTERPRETED, dot, rounded
 from farthing.kernels.triton.launch import Chip, Launcher
+from farthing.kernels.triton.order import after_others
 from farthing.kernels.triton.widen import e4m3, nibbles
 from farthing.kernels.weight import Weight
 
@@ -96,8 +97,9 @@ def operand(launch: Launcher, tensor: torch.Tensor) -> torch.Tensor:
 def _tiled(
     y, x, codes, scales, row_scales, bias, num_rows, num_outputs, num_columns, row_bytes, num_splits,
     ROWS: tl.constexpr, OUTPUTS: tl.constexpr, COLUMNS: tl.constexpr, SPLITS: tl.constexpr,
-    HALVES: tl.constexpr, WHOLE: tl.constexpr, TOGETHER: tl.constexpr,
+    HALVES: tl.constexpr, WHOLE: tl.constexpr, TOGETHER: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    after_others(EARLY)
     row_tile, output_tile = _place(tl.cdiv(num_rows, ROWS), tl.cdiv(num_outputs, OUTPUTS), TOGETHER)
     row_R = row_tile * ROWS + tl.arange(0, ROWS)
     output_O = output_tile * OUTPUTS + tl.arange(0, OUTPUTS)
@@ -213,9 +215,10 @@ def _finished(sums, row, output, num_rows, num_outputs, scales, row_scales, bias
 
 @triton.jit(do_not_specialize=["num_rows", "num_splits"])
 def _combine(
-    y, parts, scales, row_scales, bias, num_rows, num_outputs, num_splits, BLOCK: tl.constexpr
+    y, parts, scales, row_scales, bias, num_rows, num_outputs, num_splits, BLOCK: tl.constexpr, EARLY: tl.constexpr
 ):  # fmt: skip
     """One row of y, some of its outputs: the splits added in order."""
+    after_others(EARLY)
     row = tl.program_id(0).to(tl.int64)
     output = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = output < num_outputs

@@ -1,7 +1,7 @@
 """The order of kernels that are started early: each waits for the one before it where it begins to read.
 
-On Hopper and later chips a kernel of a step is started while the one before it still runs (programmatic dependent
-launch), so that what it takes to start one is hidden. All kernels of a step go through this.
+On Hopper and later chips a kernel that takes EARLY is started while the one before it still runs (programmatic
+dependent launch), so that what it takes to start one is hidden. Others wait as ever.
 """
 
 import triton
