@@ -108,8 +108,8 @@ def test_the_decoder_knows_the_interface_of_kernels_and_nothing_more() -> None:
             and str(node.module).startswith(("farthing.kernels", "farthing.runtime"))
         }
         assert imported <= {
-            "farthing.kernels.reference", "farthing.kernels.weight", "farthing.runtime.inputs",
-            "farthing.runtime.kv_cache", "farthing.runtime.layers",
+            "farthing.kernels.reference", "farthing.kernels.weight", "farthing.kernels.activations",
+            "farthing.runtime.inputs", "farthing.runtime.kv_cache", "farthing.runtime.layers",
         }  # fmt: skip
         assert not re.search(r"\b(native|tape|replay|captur\w+|record\w*|compil\w+|thread\w*|batch_invariant)\b", text)
 

@@ -3,7 +3,7 @@ memory that they compute in, attention's partial sums, and what sequences have s
 
 Lines of the memory plan: graphs stand beside activations, which come and go with a step that runs call by call; partial
 sums count in both, for graphs share no memory with what is called. Knows no tensors; runtime/graph.py captures what is
-planned here, kernels/triton/attention_decode.py takes the sums.
+planned here.
 """
 
 from farthing.models.memory import activation_peak_bytes
