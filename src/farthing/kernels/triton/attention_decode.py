@@ -62,8 +62,8 @@ def attend_few(
     )  # fmt: skip
     num_programs = triton.cdiv(_PROGRAMS_A_MULTIPROCESSOR * launch.chip.num_multiprocessors, cache.num_kv_heads)
     launch(attend_chunks, (min(num_programs, capacity), cache.num_kv_heads), *parts, *operands, **options)
-    few_operands = out_THD, *parts, *rows, num_sequences, capacity, most_rows, window
-    launch(fold_chunks, (num_rows, cache.num_kv_heads), *few_operands, **shape.fold_options())
+    fold_operands = out_THD, *parts, *rows, num_sequences, capacity, most_rows, window
+    launch(fold_chunks, (num_rows, cache.num_kv_heads), *fold_operands, **shape.fold_options())
     if num_rows * max_chunks > capacity:
         launch(attend_rows, (min(num_programs, num_rows), cache.num_kv_heads), out_THD, *operands, **options)
 

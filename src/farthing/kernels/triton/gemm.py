@@ -161,8 +161,8 @@ def _plain(x_R1, codes_1O, first, last, num_columns,
             w_CO = tl.load(codes_1O + column_C[:, None])
         else:
             inside_C = column_C < num_columns
-            x_RC = tl.load(x_R1 + column_C[None, :], mask=inside_C[None, :], other=0)
-            w_CO = tl.load(codes_1O + column_C[:, None], mask=inside_C[:, None], other=0)
+            x_RC = tl.load(x_R1 + column_C[None, :], mask=inside_C[None, :], other=0.0)
+            w_CO = tl.load(codes_1O + column_C[:, None], mask=inside_C[:, None], other=0.0)
         if integers:
             sums += tl.dot(x_RC, w_CO, out_dtype=tl.int32)
         elif x_RC.dtype == tl.uint8:

@@ -68,8 +68,8 @@ def _one_row(
             x_C, w_OC = tl.load(x + column_C), tl.load(codes_O1 + column_C[None, :])
         else:
             inside_C = column_C < num_columns
-            x_C = tl.load(x + column_C, mask=inside_C, other=0)
-            w_OC = tl.load(codes_O1 + column_C[None, :], mask=inside_C[None, :], other=0)
+            x_C = tl.load(x + column_C, mask=inside_C, other=0.0)
+            w_OC = tl.load(codes_O1 + column_C[None, :], mask=inside_C[None, :], other=0.0)
         sums_OC = tl.fma(_number(w_OC), tl.broadcast_to(_number(x_C)[None, :], OUTPUTS, COLUMNS), sums_OC)
     sums_O = tl.sum(sums_OC, 1)
     mask_O = output_O < num_outputs

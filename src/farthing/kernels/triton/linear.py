@@ -23,9 +23,10 @@ _LIMITS = (1, 16, 64)
 """Numbers of rows up to which another kernel may be the best; behind the last come any more."""
 _DECODE_FORMATS = ("w4a16", "bf16", "w8a16", "fp8")
 _MANY_ROWS = 1024
-_MATRICES = ((1024, 4096), (22_016, 4096), (1024, 1376), (22_016, 1376))
-"""Outputs and columns of examples. Few outputs have K in splits, many have it in one. 4096 columns are whole steps of
-any kernel, 1376 (LLaMA-2 7B's down_proj, 11,008 columns, on 8 ranks) of none."""
+_FEW_OUTPUTS, _MANY_OUTPUTS = 1024, 22_016
+"""Of the matrices of examples: few have K in splits, many have it in one."""
+_COLUMNS = (4096, 1376)
+"""Of these: whole steps of any kernel and, of LLaMA-2 7B's down_proj (11,008 columns) on 8 ranks, of none."""
 _LEAST_STAGES = 3  # of a tile that is not the usual one: with fewer, loads wait for products
 _WAVES = 2  # blocks that splits of K give each multiprocessor
 
@@ -173,10 +174,11 @@ def _library_knows(weight: Weight, dtype: torch.dtype, chip: Chip) -> bool:
 
 
 def examples(launch: Launcher) -> None:
-    """For the first matrix all that can be chosen in the formats of decode, and by rule in the others; for those behind
-    it what has constants that were not there yet, in the first format that has them."""
-    known, seen = formats(), set()
-    for (outputs, columns), name in product(_MATRICES, dict.fromkeys((*_DECODE_FORMATS, *known))):
+    """For few outputs all that can be chosen in the formats of decode, and by rule in the others; for many, whose types
+    are the same, what has constants that were not there yet."""
+    known, matrices = formats(), product((_FEW_OUTPUTS, _MANY_OUTPUTS), _COLUMNS)
+    seen: set[tuple[object, ...]] = set()
+    for (outputs, columns), name in product(matrices, dict.fromkeys((*_DECODE_FORMATS, *known))):
         weight_format = known[name]
         dtype = torch.bfloat16 if weight_format.quantized else TORCH_DTYPES[weight_format.storage]
         if not supports(weight_format, dtype):
@@ -191,7 +193,7 @@ def examples(launch: Launcher) -> None:
             if isinstance(kernel, Library):
                 continue
             constants = _constants(kernel, rows, weight)
-            if (outputs, columns) == _MATRICES[0] or constants not in seen:
+            if outputs == _FEW_OUTPUTS or constants not in seen:
                 seen.add(constants)
                 linear(launch, meta(rows, columns, dtype=dtype), weight, None, Plan((), kernel), dtype)
 
