@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from on_gpu.page import page
-from on_gpu.parts import PARTS, ROOT, Part, run_tests, run_worker, seconds_for
+from on_gpu.parts import PARTS, ROOT, Part, run_tests, run_worker, seconds_for, tests_row
 from on_gpu.results import Results
 
 _LAST_SECONDS = 5.0  # for the page and its picture
@@ -106,16 +106,15 @@ class Run:
         environment = self._results.one("environment")
         if environment is None or environment["kind"] != "cuda":
             return "not measured: these tests need a CUDA device"
-        lines = [""]
+        lines: list[str] = []
         with self._json.with_suffix(".kernels.txt").open("w", encoding="utf-8") as file:
 
             def take(line: str) -> None:
                 print(line, file=file, flush=True)  # whole, for whoever asks what failed
-                if line.strip():
-                    lines.append(line)
+                lines.append(line)
 
             why = run_tests(seconds, take)
-        self._take({"section": "kernel checks", "line": f"{lines[-1].strip('= ')}{f' ({why})' if why else ''}"})
+        self._take(tests_row(lines, why))
         return why
 
     def _take(self, row: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from farthing.engine.engine import Engine
 from farthing.engine.plan import EnginePlan, plan_engine
 from farthing.hardware.calibration import load
 from farthing.ops.batch import BatchShape
+from farthing.runtime.graph import GraphedDecoder
 from farthing.runtime.model_runner import ModelRunner
 from farthing.runtime.process_memory import process_bytes
 from farthing.scheduler.batch import Batch
@@ -84,7 +85,7 @@ def format_name(plan: EnginePlan) -> str:
 def memory_row(engine: Engine, report: Reporter) -> None:
     """Law 3. To be told behind the largest step, which takes what steps take."""
     plan = engine.plan
-    memory, allocated = plan.memory, engine.memory.bytes_by_use
+    memory, allocated, steps = plan.memory, engine.memory.bytes_by_use, engine.runner.steps
     report.row(
         "memory",
         format=format_name(plan),
@@ -93,6 +94,8 @@ def memory_row(engine: Engine, report: Reporter) -> None:
         planned_kv_bytes=memory.kv_bytes,
         kv_bytes=allocated.get("kv", 0),
         kv_tokens=memory.kv_tokens,
+        planned_graphs_bytes=memory.graph_bytes,
+        graphs_bytes=steps.taken_bytes if isinstance(steps, GraphedDecoder) else 0,
         planned_bytes=memory.total_bytes,
         bytes_in_use=_bytes_in_use(plan.device),
     )

@@ -30,6 +30,7 @@ _PREFILL_REPEATS = 3
 _SECONDS_OF_A_CASE = 2.0  # without which none is begun
 _FIRST_PROMPT = 32  # tokens
 _FILL_SECONDS = 10.0
+_WARM_REQUESTS = (20, 2, 32)  # and as many once more; of each, the range of its lengths
 
 
 class ModelPart:
@@ -106,30 +107,49 @@ class ModelPart:
     def mixed(self) -> None:
         """Continuous batching through the engine: all requests wait at first; none ends before its length."""
         what, (count, low, high) = f"{self.format}: continuous batching", self._sizes.mixed
-        numbers, engine = random.Random(1), self._engine
+        engine, runner = self._engine, self._engine.runner
         with self._report.telling(what):
-            runner = engine.runner
             assert isinstance(runner, RecordedRunner)
+            self._warm()
             runner.shapes.clear()
             records: list[StepRecord] = []
             engine.accountant.on_settled = lambda steps, charges: records.extend(steps)
-            num_prompt = 0
-            for index in range(count):
-                ids = tuple(numbers.randrange(self._spec.vocab_size) for _ in range(numbers.randint(low, high)))
-                num_prompt += len(ids)
-                params = SamplingParams(temperature=0.0, max_tokens=numbers.randint(low, high), ignore_eos=True)
-                engine.add(Request(f"mixed-{index}", ids, params, seed=index))
-            num_outputs, begin = 0, time.perf_counter()
-            while engine.has_unfinished and self._report.seconds_left > 0:
-                for delta in engine.step():
-                    num_outputs += len(delta.token_ids)
-                    if delta.finish_reason == "error":
-                        raise RuntimeError(str(delta.stop_reason))
+            num_prompt = self._add("mixed", count, low, high)
+            begin = time.perf_counter()
+            num_outputs = self._answer()
             seconds = time.perf_counter() - begin
             if engine.has_unfinished:
                 self._report.problem(what, f"cut off after {num_outputs:,} output tokens: time was short")
             else:
                 self._report_mixed(records, runner.shapes, seconds, num_prompt, num_outputs)
+
+    def _warm(self) -> None:
+        """The kernels of batches of prompts and decodes, of few sequences and of many, which are compiled when they are
+        first met."""
+        for part in range(2):
+            self._add(f"warm-{part}", *_WARM_REQUESTS)
+            self._engine.step()
+        self._answer()
+
+    def _add(self, name: str, count: int, low: int, high: int) -> int:
+        """So many requests, their prompts and answers of low..high random tokens. Tokens of all prompts."""
+        numbers, num_prompt = random.Random(name), 0
+        for index in range(count):
+            ids = tuple(numbers.randrange(self._spec.vocab_size) for _ in range(numbers.randint(low, high)))
+            num_prompt += len(ids)
+            params = SamplingParams(temperature=0.0, max_tokens=numbers.randint(low, high), ignore_eos=True)
+            self._engine.add(Request(f"{name}-{index}", ids, params, seed=index))
+        return num_prompt
+
+    def _answer(self) -> int:
+        """All requests, as far as time is left. Tokens that came."""
+        num_outputs = 0
+        while self._engine.has_unfinished and self._report.seconds_left > 0:
+            for delta in self._engine.step():
+                num_outputs += len(delta.token_ids)
+                if delta.finish_reason == "error":
+                    raise RuntimeError(str(delta.stop_reason))
+        return num_outputs
 
     def _report_mixed(
         self, records: list[StepRecord], shapes: list[BatchShape], seconds: float, num_prompt: int, num_outputs: int

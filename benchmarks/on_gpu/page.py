@@ -82,6 +82,7 @@ def _machine(results: Results) -> list[str]:
                       f"driver {card['driver']}."]  # fmt: skip
     for row in results.of("kernel checks"):
         lines += ["", f"Tests of the kernels on this device: {row['line']}."]
+        lines += ["", *(f"- `{failure}`" for failure in row["failures"])] if row["failures"] else []
     calibration = results.one("calibration")
     if calibration is not None:
         lines += ["", f"Calibration, measured in {calibration['seconds']:.0f} s and used for every forecast here: "
@@ -105,14 +106,15 @@ def _memory(results: Results) -> list[str]:
             row["format"],
             *(_gib(row[f"{key}_bytes"]) for key in ("planned_weights", "weights", "planned_kv", "kv")),
             f"{row['kv_tokens']:,}",
-            _gib(row["planned_bytes"]),
+            *(_gib(row[f"{key}_bytes"]) for key in ("planned_graphs", "graphs", "planned")),
             _gib(row["bytes_in_use"]),
             "as planned" if is_as_planned(row) else "**off**",
         )
         for row in results.of("memory")
     ]
-    head = ("GiB", "weights planned", "taken", "KV planned", "taken", "KV tokens", "all planned", "in use", "law 3")
-    return _table(head, "lrrrrrrrl", rows)
+    head = ("GiB", "weights planned", "taken", "KV planned", "taken", "KV tokens", "graphs planned", "taken",
+            "all planned", "in use", "law 3")  # fmt: skip
+    return _table(head, "lrrrrrrrrrl", rows)
 
 
 def _steps(results: Results, section: str) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TESTS = ("tests/kernels/triton", "tests/runtime")
+_MOST_FAILURES = 20  # of tests that are named
 _MARGIN_SECONDS = 4.0  # between the end that a worker is told and the one that it is given
 
 Row = dict[str, Any]
@@ -81,7 +82,17 @@ def run_tests(seconds: float, on_line: Callable[[str], None]) -> str | None:
     """The tests of the kernels that need a GPU. Why they did not end, or did not all pass."""
     paths = [path for path in TESTS if (ROOT / path).is_dir()]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    return _run([*command, "-rf", "--tb=short", "--continue-on-collection-errors", *paths], seconds, on_line)
+    return _run([*command, "-rfE", "--tb=short", "--continue-on-collection-errors", *paths], seconds, on_line)
+
+
+def tests_row(lines: Sequence[str], why: str | None) -> Row:
+    """Of what they printed: the closing line, and what failed."""
+    closing = next((line for line in reversed(lines) if line.strip()), "").strip("= ")
+    failures = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
+    row: Row = {"section": "kernel checks", "line": f"{closing}{f' ({why})' if why else ''}"}
+    if len(failures) > _MOST_FAILURES:
+        failures[_MOST_FAILURES:] = [f"and {len(failures) - _MOST_FAILURES} more"]
+    return {**row, "failures": failures}
 
 
 def _run(command: Sequence[str], seconds: float, on_line: Callable[[str], None]) -> str | None:

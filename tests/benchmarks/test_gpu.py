@@ -144,6 +144,17 @@ def test_a_worker_that_hangs_is_ended_in_time_and_keeps_its_rows(monkeypatch: py
     assert parts._run([sys.executable, "-c", "raise SystemExit(3)"], 30.0, rows.append) == "ended with code 3"
 
 
+def test_the_page_names_the_tests_that_failed() -> None:
+    failed = [f"FAILED tests/test_{index}.py::test - assert 0" for index in range(30)]
+    row = parts.tests_row([".F", *failed, "ERROR tests/other.py", "== 31 failed, 7 passed in 1.50s ==", ""], "code 1")
+    assert row["line"] == "31 failed, 7 passed in 1.50s (code 1)"
+    assert row["failures"] == [*failed[:20], "and 11 more"]
+    named = pages.page(figures(row), None)
+    assert all(f"- `{line}`" in named for line in row["failures"])
+    passed = parts.tests_row(["....", "4 passed in 0.10s"], None)
+    assert passed["line"] == "4 passed in 0.10s" and passed["failures"] == []
+
+
 def test_every_case_keeps_its_cache_within_the_card() -> None:
     kv_bytes_per_token = 2 * 32 * 8 * 128 * 2
     assert all(sizes.fits(batch, context, kv_bytes_per_token) for batch, context in sizes.FULL.decodes)

@@ -7,14 +7,16 @@ Shapes as in paged_sequences.py.
 import math
 import random
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
 from paged_sequences import Cached, Part, make, slots_of
 from triton_kernels import Kernels
 
-from farthing.kernels.reference import ReferenceKernels
+from farthing.kernels.reference import CHUNK, ReferenceKernels
 from farthing.kernels.sequences import Sequences
+from farthing.kernels.triton.attention_shapes import CHUNKS_AT_ONCE, FEW_ROWS
 
 REFERENCE = ReferenceKernels()
 LENGTHS = (300, 258, 256, 40, 5, 1)
@@ -105,6 +107,48 @@ def test_rows_are_bit_equal_alone_batched_prefilled_and_decoded(
                 assert torch.equal(rows, whole[min(seq, 1)][first - begin : end - begin])
 
 
+@pytest.mark.parametrize(
+    ("num_rows", "window"),
+    [
+        pytest.param(*case, marks=[] if case in {(5, 257), (FEW_ROWS, None), (FEW_ROWS + 1, 30)} else pytest.mark.slow)
+        for case in product(range(2, FEW_ROWS + 2), (None, 30, 257))
+    ],
+    ids=str,
+)
+def test_drafts_and_short_tails_have_the_bits_of_an_exact_prefill(
+    exact: Kernels, num_rows: int, window: int | None
+) -> None:
+    """Alone, and in steps where other sequences have few rows, many, or one."""
+    cached = make(REFERENCE, (260, 40), (2, 1, 16))
+    first, second = cached.attend(exact, [(0, 250, 260), (1, 20, 40)], window)
+    tail, one, many = (0, 260 - num_rows, 260), (1, 29, 30), (1, 20, 30)
+    few = (1, 24 - num_rows + FEW_ROWS, 24 + FEW_ROWS)
+    for parts in ([tail], [many, tail, one], [tail, few]):
+        for (seq, begin, end), rows in zip(parts, cached.attend(exact, parts, window), strict=True):
+            assert torch.equal(rows, second[begin - 20 : end - 20] if seq else first[begin - 250 : end - 250])
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "dtype", "kv_dtype", "window"),
+    [(2, BF16, FP8, None), (FEW_ROWS, FP32, INT8, 100), (FEW_ROWS + 1, FP16, FP16, None)],
+    ids=str,
+)
+def test_steps_of_few_and_many_new_rows_are_those_of_the_reference(
+    kernels: Kernels, num_rows: int, dtype: torch.dtype, kv_dtype: torch.dtype, window: int | None
+) -> None:
+    cached, meant = rounded_cache(make(REFERENCE, (258, 40), (3, 1, 24), dtype), kv_dtype)
+    parts = [(0, 258 - num_rows, 258), (1, 20, 40), (0, 257, 258), (1, 30, 32)]
+    assert_close(cached.attend(kernels, parts, window), meant.attend(REFERENCE, parts, window))
+
+
+def test_a_context_of_more_chunks_than_are_read_at_once_has_the_bits_of_an_exact_prefill(exact: Kernels) -> None:
+    end = 2 * CHUNKS_AT_ONCE * CHUNK + 1
+    cached = make(REFERENCE, (end,), (2, 1, 16))
+    (whole,) = cached.attend(exact, [(0, end - FEW_ROWS - 1, end)], None)
+    for num_rows in (1, 2):
+        assert torch.equal(cached.attend(exact, [(0, end - num_rows, end)], None)[0], whole[-num_rows:])
+
+
 @pytest.mark.parametrize("batch_invariant", [False, True])
 def test_decoded_rows_are_bit_equal_alone_and_in_any_batch(
     kernels: Kernels, exact: Kernels, batch_invariant: bool
@@ -118,10 +162,13 @@ def test_decoded_rows_are_bit_equal_alone_and_in_any_batch(
     assert torch.equal(mixed[1], together[1])
 
 
-def test_sequences_that_share_more_than_the_cache_has_room_for_have_the_bits_of_one(kernels: Kernels) -> None:
-    """Parts of 6 rows times 3 chunks, where the cache has 2 chunks."""
+@pytest.mark.parametrize("num_rows", [1, 2])
+def test_sequences_that_share_more_than_the_cache_has_room_for_have_the_bits_of_one(
+    kernels: Kernels, num_rows: int
+) -> None:
+    """Parts of 6 rows or more times 3 chunks, where the cache has 2 chunks."""
     cached = make(REFERENCE, (520,), (4, 2, 16))
-    part: Part = (0, 519, 520)
+    part: Part = (0, 520 - num_rows, 520)
     alone = cached.attend(kernels, [part], None)[0]
     assert all(torch.equal(rows, alone) for rows in cached.attend(kernels, [part] * 6, None))
 

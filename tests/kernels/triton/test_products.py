@@ -64,10 +64,11 @@ def test_a_tile_computes_the_product_of_the_stored_weight(
     compare(name, device, shape, replace(TILE, splits=splits))
 
 
+@pytest.mark.parametrize("strip", [Strip(4, 512), Strip(2, 1024), Strip(8, 512, num_warps=8)], ids=str)
 @pytest.mark.parametrize("shape", [(1, 512, 24), (1, 1160, 13), (1, 333, 7), (1, 77, 1)], ids=str)
 @pytest.mark.parametrize("name", FORMATS)
-def test_one_row_is_multiplied_without_tiles(name: str, shape: tuple[int, int, int], device: str) -> None:
-    compare(name, device, shape, Strip(4, 512))
+def test_one_row_is_multiplied_without_tiles(name: str, shape: tuple[int, int, int], strip: Strip, device: str) -> None:
+    compare(name, device, shape, strip)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -84,15 +85,19 @@ def test_by_rule_a_row_has_the_same_bits_alone_and_in_any_batch(name: str, devic
         assert torch.equal(part, whole[first : first + count])
 
 
+@pytest.mark.parametrize("tile_rows", [16, 64])
 @pytest.mark.parametrize("name", ["w8a8", "fp8"])
-def test_rows_that_were_rounded_before_are_taken_as_they_are(name: str, device: str) -> None:
+def test_rows_that_were_rounded_before_are_taken_as_they_are(name: str, tile_rows: int, device: str) -> None:
+    """Exactly, but that from 64 rows on matrix units keep some 14 bits of a sum of e4m3 products."""
     launch, (x_TK, w_NK, _) = launcher(device), operands(name, 3, 256, 16)
-    weight, plan = stored(launch, w_NK, name, device), Plan((), TILE)
+    weight, plan = stored(launch, w_NK, name, device), Plan((), replace(TILE, rows=tile_rows))
     scale_T = torch.full((3,), 0.5, device=device)
     codes_TK = x_TK.clamp(-1, 1).round().to(weight.codes.dtype).to(device)
     found = linear(launch, Rounded(codes_TK, scale_T, torch.float32), weight, None, plan).cpu()
     expected = (x_TK.clamp(-1, 1).round().double() / 2) @ dequantize(quantize(w_NK, weight.format), torch.float64).T
-    assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-5)
+    is_short = name == "fp8" and tile_rows == 64 and device == "cuda"
+    atol = 2e-3 * float(expected.abs().max()) if is_short else 1e-5
+    assert torch.allclose(found.double(), expected, rtol=1e-5, atol=atol)
 
 
 def test_no_rows_give_no_rows(device: str) -> None:
@@ -120,7 +125,7 @@ def test_every_number_of_rows_has_kernels_that_fit_the_chip(name: str, shape: tu
     choices = list(candidates(weight, dtype_of(name), chip))
     assert [limit for limit, _, _ in choices] == [1, 16, 64, None]
     kernels = [by_rule(weight, dtype_of(name), chip).more, *(each for _, _, some in choices for each in some)]
-    assert all(some for _, _, some in choices)
+    assert all(0 < len(some) <= 6 for _, _, some in choices)
     for tile in (kernel for kernel in kernels if isinstance(kernel, Tile)):
         x_bytes = 1 if weight.format.activation_bits == 8 else dtype_of(name).itemsize
         assert tile.shared_bytes(weight, x_bytes, chip) <= chip.shared_bytes and tile.splits >= 1

@@ -4,7 +4,8 @@ A row's softmax is summed by steps of STEP positions within a chunk of CHUNK, as
 arXiv 2205.14135), and the chunks are folded in order. Steps and chunks lie at multiples of their length whatever a
 window begins with; a step that a row does not see changes none of its bits.
 
-Shapes: M rows of a tile (query rows times the query heads of one KV head), N positions of a step, D head_dim.
+Shapes: M rows of a tile (query rows times the query heads of one KV head), N positions of a step, D head_dim, S
+sequences.
 """
 
 import triton
@@ -14,15 +15,11 @@ from farthing.kernels.triton.arithmetic import dot, rounded
 
 
 @triton.jit
-def pick(values, index):
-    """The element of a vector."""
-    return tl.sum(tl.where(tl.arange(0, values.shape[0]) == index, values, 0), 0)
-
-
-@triton.jit
-def count_before(ends, item):
-    """Which owner an item has, when owner i has those before ends[i] that owners before it have not."""
-    return tl.sum((ends <= item).to(tl.int32), 0)
+def owner_of(ends_S, sizes_S, item):
+    """Which sequence an item belongs to, of which the i-th has sizes_S[i] and they end at ends_S[i]; and which of its
+    own it is."""
+    before_S = ends_S <= item
+    return tl.sum(before_S.to(tl.int32), 0), item - tl.sum(tl.where(before_S, sizes_S, 0), 0)
 
 
 @triton.jit
@@ -31,6 +28,13 @@ def load_rows(num_rows, starts, num_sequences, SEQUENCES: tl.constexpr):
     index = tl.arange(0, SEQUENCES)
     rows = tl.load(num_rows + index, index < num_sequences, 0).to(tl.int32)
     return rows, tl.load(starts + index, index < num_sequences, 0).to(tl.int32)
+
+
+@triton.jit
+def load_row(first_rows, num_rows, starts, sequence):
+    """first_rows, num_rows and starts of one sequence: what is read again waits for no other thread."""
+    count, start = tl.load(num_rows + sequence).to(tl.int32), tl.load(starts + sequence).to(tl.int32)
+    return tl.load(first_rows + sequence), count, start
 
 
 @triton.jit
@@ -73,6 +77,33 @@ def attend_step(
         weight_MN *= tl.load(v_scales + block_N * (block_stride // 4) + row_N, inside_N, 0.0)[None, :]
     v_ND = widened(tl.load(v + at_ND, inside_ND, 0.0), q_MD.dtype)
     return new_top_M, sum_M, dot(rounded(weight_MN, q_MD.dtype), v_ND, out_MD * kept_M[:, None])
+
+
+@triton.jit
+def attend_all(
+    q_MD, begin_M, end_M, begin, end, scale, k, v, k_scales, v_scales, block_stride, table, kv_head,
+    KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_SIZE: tl.constexpr, STEP: tl.constexpr, CHUNK: tl.constexpr,
+    EXACT: tl.constexpr,
+):  # fmt: skip
+    """Sum and weighted values of positions begin..end-1, of which rows see begin_M..end_M-1. `EXACT`: chunk by chunk,
+    as if each were a part of its own."""
+    top_M, sum_M, out_MD = nothing(q_MD.shape[0], q_MD.shape[1])
+    if EXACT:
+        before_top_M, before_sum_M, before_out_MD = nothing(q_MD.shape[0], q_MD.shape[1])
+    for position in range(begin // STEP * STEP, end, STEP):
+        top_M, sum_M, out_MD = attend_step(
+            top_M, sum_M, out_MD, q_MD, begin_M, end_M, position, begin, end, scale, k, v, k_scales, v_scales,
+            block_stride, table, kv_head, KV_HEADS, HEAD_DIM, BLOCK_SIZE, STEP,
+        )  # fmt: skip
+        if EXACT:  # noqa: SIM102 (known when compiling, the other when running)
+            if (position + STEP) % CHUNK == 0 or position + STEP >= end:
+                before_top_M, before_sum_M, before_out_MD = fold(
+                    before_top_M, before_sum_M, before_out_MD, top_M, sum_M, out_MD
+                )
+                top_M, sum_M, out_MD = nothing(q_MD.shape[0], q_MD.shape[1])
+    if EXACT:
+        sum_M, out_MD = before_sum_M, before_out_MD
+    return sum_M, out_MD
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""Attention of many rows of a sequence at once: prefill, chunks of it, drafts.
+"""Attention of many rows of a sequence at once: prefill, and chunks of it.
 
 A tile is some rows of a sequence with all query heads of one KV head; it walks over the positions that its rows see, as
 fast as the registers allow. `exact`: it has the height of decode's, and with it the instructions; steps and chunks are
@@ -14,16 +14,15 @@ import triton.language as tl
 from farthing.kernels.sequences import Sequences
 from farthing.kernels.triton.arithmetic import rounded
 from farthing.kernels.triton.attention_parts import (
-    attend_step,
+    attend_all,
     begin_of,
-    count_before,
-    fold,
+    load_row,
     load_rows,
-    nothing,
-    pick,
+    owner_of,
 )
-from farthing.kernels.triton.attention_shapes import VARYING, Shape, example_attention
+from farthing.kernels.triton.attention_shapes import FEW_ROWS, VARYING, Shape, example_attention
 from farthing.kernels.triton.launch import Launcher
+from farthing.kernels.triton.order import after_others
 from farthing.kernels.triton.paged_kv import PagedKV
 
 
@@ -54,7 +53,8 @@ def attend_many(
 def examples(launch: Launcher) -> None:
     for q_THD, cache, sequences, window in example_attention(launch.chip):
         for exact in (False, True):
-            attend_many(launch, torch.empty_like(q_THD), q_THD, cache, sequences, window, least_rows=2, exact=exact)
+            out_THD, least_rows = torch.empty_like(q_THD), FEW_ROWS + 1
+            attend_many(launch, out_THD, q_THD, cache, sequences, window, least_rows=least_rows, exact=exact)
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -63,20 +63,22 @@ def attend_tiles(
     least_rows, window, scale,
     GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_SIZE: tl.constexpr, CHUNK: tl.constexpr,
     STEP: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, SEQUENCES: tl.constexpr, EXACT: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """A tile and KV head. The last tiles of a sequence see most and come first."""
+    after_others(EARLY)
     TILE: tl.constexpr = ROWS // GROUP
     kv_head = tl.program_id(1)
-    num_rows_S, start_S = load_rows(num_rows, starts, num_sequences, SEQUENCES)
+    num_rows_S, _ = load_rows(num_rows, starts, num_sequences, SEQUENCES)
     tiles_S = tl.where(num_rows_S >= least_rows, tl.cdiv(num_rows_S, TILE), 0)
     end_S = tl.cumsum(tiles_S, 0)
     nth = tl.max(end_S, 0) - 1 - tl.program_id(0)
     if nth < 0:
         return
-    sequence = count_before(end_S, nth)
-    first = (nth - pick(end_S - tiles_S, sequence)) * TILE
-    last = tl.minimum(first + TILE, pick(num_rows_S, sequence))
-    start = pick(start_S, sequence)
+    sequence, tile = owner_of(end_S, tiles_S, nth)
+    first_row, count, start = load_row(first_rows, num_rows, starts, sequence)
+    first = tile * TILE
+    last = tl.minimum(first + TILE, count)
     begin, end = begin_of(start + first + 1, window), start + last
 
     m_M, d_D = tl.arange(0, ROWS), tl.arange(0, WIDTH)
@@ -84,25 +86,13 @@ def attend_tiles(
     there_M = (m_M < TILE * GROUP) & (row_M < last)
     end_M = tl.where(there_M, start + row_M + 1, 0)
     begin_M = begin_of(end_M, window)
-    at_M = ((tl.load(first_rows + sequence) + row_M) * KV_HEADS + kv_head) * GROUP + m_M % GROUP
+    at_M = ((first_row + row_M) * KV_HEADS + kv_head) * GROUP + m_M % GROUP
     at_MD = at_M[:, None] * HEAD_DIM + d_D[None, :]
     there_MD = there_M[:, None] & (d_D < HEAD_DIM)[None, :]
     q_MD = tl.load(q + at_MD, there_MD, 0.0)
 
-    top_M, sum_M, out_MD = nothing(ROWS, WIDTH)
-    if EXACT:
-        before_top_M, before_sum_M, before_out_MD = nothing(ROWS, WIDTH)
-    for position in range(begin // STEP * STEP, end, STEP):
-        top_M, sum_M, out_MD = attend_step(
-            top_M, sum_M, out_MD, q_MD, begin_M, end_M, position, begin, end, scale, k, v, k_scales, v_scales,
-            block_stride, tables + sequence * table_width, kv_head, KV_HEADS, HEAD_DIM, BLOCK_SIZE, STEP,
-        )  # fmt: skip
-        if EXACT:  # noqa: SIM102 (known when compiling, the other when running)
-            if (position + STEP) % CHUNK == 0 or position + STEP >= end:
-                before_top_M, before_sum_M, before_out_MD = fold(
-                    before_top_M, before_sum_M, before_out_MD, top_M, sum_M, out_MD
-                )
-                top_M, sum_M, out_MD = nothing(ROWS, WIDTH)
-    if EXACT:
-        sum_M, out_MD = before_sum_M, before_out_MD
+    sum_M, out_MD = attend_all(
+        q_MD, begin_M, end_M, begin, end, scale, k, v, k_scales, v_scales, block_stride,
+        tables + sequence * table_width, kv_head, KV_HEADS, HEAD_DIM, BLOCK_SIZE, STEP, CHUNK, EXACT,
+    )  # fmt: skip
     tl.store(out + at_MD, rounded(out_MD / sum_M[:, None], out.dtype.element_ty), there_MD)

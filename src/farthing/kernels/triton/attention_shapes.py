@@ -15,8 +15,13 @@ from farthing.kernels.sequences import Sequences
 from farthing.kernels.triton.launch import Chip, meta
 from farthing.kernels.triton.paged_kv import PagedKV
 
-VARYING = ["num_sequences", "capacity"]
+VARYING = ["num_sequences", "capacity", "most_rows"]
 """Arguments that differ from step to step: kernels are not compiled anew for those that are 1 or that 16 divides."""
+FEW_ROWS = 8
+"""New rows of a sequence (drafts, the end of a prompt) up to which each is computed as in decode, its context shared by
+all blocks; more are worth a tile of their own, which one block takes over their whole context."""
+CHUNKS_AT_ONCE = 4
+"""That a block adds up, at most, while as many more are on their way: one after the other, each waits for memory."""
 _ROOMY = 160 * 1024
 """Shared memory of a block on a data-centre chip; the others have 99 KiB."""
 
@@ -61,6 +66,11 @@ class Shape:
         return max(16, triton.next_power_of_2(self.head_dim))
 
     @property
+    def most_sequences(self) -> int:
+        """That a kernel has room for: of two sizes in most engines, for each is compiled when it is first met."""
+        return 32 if self.num_sequences <= 32 else triton.next_power_of_2(max(256, self.num_sequences))
+
+    @property
     def scale(self) -> float:
         """Of scores, for powers of 2."""
         return self.head_dim**-0.5 / math.log(2)
@@ -83,7 +93,18 @@ class Shape:
             "num_warps": tile.num_warps, "num_stages": tile.num_stages, "GROUP": self.group,
             "KV_HEADS": self.num_kv_heads, "HEAD_DIM": self.head_dim, "BLOCK_SIZE": self.block_size, "CHUNK": CHUNK,
             "STEP": tile.step, "ROWS": tile.rows, "WIDTH": self.width,
-            "SEQUENCES": triton.next_power_of_2(max(32, self.num_sequences)),
+            "SEQUENCES": self.most_sequences,
+        }  # fmt: skip
+
+    def fold_options(self) -> dict[str, int]:
+        """Of a launch that adds up chunks: where 8 warps are enough, a thread has four numbers of each."""
+        rows = triton.next_power_of_2(self.group)
+        numbers = rows * self.width
+        return {
+            "num_warps": max(1, min(8, numbers // (32 * 4))), "GROUP": self.group, "KV_HEADS": self.num_kv_heads,
+            "HEAD_DIM": self.head_dim, "CHUNK": CHUNK, "ROWS": rows, "WIDTH": self.width,
+            "SEQUENCES": self.most_sequences, "AT_ONCE": max(1, min(CHUNKS_AT_ONCE, 2**12 // numbers)),
+            "STAGES": 3 if numbers <= 2**13 else 1,
         }  # fmt: skip
 
 

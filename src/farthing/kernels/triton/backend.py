@@ -16,6 +16,7 @@ from farthing.kernels.sequences import Sequences
 from farthing.kernels.triton.adjusting import count_drawn
 from farthing.kernels.triton.attention_decode import attend_few
 from farthing.kernels.triton.attention_prefill import attend_many
+from farthing.kernels.triton.attention_shapes import FEW_ROWS
 from farthing.kernels.triton.choice import Chooser
 from farthing.kernels.triton.halves import LAYOUT, to_halves
 from farthing.kernels.triton.kv_write import rope_and_store
@@ -146,14 +147,14 @@ class TritonKernels(ReferenceKernels):
         sequences: Sequences,
         window: int | None,
     ) -> torch.Tensor:
-        """A step of no more rows than sequences, as a captured one, is decode; in others each sequence goes to the
-        kernels for its number of rows, which is known on the device alone."""
+        """A step of few rows, or of no more than sequences, as a captured one, has few rows of each; in others each
+        sequence goes to the kernels for its number of rows, which is known on the device alone."""
         out_THD = torch.empty_like(q_THD)
         cache = PagedKV.of(k_cache_BSJD, v_cache_BSJD, q_THD.shape[-1])
-        if q_THD.shape[0] <= len(sequences.starts_S):
+        if q_THD.shape[0] <= max(FEW_ROWS, len(sequences.starts_S)):
             attend_few(self._launch, out_THD, q_THD, cache, sequences, window)
             return out_THD
-        attend_few(self._launch, out_THD, q_THD, cache, sequences, window, most_rows=1)
+        attend_few(self._launch, out_THD, q_THD, cache, sequences, window, most_rows=FEW_ROWS)
         exact = self.batch_invariant
-        attend_many(self._launch, out_THD, q_THD, cache, sequences, window, least_rows=2, exact=exact)
+        attend_many(self._launch, out_THD, q_THD, cache, sequences, window, least_rows=FEW_ROWS + 1, exact=exact)
         return out_THD

@@ -163,12 +163,19 @@ def _plain(x_R1, codes_1O, first, last, num_columns,
             w_CO = tl.load(codes_1O + column_C[:, None])
         else:
             inside_C = column_C < num_columns
-            x_RC = tl.load(x_R1 + column_C[None, :], mask=inside_C[None, :], other=0)
-            w_CO = tl.load(codes_1O + column_C[:, None], mask=inside_C[:, None], other=0)
+            x_RC = tl.load(x_R1 + column_C[None, :], mask=inside_C[None, :], other=0.0)
+            w_CO = tl.load(codes_1O + column_C[:, None], mask=inside_C[:, None], other=0.0)
         if integers:
             sums += tl.dot(x_RC, w_CO, out_dtype=tl.int32)
         elif x_RC.dtype == tl.uint8:
             sums += dot(e4m3(x_RC).to(tl.bfloat16), e4m3(w_CO).to(tl.bfloat16))
+        elif x_RC.dtype == tl.float8e4nv:
+            # Matrix units keep some 14 bits of a sum of e4m3 products (DeepSeek-V3, arXiv 2412.19437, section 3.3.2),
+            # of fp16's fp32. Few rows wait for memory either way; of more, the sums of steps are added up in fp32.
+            if ROWS < 64:
+                sums += dot(x_RC.to(tl.float16), w_CO.to(tl.float16))
+            else:
+                sums += tl.dot(x_RC, w_CO, max_num_imprecise_acc=COLUMNS)
         else:
             sums += dot(x_RC, w_CO.to(tl.float32).to(x_RC.dtype) if w_CO.dtype == tl.int8 else w_CO)
     return sums.to(tl.float32)

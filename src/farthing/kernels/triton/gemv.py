@@ -84,7 +84,7 @@ def _codes(codes_O1, column_C, num_columns, WHOLE: tl.constexpr):
     if WHOLE:
         return tl.load(codes_O1 + column_C[None, :])
     else:
-        return tl.load(codes_O1 + column_C[None, :], mask=(column_C < num_columns)[None, :], other=0)
+        return tl.load(codes_O1 + column_C[None, :], mask=(column_C < num_columns)[None, :], other=0.0)
 
 
 @triton.jit
@@ -92,7 +92,7 @@ def _with_products(sums_OC, w_OC, x, column_C, num_columns, WHOLE: tl.constexpr)
     if WHOLE:
         x_C = tl.load(x + column_C)
     else:
-        x_C = tl.load(x + column_C, mask=column_C < num_columns, other=0)
+        x_C = tl.load(x + column_C, mask=column_C < num_columns, other=0.0)
     return tl.fma(_number(w_OC), tl.broadcast_to(_number(x_C)[None, :], sums_OC.shape), sums_OC)
 
 

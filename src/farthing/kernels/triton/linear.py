@@ -7,6 +7,7 @@ rounded. Shapes: T rows, N outputs, K columns.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 import triton
@@ -23,6 +24,11 @@ _LIMITS = (1, 16, 64)
 """Numbers of rows up to which another kernel may be the best; behind the last come any more."""
 _DECODE_FORMATS = ("w4a16", "bf16", "w8a16", "fp8")
 _MANY_ROWS = 1024
+_FEW_OUTPUTS, _MANY_OUTPUTS = 1024, 22_016
+"""Of the matrices of examples: few have K in splits, many have it in one."""
+_COLUMNS = (4096, 1376)
+"""Of these: whole steps of any kernel and, of LLaMA-2 7B's down_proj (11,008 columns) on 8 ranks, of none."""
+_LEAST_STAGES = 3  # of a tile that is not the usual one: with fewer, loads wait for products
 _WAVES = 2  # blocks that splits of K give each multiprocessor
 
 
@@ -119,11 +125,15 @@ def _for_few_rows(limit: int, weight: Weight, dtype: torch.dtype, chip: Chip) ->
         yield Library()
     columns = _columns(weight, dtype)
     if limit == 1:
-        yield Strip(4, 8 * columns if weight.format.bits == 4 else 1024)
-    tile = _filling(Tile(max(limit, 16), 64, columns, num_stages=4), weight, chip)
-    while tile.shared_bytes(weight, _bytes_of_x(weight, dtype), chip) > chip.shared_bytes:
-        tile = replace(tile, num_stages=tile.num_stages - 1)
-    yield tile
+        length = 8 * columns if weight.format.bits == 4 else 1024
+        yield from (Strip(4, length), Strip(2, 2 * length), Strip(8, length, num_warps=8))
+    for outputs in (64,) if limit == 1 else (64, 32, 128):
+        num_warps = 8 if limit * outputs > 64 * 64 else 4
+        tile = Tile(max(limit, 16), outputs, columns, num_warps=num_warps, num_stages=4)
+        while tile.shared_bytes(weight, _bytes_of_x(weight, dtype), chip) > chip.shared_bytes:
+            tile = replace(tile, num_stages=tile.num_stages - 1)
+        if outputs == 64 or tile.num_stages >= _LEAST_STAGES:
+            yield _filling(tile, weight, chip)
 
 
 def _for_many_rows(weight: Weight, dtype: torch.dtype, chip: Chip) -> Iterator[Kernel]:
@@ -165,19 +175,33 @@ def _library_knows(weight: Weight, dtype: torch.dtype, chip: Chip) -> bool:
 
 
 def examples(launch: Launcher) -> None:
-    """All that can be chosen for a matrix of the usual size, in the formats of decode; by rule in the others."""
-    known = formats()
-    for name in dict.fromkeys((*_DECODE_FORMATS, *known)):
+    """For few outputs all that can be chosen in the formats of decode, and by rule in the others; for many, whose types
+    are the same, what has constants that were not there yet."""
+    known, matrices = formats(), product((_FEW_OUTPUTS, _MANY_OUTPUTS), _COLUMNS)
+    seen: set[tuple[object, ...]] = set()
+    for (outputs, columns), name in product(matrices, dict.fromkeys((*_DECODE_FORMATS, *known))):
         weight_format = known[name]
         dtype = torch.bfloat16 if weight_format.quantized else TORCH_DTYPES[weight_format.storage]
         if not supports(weight_format, dtype):
             continue
-        stored = [meta(*each.shape, dtype=TORCH_DTYPES[each.dtype]) for each in weight_format.stored(4096, 4096)]
-        weight = Weight(weight_format, 4096, stored[0], stored[1] if len(stored) > 1 else None)
+        stored = [meta(*each.shape, dtype=TORCH_DTYPES[each.dtype]) for each in weight_format.stored(outputs, columns)]
+        weight = Weight(weight_format, columns, stored[0], stored[1] if len(stored) > 1 else None)
         chosen: list[tuple[int, Kernel]] = []
         if name in _DECODE_FORMATS:
             chosen += [(rows, each) for _, rows, kernels in candidates(weight, dtype, launch.chip) for each in kernels]
         chosen += [(rows, by_rule(weight, dtype, launch.chip).more) for rows in (_LIMITS[-1], _MANY_ROWS)]
         for rows, kernel in chosen:
-            if not isinstance(kernel, Library):
-                linear(launch, meta(rows, 4096, dtype=dtype), weight, None, Plan((), kernel))
+            if isinstance(kernel, Library):
+                continue
+            constants = _constants(kernel, rows, weight)
+            if outputs == _FEW_OUTPUTS or constants not in seen:
+                seen.add(constants)
+                linear(launch, meta(rows, columns, dtype=dtype), weight, None, Plan((), kernel))
+
+
+def _constants(kernel: Strip | Tile, rows: int, weight: Weight) -> tuple[object, ...]:
+    """What is known of a product when its kernel is compiled, but for types."""
+    is_whole, halves = weight.in_features % kernel.columns == 0, weight.format.bits == 4
+    if isinstance(kernel, Strip):
+        return kernel, is_whole, halves
+    return replace(kernel, splits=min(kernel.splits, 2)), rows > _LIMITS[-1], is_whole, halves
