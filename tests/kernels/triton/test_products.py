@@ -15,7 +15,7 @@ from farthing.kernels.triton.quantize import in_halves, write_rows
 from farthing.kernels.weight import TORCH_DTYPES, Weight, dequantize, quantize, round_activations
 from farthing.quantization.base import formats
 
-FORMATS = ["fp32", "bf16", "fp16", "w8a16", "w4a16", "w8a8", "fp8"]
+FORMATS = ["fp32", "bf16", "fp16", "w8a16", "w4a16", "w4a16-zp", "w8a8", "fp8"]
 SHAPES = [(1, 256, 40), (3, 300, 33), (17, 129, 50), (70, 260, 20)]  # rows, K, N
 TILE = Tile(16, 32, 128, num_stages=2)
 
@@ -35,8 +35,12 @@ def operands(name: str, rows: int, columns: int, outputs: int) -> tuple[torch.Te
 def stored(launch: Launcher, w_NK: torch.Tensor, name: str, device: str) -> Weight:
     """As the backend stores it while loading."""
     plain = quantize(w_NK, formats()[name])
-    scale_NG = None if plain.scale_NG is None else torch.empty_like(plain.scale_NG, device=device)
-    weight = Weight(plain.format, w_NK.shape[1], torch.empty_like(plain.codes, device=device), scale_NG)
+    codes, scale_NG, zero_NG = (
+        None if one is None else torch.empty_like(one, device=device)
+        for one in (plain.codes, plain.scale_NG, plain.zero_NG)
+    )
+    assert codes is not None
+    weight = Weight(plain.format, w_NK.shape[1], codes, scale_NG, zero_NG=zero_NG)
     write_rows(launch, weight, 0, w_NK)
     return weight
 
@@ -138,5 +142,5 @@ def test_a_plan_takes_the_first_kernel_that_is_good_for_so_many_rows() -> None:
 
 def test_formats_without_kernels_are_told_apart() -> None:
     known = {name for name, weight_format in formats().items() if supports(weight_format, torch.bfloat16)}
-    assert known == {"bf16", "w8a16", "w4a16", "w8a8", "fp8"}
-    assert {name for name in formats() if in_halves(formats()[name])} == {"w4a16"}
+    assert known == {"bf16", "w8a16", "w4a16", "w4a16-zp", "w8a8", "fp8"}
+    assert {name for name in formats() if in_halves(formats()[name])} == {"w4a16", "w4a16-zp"}

@@ -27,7 +27,9 @@ def spread(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
 def written(w_NK: torch.Tensor, weight_format: WeightFormat, device: str, pieces: int = 1) -> Weight:
     plain = quantize(w_NK, weight_format)
     scale_NG = None if plain.scale_NG is None else torch.full_like(plain.scale_NG, 3, device=device)
-    weight = Weight(weight_format, w_NK.shape[1], torch.ones_like(plain.codes, device=device), scale_NG)
+    zero_NG = None if plain.zero_NG is None else torch.full_like(plain.zero_NG, 3, device=device)
+    codes = torch.ones_like(plain.codes, device=device)
+    weight = Weight(weight_format, w_NK.shape[1], codes, scale_NG, zero_NG=zero_NG)
     rows = -(-w_NK.shape[0] // pieces)
     for first in range(0, w_NK.shape[0], rows):
         write_rows(launcher(device), weight, first, w_NK[first : first + rows])
@@ -38,7 +40,7 @@ def written(w_NK: torch.Tensor, weight_format: WeightFormat, device: str, pieces
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(33, 256), (5, 300), (3, 77), (1, 1)], ids=str)
-@pytest.mark.parametrize("name", ["bf16", "w8a16", "w4a16", "fp8"])
+@pytest.mark.parametrize("name", ["bf16", "w8a16", "w4a16", "w4a16-zp", "fp8"])
 def test_written_rows_are_the_quantized_matrix(
     name: str, shape: tuple[int, int], dtype: torch.dtype, device: str
 ) -> None:
@@ -49,6 +51,8 @@ def test_written_rows_are_the_quantized_matrix(
         assert torch.equal(found.codes.cpu().view(torch.uint8), expected.codes.view(torch.uint8))
         if expected.scale_NG is not None and found.scale_NG is not None:
             assert torch.equal(found.scale_NG.cpu(), expected.scale_NG)
+        if expected.zero_NG is not None:
+            assert found.zero_NG is not None and torch.equal(found.zero_NG.cpu(), expected.zero_NG)
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])

@@ -65,7 +65,7 @@ def tiled(
     launch(
         _tiled,
         (tiles, tile.splits if apart else 1),
-        to, x_TK, codes, scale_NG, scale_T, bias_N, rows, outputs, columns, codes.shape[1], tile.splits,
+        to, x_TK, codes, scale_NG, weight.zero_NG, scale_T, bias_N, rows, outputs, columns, codes.shape[1], tile.splits,
         ROWS=tile.rows,
         OUTPUTS=tile.outputs,
         COLUMNS=tile.columns,
@@ -95,7 +95,7 @@ def operand(launch: Launcher, tensor: torch.Tensor) -> torch.Tensor:
 
 @triton.jit(do_not_specialize=["num_rows", "num_splits"])
 def _tiled(
-    y, x, codes, scales, row_scales, bias, num_rows, num_outputs, num_columns, row_bytes, num_splits,
+    y, x, codes, scales, zeros, row_scales, bias, num_rows, num_outputs, num_columns, row_bytes, num_splits,
     ROWS: tl.constexpr, OUTPUTS: tl.constexpr, COLUMNS: tl.constexpr, SPLITS: tl.constexpr,
     HALVES: tl.constexpr, WHOLE: tl.constexpr, TOGETHER: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
@@ -108,16 +108,17 @@ def _tiled(
     held_O = tl.minimum(output_O, num_outputs - 1).to(tl.int64)
     codes_1O = codes + held_O[None, :] * row_bytes
     scales_O = scales + held_O * tl.cdiv(num_columns, COLUMNS) if HALVES else None
+    zeros_O = zeros + held_O * tl.cdiv(num_columns, COLUMNS) if zeros is not None else None
     sizes: tl.constexpr = (ROWS, OUTPUTS, COLUMNS)
     if SPLITS == "apart":
-        sums = _part(tl.program_id(1), num_splits, x_R1, codes_1O, scales_O, num_columns, sizes, HALVES, WHOLE)
+        sums = _part(tl.program_id(1), num_splits, x_R1, codes_1O, scales_O, zeros_O, num_columns, sizes, HALVES, WHOLE)
     else:
         if SPLITS == "one":
-            sums = _part(0, 1, x_R1, codes_1O, scales_O, num_columns, sizes, HALVES, WHOLE)
+            sums = _part(0, 1, x_R1, codes_1O, scales_O, zeros_O, num_columns, sizes, HALVES, WHOLE)
         else:
             sums = tl.zeros((ROWS, OUTPUTS), dtype=tl.float32)
             for split in range(num_splits):
-                sums += _part(split, num_splits, x_R1, codes_1O, scales_O, num_columns, sizes, HALVES, WHOLE)
+                sums += _part(split, num_splits, x_R1, codes_1O, scales_O, zeros_O, num_columns, sizes, HALVES, WHOLE)
         factors = None if HALVES else scales
         sums = _finished(sums, row_R[:, None], output_O[None, :], num_rows, num_outputs, factors, row_scales, bias)
     place = tl.program_id(1).to(tl.int64) * num_rows + row_R[:, None]
@@ -136,7 +137,7 @@ def _place(num_row_tiles, num_output_tiles, TOGETHER: tl.constexpr):
 
 
 @triton.jit
-def _part(split, num_splits, x_R1, codes_1O, scales_O, num_columns,
+def _part(split, num_splits, x_R1, codes_1O, scales_O, zeros_O, num_columns,
           SIZES: tl.constexpr, HALVES: tl.constexpr, WHOLE: tl.constexpr):  # fmt: skip
     """The sums over one part of K."""
     num_steps = tl.cdiv(num_columns, SIZES[2])
@@ -144,7 +145,9 @@ def _part(split, num_splits, x_R1, codes_1O, scales_O, num_columns,
     first = split * of_a_split
     last = tl.minimum(first + of_a_split, num_steps)
     if HALVES:
-        sums = _grouped(x_R1, codes_1O, scales_O, first, last, num_columns, SIZES[0], SIZES[1], SIZES[2], WHOLE)
+        sums = _grouped(
+            x_R1, codes_1O, scales_O, zeros_O, first, last, num_columns, SIZES[0], SIZES[1], SIZES[2], WHOLE
+        )
     else:
         sums = _plain(x_R1, codes_1O, first, last, num_columns, SIZES[0], SIZES[1], SIZES[2], WHOLE)
     return sums
@@ -182,9 +185,10 @@ def _plain(x_R1, codes_1O, first, last, num_columns,
 
 
 @triton.jit
-def _grouped(x_R1, codes_1O, scales_O, first, last, num_columns,
+def _grouped(x_R1, codes_1O, scales_O, zeros_O, first, last, num_columns,
              ROWS: tl.constexpr, OUTPUTS: tl.constexpr, COLUMNS: tl.constexpr, WHOLE: tl.constexpr):  # fmt: skip
-    """Sums of the groups' sums, each times its scale."""
+    """Sums of the groups' sums, each times its scale. Codes are counted from 8; where a group has another zero, its
+    distance counts as often as the activations add up to."""
     HALF: tl.constexpr = COLUMNS // 2
     sums = tl.zeros((ROWS, OUTPUTS), dtype=tl.float32)
     at_H = tl.arange(0, HALF)
@@ -204,6 +208,9 @@ def _grouped(x_R1, codes_1O, scales_O, first, last, num_columns,
             packed_HO = tl.load(codes_1O + (group * HALF + at_H)[:, None], mask=there_H[:, None], other=0)
         low_HO, high_HO = nibbles(packed_HO, x_R1.dtype.element_ty)
         of_group = dot(high_RH, high_HO, dot(low_RH, low_HO))
+        if zeros_O is not None:
+            sum_R = tl.sum(low_RH.to(tl.float32), 1) + tl.sum(high_RH.to(tl.float32), 1)
+            of_group += sum_R[:, None] * (8.0 - tl.load(zeros_O + group).to(tl.float32))[None, :]
         sums = tl.fma(of_group, tl.broadcast_to(tl.load(scales_O + group).to(tl.float32)[None, :], ROWS, OUTPUTS), sums)
     return sums
 

@@ -45,10 +45,11 @@ def one_row(
     if halves:
         assert weight.format.group_size is not None
         constants["GROUP"] = weight.format.group_size
+    zeros = (weight.zero_NG,) if halves else ()
     launch(
         _one_row_of_groups if halves else _one_row,
         (triton.cdiv(outputs, strip.outputs),),
-        y_1N, operand(launch, x_1K), codes, weight.scale_NG, scale_1, bias_N, outputs, columns, codes.shape[1],
+        y_1N, operand(launch, x_1K), codes, weight.scale_NG, *zeros, scale_1, bias_N, outputs, columns, codes.shape[1],
         num_warps=strip.num_warps,
         **constants,
     )  # fmt: skip
@@ -98,7 +99,7 @@ def _with_products(sums_OC, w_OC, x, column_C, num_columns, WHOLE: tl.constexpr)
 
 @triton.jit
 def _one_row_of_groups(
-    y, x, codes, scales, row_scale, bias, num_outputs, num_columns, row_bytes,
+    y, x, codes, scales, zeros, row_scale, bias, num_outputs, num_columns, row_bytes,
     OUTPUTS: tl.constexpr, COLUMNS: tl.constexpr, WHOLE: tl.constexpr, GROUP: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """4 bits: scales come to the products of their group."""
@@ -108,13 +109,16 @@ def _one_row_of_groups(
     held_O = tl.minimum(output_O, num_outputs - 1).to(tl.int64)
     num_groups = tl.cdiv(num_columns, GROUP)
     codes_O, scales_O, group_G = codes + held_O * row_bytes, scales + held_O * num_groups, tl.arange(0, GROUPS)
+    zeros_O = zeros + held_O * num_groups if zeros is not None else None
     packed_OGH, scale_OG = _packed(codes_O, scales_O, group_G, num_columns, num_groups, HALF, WHOLE)
     after_others(EARLY)  # as above
     sums_OGH = tl.zeros((OUTPUTS, GROUPS, HALF), dtype=tl.float32)
-    sums_OGH = _with_groups(sums_OGH, packed_OGH, scale_OG, x, group_G, num_columns, HALF, WHOLE)
+    sums_OGH = _with_groups(sums_OGH, packed_OGH, scale_OG, zeros_O, x, group_G, num_columns, num_groups, HALF, WHOLE)
     for first in range(GROUPS, num_groups, GROUPS):
         packed_OGH, scale_OG = _packed(codes_O, scales_O, first + group_G, num_columns, num_groups, HALF, WHOLE)
-        sums_OGH = _with_groups(sums_OGH, packed_OGH, scale_OG, x, first + group_G, num_columns, HALF, WHOLE)
+        sums_OGH = _with_groups(
+            sums_OGH, packed_OGH, scale_OG, zeros_O, x, first + group_G, num_columns, num_groups, HALF, WHOLE
+        )
     _store(y, output_O, tl.sum(tl.sum(sums_OGH, 2), 1), bias, output_O < num_outputs)
 
 
@@ -139,7 +143,10 @@ def _bytes_of(group_G, num_columns, HALF: tl.constexpr):
 
 
 @triton.jit
-def _with_groups(sums_OGH, packed_OGH, scale_OG, x, group_G, num_columns, HALF: tl.constexpr, WHOLE: tl.constexpr):
+def _with_groups(
+    sums_OGH, packed_OGH, scale_OG, zeros_O, x, group_G, num_columns, num_groups,
+    HALF: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
     at_GH = tl.arange(0, HALF)[None, :]
     start_G1 = (group_G * 2 * HALF)[:, None]
     if WHOLE:
@@ -151,9 +158,14 @@ def _with_groups(sums_OGH, packed_OGH, scale_OG, x, group_G, num_columns, HALF: 
         low_GH = tl.load(x + start_G1 + at_GH, mask=there_GH, other=0)
         high_GH = tl.load(x + second_GH, mask=there_GH & (second_GH < num_columns), other=0)
     low_OGH, high_OGH = nibbles(packed_OGH, x.dtype.element_ty)
+    low_OGH, high_OGH = low_OGH.to(tl.float32), high_OGH.to(tl.float32)
     low_GH, high_GH = low_GH.to(tl.float32), high_GH.to(tl.float32)
-    products = low_OGH.to(tl.float32) * low_GH[None, :, :]
-    products = tl.fma(high_OGH.to(tl.float32), tl.broadcast_to(high_GH[None, :, :], sums_OGH.shape), products)
+    if zeros_O is not None:  # codes are counted from 8
+        zero_OG = tl.load(zeros_O[:, None] + group_G[None, :], mask=(group_G < num_groups)[None, :], other=8)
+        off_OG1 = (8.0 - zero_OG.to(tl.float32))[:, :, None]
+        low_OGH, high_OGH = low_OGH + off_OG1, high_OGH + off_OG1
+    products = low_OGH * low_GH[None, :, :]
+    products = tl.fma(high_OGH, tl.broadcast_to(high_GH[None, :, :], sums_OGH.shape), products)
     return tl.fma(products, tl.broadcast_to(scale_OG.to(tl.float32)[:, :, None], sums_OGH.shape), sums_OGH)
 
 

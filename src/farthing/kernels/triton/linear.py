@@ -22,7 +22,7 @@ from farthing.quantization.base import WeightFormat, formats
 
 _LIMITS = (1, 16, 64)
 """Numbers of rows up to which another kernel may be the best; behind the last come any more."""
-_DECODE_FORMATS = ("w4a16", "bf16", "w8a16", "fp8")
+_DECODE_FORMATS = ("w4a16", "w4a16-zp", "bf16", "w8a16", "fp8")
 _MANY_ROWS = 1024
 _FEW_OUTPUTS, _MANY_OUTPUTS = 1024, 22_016
 """Of the matrices of examples: few have K in splits, many have it in one."""
@@ -56,8 +56,7 @@ def supports(weight_format: WeightFormat, dtype: torch.dtype) -> bool:
     if not weight_format.quantized:
         return TORCH_DTYPES[weight_format.storage] == dtype
     if weight_format.bits == 4:
-        groups = (weight_format.group_size or 0) >= 32 and not weight_format.zero_points
-        return weight_format.activation_bits == 16 and groups
+        return weight_format.activation_bits == 16 and (weight_format.group_size or 0) >= 32
     return True
 
 
@@ -185,7 +184,8 @@ def examples(launch: Launcher) -> None:
         if not supports(weight_format, dtype):
             continue
         stored = [meta(*each.shape, dtype=TORCH_DTYPES[each.dtype]) for each in weight_format.stored(outputs, columns)]
-        weight = Weight(weight_format, columns, stored[0], stored[1] if len(stored) > 1 else None)
+        codes, scale_NG, zero_NG = (*stored, None, None)[:3]
+        weight = Weight(weight_format, columns, codes, scale_NG, zero_NG=zero_NG)
         chosen: list[tuple[int, Kernel]] = []
         if name in _DECODE_FORMATS:
             chosen += [(rows, each) for _, rows, kernels in candidates(weight, dtype, launch.chip) for each in kernels]

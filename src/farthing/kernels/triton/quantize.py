@@ -1,8 +1,8 @@
 """Weights rounded on the device while they are loaded: what kernels/weight.quantize gives, to the bit, in the layout
 that the kernels read.
 
-4 bits are tried and packed by a kernel, in one pass over a piece; 8 bits by torch. Knows no files: runtime/loader.py
-reads piece by piece and calls `write_rows`.
+4 bits without zero points are tried and packed by a kernel, in one pass over a piece; all else by torch. Knows no
+files: runtime/loader.py reads piece by piece and calls `write_rows`.
 Shapes: R rows of a piece, K columns; G groups of a block, H columns of half a group.
 """
 
@@ -21,7 +21,7 @@ _GROUPS_OF_A_BLOCK = 16
 
 def in_halves(weight_format: WeightFormat) -> bool:
     """Whether the format's codes are laid out in halves here."""
-    return weight_format.bits == 4 and weight_format.activation_bits == 16 and not weight_format.zero_points
+    return weight_format.bits == 4 and weight_format.activation_bits == 16
 
 
 def write_rows(launch: Launcher, weight: Weight, first_row: int, w_RK: torch.Tensor) -> torch.Tensor:
@@ -29,7 +29,7 @@ def write_rows(launch: Launcher, weight: Weight, first_row: int, w_RK: torch.Ten
     Returns what kernels.write_rows does."""
     w_RK = w_RK.to(weight.codes.device, non_blocking=True).contiguous()
     to = weight.part(slice(first_row, first_row + w_RK.shape[0]))
-    if in_halves(weight.format) and w_RK.shape[1] % (weight.format.group_size or 1) == 0:
+    if in_halves(weight.format) and weight.zero_NG is None and w_RK.shape[1] % (weight.format.group_size or 1) == 0:
         round_4_bits(launch, w_RK, to)
     else:
         to.store(quantize(w_RK, weight.format))
@@ -109,7 +109,7 @@ def _sum_by_halves(x_GH, STEPS: tl.constexpr):
 def examples(launch: Launcher) -> None:
     """From each dtype that checkpoints have."""
     for weight_format in formats().values():
-        if in_halves(weight_format):
+        if in_halves(weight_format) and not weight_format.zero_points:
             codes, scales = (meta(*t.shape, dtype=TORCH_DTYPES[t.dtype]) for t in weight_format.stored(256, 4096))
             weight = Weight(weight_format, 4096, codes, scales)
             for dtype in (torch.float32, torch.bfloat16, torch.float16):
