@@ -17,12 +17,17 @@ from triton_kernels import Kernels
 from farthing.kernels.reference import CHUNK, ReferenceKernels
 from farthing.kernels.sequences import Sequences
 from farthing.kernels.triton.attention_shapes import CHUNKS_AT_ONCE, FEW_ROWS
+from farthing.models import graph_memory
 
 REFERENCE = ReferenceKernels()
 LENGTHS = (300, 258, 256, 40, 5, 1)
 MIXED: tuple[Part, ...] = ((0, 0, 300), (1, 257, 258), (2, 250, 256), (3, 10, 40), (4, 4, 5), (5, 0, 1))
 DECODE: tuple[Part, ...] = tuple((seq, length - 1, length) for seq, length in enumerate(LENGTHS))
 FP32, FP16, BF16, FP8, INT8 = torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int8
+
+
+def test_the_memory_plan_counts_the_partial_sums_of_these_chunks_and_rows() -> None:
+    assert (graph_memory._CHUNK, graph_memory._FEW_ROWS) == (CHUNK, FEW_ROWS)
 
 
 def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:
