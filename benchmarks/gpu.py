@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from on_gpu.page import page
-from on_gpu.parts import PARTS, ROOT, Part, run_tests, run_worker, seconds_for, tests_row
+from on_gpu.parts import PARTS, ROOT, Part, run_tests, run_worker, seconds_for, test_files, tests_row
 from on_gpu.results import Results
 
 _LAST_SECONDS = 5.0  # for the page and its picture
@@ -113,7 +113,7 @@ class Run:
                 print(line, file=file, flush=True)  # whole, for whoever asks what failed
                 lines.append(line)
 
-            why = run_tests(seconds, take)
+            why = run_tests(test_files(), seconds, take)
         self._take(tests_row(lines, why))
         return why
 

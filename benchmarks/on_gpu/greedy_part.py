@@ -24,6 +24,7 @@ from on_gpu.reporting import Reporter
 
 NEAR_TIE = 1e-4  # between the log-probabilities of the two most likely tokens
 BATCH = 8
+_MOST_TOKENS = 256  # of a step
 _PROMPTS = (
     *("Once upon a time", "The king said", "One day, a fox and a hen", "There was a little girl named Lily"),
     *("It was raining", "Tom and his dog went to", "A big red ball", "Mom said that"),
@@ -108,6 +109,8 @@ def _engine(
         speculation="off",
         prefix_caching=False,
         batch_invariant=batch_invariant,
+        max_num_seqs=BATCH,
+        max_batch_tokens=_MOST_TOKENS,
     )
     return Engine(plan_engine("bundled", config), with_template=False, runner_type=runner_type)
 

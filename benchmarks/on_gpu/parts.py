@@ -6,12 +6,14 @@ Knows commands and seconds; knows no figures.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TESTS = ("tests/kernels/triton", "tests/runtime")
+_ENDED = re.compile(r"(?P<test>tests/\S.*?) (?P<how>PASSED|FAILED|ERROR)\b")  # a line of pytest -v
+_NONE_HERE = "ended with code 5"  # of pytest: no test of the file was chosen
 _MOST_FAILURES = 20  # of tests that are named
 _MARGIN_SECONDS = 4.0  # between the end that a worker is told and the one that it is given
 
@@ -41,11 +45,11 @@ class Part:
 PARTS = (
     Part("environment", ("environment",), 45, 10),
     Part("kernels", None, 90, 15),
-    Part("calibration", ("calibration",), 110, 15),
+    Part("calibration", ("calibration",), 170, 15),
     Part("bf16", ("model", "--format", "bf16", "--mixed"), 150, 45),
     Part("fp8", ("model", "--format", "fp8"), 75, 30),
     Part("w4a16", ("model", "--format", "w4a16"), 75, 30),
-    Part("greedy", ("greedy",), 45, 15),
+    Part("greedy", ("greedy",), 70, 15),
     Part("batch-invariant", ("invariant",), 45, 20),
     Part("transformers", ("transformers",), 45, 20),
     Part("w8a16", ("model", "--format", "w8a16"), 75, 30, is_optional=True),
@@ -78,18 +82,29 @@ def run_worker(
     return _run(command, seconds, take)
 
 
-def run_tests(seconds: float, on_line: Callable[[str], None]) -> str | None:
-    """The tests of the kernels that need a GPU. Why they did not end, or did not all pass."""
-    paths = [path for path in TESTS if (ROOT / path).is_dir()]
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    return _run([*command, "-rfE", "--tb=short", "--continue-on-collection-errors", *paths], seconds, on_line)
+def test_files() -> list[str]:
+    """Of the kernels, with tests that need a GPU."""
+    found = (path for folder in TESTS for path in sorted((ROOT / folder).glob("test_*.py")))
+    return [path.relative_to(ROOT).as_posix() for path in found]
+
+
+def run_tests(files: Sequence[str], seconds: float, on_line: Callable[[str], None]) -> str | None:
+    """Each file in a process of its own, all at once: most of their time they compile. Why some did not end, or did not
+    pass."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-v", "--tb=short"]
+    with ThreadPoolExecutor(len(files)) as pool:
+        whys = pool.map(lambda file: _run([*command, file], seconds, on_line), files)
+        told = [f"{file} {why}" for file, why in zip(files, whys, strict=True) if why not in (None, _NONE_HERE)]
+    return "; ".join(told) or None
 
 
 def tests_row(lines: Sequence[str], why: str | None) -> Row:
-    """Of what they printed: the closing line, and what failed."""
-    closing = next((line for line in reversed(lines) if line.strip()), "").strip("= ")
-    failures = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
-    row: Row = {"section": "kernel checks", "line": f"{closing}{f' ({why})' if why else ''}"}
+    """Of what they printed, a line for each test: how many passed, and what failed."""
+    ended = [found for line in lines if (found := _ENDED.match(line))]
+    passed = sum(found["how"] == "PASSED" for found in ended)
+    failures = [f"{found['how']} {found['test']}" for found in ended if found["how"] in ("FAILED", "ERROR")]
+    counted = f"{passed} passed, {len(failures)} failed"
+    row: Row = {"section": "kernel checks", "line": f"{counted}{f' ({why})' if why else ''}"}
     if len(failures) > _MOST_FAILURES:
         failures[_MOST_FAILURES:] = [f"and {len(failures) - _MOST_FAILURES} more"]
     return {**row, "failures": failures}

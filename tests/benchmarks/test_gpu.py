@@ -145,14 +145,30 @@ def test_a_worker_that_hangs_is_ended_in_time_and_keeps_its_rows(monkeypatch: py
 
 
 def test_the_page_names_the_tests_that_failed() -> None:
-    failed = [f"FAILED tests/test_{index}.py::test - assert 0" for index in range(30)]
-    row = parts.tests_row([".F", *failed, "ERROR tests/other.py", "== 31 failed, 7 passed in 1.50s ==", ""], "code 1")
-    assert row["line"] == "31 failed, 7 passed in 1.50s (code 1)"
-    assert row["failures"] == [*failed[:20], "and 11 more"]
+    failed = [f"tests/test_a.py::test[one {index}] FAILED      [ 10%]" for index in range(30)]
+    passed = ["tests/test_a.py::test_b PASSED [ 50%]"] * 7
+    row = parts.tests_row(["== begin", *passed, *failed, "tests/c.py::test ERROR [ 9%]", "== the end ==", ""], "code 1")
+    assert row["line"] == "7 passed, 31 failed (code 1)"
+    assert row["failures"] == [*(f"FAILED tests/test_a.py::test[one {index}]" for index in range(20)), "and 11 more"]
     named = pages.page(figures(row), None)
     assert all(f"- `{line}`" in named for line in row["failures"])
-    passed = parts.tests_row(["....", "4 passed in 0.10s"], None)
-    assert passed["line"] == "4 passed in 0.10s" and passed["failures"] == []
+    sound = parts.tests_row(passed, None)
+    assert sound["line"] == "7 passed, 0 failed" and sound["failures"] == []
+
+
+def test_files_of_tests_run_at_once_and_each_says_why_it_did_not_pass(tmp_path: Path) -> None:
+    sources = {
+        "test_sound.py": "import pytest\n\n@pytest.mark.gpu\ndef test_a(): pass\n",
+        "test_broken.py": "import pytest\n\n@pytest.mark.gpu\ndef test_b(): assert 0\n",
+        "test_none.py": "def test_c(): pass\n",
+    }
+    for name, source in sources.items():
+        (tmp_path / name).write_text(source, encoding="utf-8")
+    lines: list[str] = []
+    why = parts.run_tests([str(tmp_path / name) for name in sources], 60.0, lines.append)
+    assert why == f"{tmp_path / 'test_broken.py'} ended with code 1"
+    assert any("test_a PASSED" in line for line in lines) and any("test_b FAILED" in line for line in lines)
+    assert {"tests/kernels/triton/test_products.py", "tests/runtime/test_cuda.py"} <= set(parts.test_files())
 
 
 def test_every_case_keeps_its_cache_within_the_card() -> None:

@@ -51,6 +51,9 @@ class InputBuffers:
         self._max_sequences, self._pads = num_sequences, device.type != "cpu"
         self._columns = tuple(IntBuffer(num_sequences, device=device, turns=depth) for _ in range(3))
         self._rows = tuple(IntBuffer(limits.max_tokens, device=device, turns=depth) for _ in range(4))
+        self._of_shape = self._columns[0], self._columns[1], self._rows[3]
+        self._of_step = *self._rows[:3], self._columns[2]
+        self._shapes: dict[IntBuffer, tuple[int, ...]] = {}  # what these buffers hold
         self._table = IntBuffer(num_sequences, max_blocks, device=device, turns=depth)
         self._tables: list[tuple[int, ...]] = [()] * num_sequences  # what the rows of the block table hold
         self._pending = tuple(IntBuffer(num_sequences, device=device, turns=depth) for _ in range(2))
@@ -87,9 +90,12 @@ class InputBuffers:
             token_ids, positions, slots, logit_rows, described = self._padded(
                 token_ids, positions, slots, logit_rows, described
             )
-        for column, values in zip(self._columns, zip(*described, strict=True), strict=True):
-            column.put(values, turn=turn)
-        for buffer, values in zip(self._rows, (token_ids, positions, slots, logit_rows), strict=True):
+        first_rows, num_rows, starts = zip(*described, strict=True)
+        for buffer, values in zip(self._of_shape, (first_rows, num_rows, tuple(logit_rows)), strict=True):
+            if self._shapes.get(buffer) != values:  # from decode to decode they stay what they are
+                self._shapes[buffer] = values
+                buffer.put(values, turn=turn)
+        for buffer, values in zip(self._of_step, (token_ids, positions, slots, starts), strict=True):
             buffer.put(values, turn=turn)
         return self.first(*sizes)
 

@@ -20,11 +20,12 @@ def warm(steps: Steps, buffers: InputBuffers) -> None:
 
 
 def sizes(max_tokens: int, max_sequences: int) -> Iterator[tuple[int, int]]:
-    """(tokens, sequences) of the steps: of every doubling of either, with more tokens than sequences."""
+    """(tokens, sequences) of the steps: of every doubling of either, with more tokens than sequences, and as many as
+    there can be."""
     most = min(max_sequences, max_tokens - 1)
     yield from ((num_sequences + 1, num_sequences) for num_sequences in (*_doublings(most), most) if num_sequences)
     yield from ((num_tokens, 1) for num_tokens in _doublings(max_tokens) if num_tokens > 1)
-    yield max_tokens, max_sequences
+    yield from ((max_tokens, num_sequences) for num_sequences in (*_doublings(max_sequences), max_sequences))
 
 
 def _doublings(most: int) -> Iterator[int]:

@@ -90,6 +90,15 @@ def test_rounded_activations_are_those_of_the_format(name: str, columns: int, dt
     assert torch.equal(found, round_activations(x_TK, formats()[name]))
 
 
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["w8a8", "fp8"])
+def test_a_row_that_is_not_finite_is_none_in_8_bits_either(name: str, poison: float, device: str) -> None:
+    x_TK = torch.ones(3, 200)
+    x_TK[1, 7] = poison
+    rounded = round_rows(launcher(device), x_TK.to(device), formats()[name])
+    assert rounded.scale_T.isfinite().tolist() == [True, False, True]
+
+
 def test_every_fp8_number_and_the_middle_between_two_is_rounded_as_torch_does(device: str) -> None:
     numbers = torch.arange(0, 127, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
     middles = (numbers[1:] + numbers[:-1]) / 2

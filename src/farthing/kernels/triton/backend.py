@@ -4,10 +4,12 @@ Nothing is read back to the host and no grid depends on lengths: a decode step c
 kernel multiplies by a matrix is settled when the matrix is prepared (linear.py). Shapes as in reference.py.
 """
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+import triton
 
 from farthing.kernels.activations import Activations
 from farthing.kernels.histories import History
@@ -48,6 +50,10 @@ def open_kernels(
     chip = chip_of(torch.device("cuda"))
     if chip.capability < LEAST_CAPABILITY:
         raise ValueError(f"Triton kernels need compute capability 8.0, and this card has {chip.capability / 10:.1f}")
+    try:
+        triton.runtime.driver.active.get_current_target()
+    except (RuntimeError, subprocess.CalledProcessError) as error:  # it compiles what starts kernels
+        raise ValueError(f"Triton finds no C compiler or no headers of Python ({str(error).splitlines()[0]})") from None
     if kv_dtype == "fp8_e4m3" and not chip.has_fp8:
         raise ValueError(f"sm_{chip.capability} has no units for a KV cache of fp8; --kv-format int8 is as small")
     dtype = TORCH_DTYPES[activation_dtype]

@@ -82,7 +82,9 @@ class Chooser:
             call = functools.partial(linear, self._launch, x_TK, weight, None, Plan((), kernel))
             try:
                 seconds.append(self._measure(call))
-            except (RuntimeError, TritonError):
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, ValueError, TritonError):
                 seconds.append(float("inf"))
         if min(seconds) == float("inf"):
             raise RuntimeError(f"no kernel multiplies by a matrix of {weight.format.name} here")

@@ -46,7 +46,7 @@ def sample(
     logits_RV, tops = adjusted(launch, given_RV, history)
     value_R, token_R = largest(launch, tops)
     chunks = tops.value_RC.shape[1]
-    gathered_RV, tokens_RV = logits_RV.new_empty((2, rows, vocabulary), dtype=torch.int32).unbind(0)
+    gathered_RV, tokens_RV = (logits_RV.new_empty((rows, vocabulary), dtype=torch.int32) for _ in range(2))
     # A size takes the place of its logit, unless that is the caller's.
     sizes_RV = torch.empty_like(gathered_RV) if logits_RV is given_RV else logits_RV.view(torch.int32)
     coarse = _Coarse(
@@ -66,16 +66,17 @@ def sample(
         _gather,
         (rows, chunks),
         gathered_RV, tokens_RV, sizes_RV, coarse.counts_RCP, coarse.masses_RCP,
-        wishes.temperature_R, wishes.top_k_R, wishes.top_p_R, vocabulary,
+        wishes.temperature_R, wishes.top_k_R, wishes.top_p_R, wishes.min_p_R, vocabulary,
         CHUNK=CHUNK,
         **of_chunks,
     )  # fmt: skip
     launch(
         _draw,
         (rows,),
-        token_R, gathered_RV, tokens_RV, coarse.counts_RCP, coarse.masses_RCP,
+        token_R, sizes_RV, gathered_RV, tokens_RV, coarse.counts_RCP, coarse.masses_RCP,
         wishes.temperature_R, wishes.top_k_R, wishes.top_p_R, wishes.min_p_R,
         wishes.seeds_R, wishes.token_indices_R, wishes.sample_indices_R, vocabulary, chunks,
+        CHUNK=CHUNK,
         BLOCK=_BLOCK,
         **of_chunks,
         num_warps=8,
@@ -106,12 +107,12 @@ def _temper(
 
 @triton.jit
 def _gather(
-    gathered, tokens, sizes, counts, masses, temperatures, top_ks, top_ps, vocabulary,
+    gathered, tokens, sizes, counts, masses, temperatures, top_ks, top_ps, min_ps, vocabulary,
     CHUNK: tl.constexpr, CHUNKS: tl.constexpr, PIVOTS: tl.constexpr,
 ):  # fmt: skip
     """The tokens within the row's reach, in the order of their ids."""
     row, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    if tl.load(temperatures + row) > 0:
+    if (tl.load(temperatures + row) > 0) & _leaves_out(row, top_ks, top_ps, min_ps, vocabulary):
         reach, _, before = _reach(
             row, chunk, tl.num_programs(1), counts, masses, top_ks, top_ps, vocabulary, CHUNKS, PIVOTS
         )
@@ -125,34 +126,78 @@ def _gather(
 
 @triton.jit
 def _draw(
-    drawn, gathered, tokens, counts, masses, temperatures, top_ks, top_ps, min_ps,
+    drawn, sizes, gathered, tokens, counts, masses, temperatures, top_ks, top_ps, min_ps,
     seeds, token_indices, sample_indices, vocabulary, num_chunks,
-    BLOCK: tl.constexpr, CHUNKS: tl.constexpr, PIVOTS: tl.constexpr,
+    CHUNK: tl.constexpr, BLOCK: tl.constexpr, CHUNKS: tl.constexpr, PIVOTS: tl.constexpr,
 ):  # fmt: skip
     """Inverse of the cumulative distribution at one Philox number, in the order of token ids."""
     row = tl.program_id(0).to(tl.int64)
     if tl.load(temperatures + row) > 0:
-        reach, total, num_kept = _reach(
-            row, num_chunks, num_chunks, counts, masses, top_ks, top_ps, vocabulary, CHUNKS, PIVOTS
-        )
-        sizes, tokens = gathered + row * vocabulary, tokens + row * vocabulary
-        top_k, top_p = tl.load(top_ks + row), tl.load(top_ps + row)
-        last = reach
-        if top_k < vocabulary:
-            last = _bisect(sizes, num_kept, tl.minimum(top_k, num_kept).to(tl.int64), reach, False, BLOCK, PIVOTS)
-            total = _within(sizes, num_kept, last, BLOCK)
-        needed = total
-        before = total * 0
-        if top_p < 1:
-            needed = tl.maximum(tl.ceil(top_p * total.to(tl.float64)).to(tl.int64), 1)
-            last = _bisect(sizes, num_kept, needed, last, True, BLOCK, PIVOTS)
-            before = _within(sizes, num_kept, last - 1, BLOCK)
-        min_p = tl.load(min_ps + row)
-        total, _ = _cumulate(sizes, tokens, num_kept, last, before, needed, top_p < 1, min_p, total, BLOCK)
         number = _uniform(tl.load(seeds + row), tl.load(token_indices + row), tl.load(sample_indices + row))
-        target = tl.minimum((number * total.to(tl.float64)).to(tl.int64), total - 1)
-        _, token = _cumulate(sizes, tokens, num_kept, last, before, needed, top_p < 1, min_p, target, BLOCK)
+        if _leaves_out(row, top_ks, top_ps, min_ps, vocabulary):
+            token = _draw_from_some(
+                number, row, gathered + row * vocabulary, tokens + row * vocabulary, counts, masses, top_ks, top_ps,
+                min_ps, vocabulary, num_chunks, BLOCK, CHUNKS, PIVOTS,
+            )  # fmt: skip
+        else:
+            token = _draw_from_all(number, row, sizes, masses, vocabulary, num_chunks, CHUNK, CHUNKS, PIVOTS)
         tl.store(drawn + row, tl.minimum(token, vocabulary - 1).to(tl.int64))  # of NaN none is found
+
+
+@triton.jit
+def _leaves_out(row, top_ks, top_ps, min_ps, vocabulary):
+    """Whether a row wants no more than some of its tokens."""
+    narrows = (tl.load(top_ks + row) < vocabulary) | (tl.load(top_ps + row) < 1)
+    return narrows | (tl.load(min_ps + row) > 0)
+
+
+@triton.jit
+def _draw_from_all(
+    number, row, sizes, masses, vocabulary, num_chunks, CHUNK: tl.constexpr, CHUNKS: tl.constexpr, PIVOTS: tl.constexpr
+):
+    """The masses of the chunks say in which of them the token is."""
+    chunk_C = tl.arange(0, CHUNKS)
+    place_C = (row * num_chunks + chunk_C) * PIVOTS + PIVOTS - 1
+    mass_C = tl.load(masses + place_C, mask=chunk_C < num_chunks, other=0)
+    total, end_C = tl.sum(mass_C, 0), tl.cumsum(mass_C, 0)
+    target = _target(number, total)
+    is_before_C = end_C <= target
+    chunk, before = tl.sum(is_before_C.to(tl.int32), 0), tl.sum(tl.where(is_before_C, mass_C, 0), 0)
+    token_V = chunk * CHUNK + tl.arange(0, CHUNK)
+    size_V = tl.load(sizes + row * vocabulary + token_V, mask=token_V < vocabulary, other=0x7F800000)
+    passed_V = before + tl.cumsum(_mass(size_V), 0) > target
+    return tl.min(tl.where(passed_V, token_V, 0x7FFFFFFF), 0)
+
+
+@triton.jit
+def _target(number, total):
+    return tl.minimum((number * total.to(tl.float64)).to(tl.int64), total - 1)
+
+
+@triton.jit
+def _draw_from_some(
+    number, row, sizes, tokens, counts, masses, top_ks, top_ps, min_ps, vocabulary, num_chunks,
+    BLOCK: tl.constexpr, CHUNKS: tl.constexpr, PIVOTS: tl.constexpr,
+):  # fmt: skip
+    """`sizes`, `tokens`: those within the row's reach."""
+    reach, total, num_kept = _reach(
+        row, num_chunks, num_chunks, counts, masses, top_ks, top_ps, vocabulary, CHUNKS, PIVOTS
+    )
+    top_k, top_p = tl.load(top_ks + row), tl.load(top_ps + row)
+    last = reach
+    if top_k < vocabulary:
+        last = _bisect(sizes, num_kept, tl.minimum(top_k, num_kept).to(tl.int64), reach, False, BLOCK, PIVOTS)
+        total = _within(sizes, num_kept, last, BLOCK)
+    needed = total
+    before = total * 0
+    if top_p < 1:
+        needed = tl.maximum(tl.ceil(top_p * total.to(tl.float64)).to(tl.int64), 1)
+        last = _bisect(sizes, num_kept, needed, last, True, BLOCK, PIVOTS)
+        before = _within(sizes, num_kept, last - 1, BLOCK)
+    min_p = tl.load(min_ps + row)
+    total, _ = _cumulate(sizes, tokens, num_kept, last, before, needed, top_p < 1, min_p, total, BLOCK)
+    _, token = _cumulate(sizes, tokens, num_kept, last, before, needed, top_p < 1, min_p, _target(number, total), BLOCK)
+    return token
 
 
 @triton.jit
