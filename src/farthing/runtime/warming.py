@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from farthing.runtime.graph import Steps
 from farthing.runtime.inputs import InputBuffers
 
+_FEW = 16  # new tokens of a sequence, more than those that are computed like decodes
+
 
 def warm(steps: Steps, buffers: InputBuffers) -> None:
     """Compute steps with prompts, up to the largest."""
@@ -20,12 +22,14 @@ def warm(steps: Steps, buffers: InputBuffers) -> None:
 
 
 def sizes(max_tokens: int, max_sequences: int) -> Iterator[tuple[int, int]]:
-    """(tokens, sequences) of the steps: of every doubling of either, with more tokens than sequences, and as many as
-    there can be."""
+    """(tokens, sequences) of the steps: of every doubling of either, with more tokens than sequences, a few for each, and
+    the largest."""
     most = min(max_sequences, max_tokens - 1)
     yield from ((num_sequences + 1, num_sequences) for num_sequences in (*_doublings(most), most) if num_sequences)
     yield from ((num_tokens, 1) for num_tokens in _doublings(max_tokens) if num_tokens > 1)
-    yield from ((max_tokens, num_sequences) for num_sequences in (*_doublings(max_sequences), max_sequences))
+    sequences = (*_doublings(max_sequences), max_sequences)
+    yield from ((min(_FEW * num_sequences, max_tokens), num_sequences) for num_sequences in sequences)
+    yield max_tokens, max_sequences
 
 
 def _doublings(most: int) -> Iterator[int]:
