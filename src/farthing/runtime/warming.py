@@ -22,8 +22,8 @@ def warm(steps: Steps, buffers: InputBuffers) -> None:
 
 
 def sizes(max_tokens: int, max_sequences: int) -> Iterator[tuple[int, int]]:
-    """(tokens, sequences) of the steps: of every doubling of either, with more tokens than sequences, a few for each, and
-    the largest."""
+    """(tokens, sequences) of the steps: of every doubling of either, with more tokens than sequences, a few for each,
+    and the largest."""
     most = min(max_sequences, max_tokens - 1)
     yield from ((num_sequences + 1, num_sequences) for num_sequences in (*_doublings(most), most) if num_sequences)
     yield from ((num_tokens, 1) for num_tokens in _doublings(max_tokens) if num_tokens > 1)
