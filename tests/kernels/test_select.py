@@ -24,6 +24,9 @@ def card(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A 4090 in this machine, as torch tells of it."""
     properties = SimpleNamespace(major=8, minor=9, multi_processor_count=128)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    triton = pytest.importorskip("triton", reason="Triton is there on Linux alone")
+    driver = SimpleNamespace(active=SimpleNamespace(get_current_target=lambda: "cuda"))
+    monkeypatch.setattr(triton.runtime, "driver", driver)
     return properties
 
 
@@ -50,6 +53,17 @@ def test_a_card_without_fp8_keeps_no_kv_cache_of_it_in_triton(
     with pytest.raises(UnsupportedError, match="--kv-format int8"):
         selected(kv_dtype="fp8_e4m3")
     assert "sm_86 has no units for a KV cache of fp8" in capsys.readouterr().err
+
+
+def test_without_a_compiler_for_triton_there_are_the_plain_kernels_and_the_reason(
+    card: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> str:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify it")
+
+    monkeypatch.setattr(sys.modules["triton"].runtime.driver.active, "get_current_target", fails)
+    assert type(selected()) is VendorKernels
+    assert "no headers of Python (Failed to find C compiler.)" in capsys.readouterr().err
 
 
 def test_without_triton_there_are_the_plain_kernels_and_the_reason(
