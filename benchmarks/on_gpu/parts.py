@@ -103,7 +103,7 @@ def tests_row(lines: Sequence[str], why: str | None) -> Row:
     ended = [found for line in lines if (found := _ENDED.match(line))]
     passed = sum(found["how"] == "PASSED" for found in ended)
     failures = [f"{found['how']} {found['test']}" for found in ended if found["how"] in ("FAILED", "ERROR")]
-    counted = f"{passed} passed, {len(failures)} failed"
+    counted = f"{passed} passed, {len(failures)} failed" if ended else "no test ran"
     row: Row = {"section": "kernel checks", "line": f"{counted}{f' ({why})' if why else ''}"}
     if len(failures) > _MOST_FAILURES:
         failures[_MOST_FAILURES:] = [f"and {len(failures) - _MOST_FAILURES} more"]

@@ -154,6 +154,7 @@ def test_the_page_names_the_tests_that_failed() -> None:
     assert all(f"- `{line}`" in named for line in row["failures"])
     sound = parts.tests_row(passed, None)
     assert sound["line"] == "7 passed, 0 failed" and sound["failures"] == []
+    assert parts.tests_row(["tests/a.py::test_b SKIPPED (needs a CUDA device)"], None)["line"] == "no test ran"
 
 
 def test_files_of_tests_run_at_once_and_each_says_why_it_did_not_pass(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class ProbeFlags:
 
     device: Annotated[str, Parameter(help="auto (the freest GPU where there is one), cpu, cuda, cuda:1.")] = "auto"
     quick: Annotated[
-        bool, Parameter(help="Fewer sizes: 5 seconds instead of a minute; on a GPU 30 to 60, for kernels are compiled.")
+        bool, Parameter(help="Fewer sizes: 5 seconds instead of a minute; longer on a GPU, for kernels are compiled.")
     ] = False
     json: Annotated[bool, Parameter(help="Print the measured figures as one JSON object.")] = False
 

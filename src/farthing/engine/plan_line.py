@@ -17,7 +17,7 @@ from farthing.runtime.probe import probe
 from farthing.units import format_bytes
 
 _DRIVER = Path("/proc/driver/nvidia/version")
-_MEASURING = {"cpu": "about 5 s", "cuda": "30 to 60 s, for its kernels are compiled"}
+_MEASURING = {"cpu": "about 5 s", "cuda": "kernels are compiled for it, which takes a while"}
 
 
 def measured(plan: EnginePlan) -> EnginePlan:

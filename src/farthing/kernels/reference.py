@@ -59,7 +59,7 @@ class ReferenceKernels:
 
     def linear(self, x_TK: Activations, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
         """x_TK @ W_NK^T + b_N in the dtype of activations; the sum of a row is a function of that row alone."""
-        assert isinstance(x_TK, torch.Tensor), "rows that are rounded here"
+        assert isinstance(x_TK, torch.Tensor), "only who rounds rows beforehand reads them so"
         operand_TK, w_NK = self._operands(x_TK, weight)
         y_TN = torch.cat([torch.nn.functional.linear(x_RK, w_NK) for x_RK in operand_TK.split(ROWS)]).to(x_TK.dtype)
         return y_TN if bias_N is None else y_TN + bias_N

@@ -17,7 +17,7 @@ class VendorKernels(ReferenceKernels):
     batch_invariant = False
 
     def linear(self, x_TK: Activations, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
-        assert isinstance(x_TK, torch.Tensor)
+        assert isinstance(x_TK, torch.Tensor), "only who rounds rows beforehand reads them so"
         operand_TK, w_NK = self._operands(x_TK, weight)
         if weight.format.quantized:
             y_TN = torch.nn.functional.linear(operand_TK, w_NK).to(x_TK.dtype)

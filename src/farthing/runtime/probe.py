@@ -29,7 +29,7 @@ _HOST_SECONDS = 0.3  # of each of three cases
 
 def probe(device: str = "cpu", *, quick: bool, progress: Progress, compiled: bool = True) -> Calibration:
     """Measure `device` ("cpu", "cuda", "cuda:1", "auto") in about 5 s (`quick`) or 60 s; on a GPU, whose kernels are
-    compiled for it, in 30 to 60 s at the least.
+    compiled for it, in longer.
 
     `progress(what, fraction)` is called all along. `compiled` False: as if nothing could be compiled. UsageError if
     there is no such device. Torch's thread count is changed while it runs and put back.

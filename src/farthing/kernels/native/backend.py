@@ -120,7 +120,8 @@ class NativeKernels(ReferenceKernels):
         return packed
 
     def linear(self, x_TK: Activations, weight: Weight, bias_N: torch.Tensor | None = None) -> torch.Tensor:
-        assert weight.packed and isinstance(x_TK, torch.Tensor), "prepare the weight first"
+        assert weight.packed, "prepare the weight first"
+        assert isinstance(x_TK, torch.Tensor), "only who rounds rows beforehand reads them so"
         num_outputs, columns = weight.codes.shape[0], x_TK.shape[1]
         y_TN = self._target.empty(x_TK, (num_outputs,), x_TK.dtype)
         sizes = (columns, num_outputs, weight.format.group_size or columns)
